@@ -1,0 +1,19 @@
+"""The one exception that a user is meant to see."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CompkitError(Exception):
+    """Bad input: one sentence saying what is wrong, where, and what to do.
+
+    Entry points print the sentence to standard error and exit with code 2, without a traceback.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, else ``""``."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,99 @@
+"""Progress bars with an ETA in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+#: Where people are told things; standard output is kept for results.
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+#: Seconds between two plain lines when there is no terminal.
+PLAIN_INTERVAL = 15.0
+
+
+class Task(Protocol):
+    """What a piece of long work calls as it goes."""
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        """Count `steps` more, and show `note` beside the bar."""
+
+
+@contextmanager
+def task(label: str, total: float) -> Iterator[Task]:
+    """Show the progress of `total` steps under `label` until the block ends."""
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as progress:
+            yield _Bar(progress, label, total)
+    else:
+        yield _Lines(label, total)
+
+
+def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    """Yield from `items`, showing progress under `label`."""
+    with task(label, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+def say(text: str) -> None:
+    """Print one line for people, on standard error."""
+    console.print(text, markup=False)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, label: str, total: float) -> None:
+        self._progress = progress
+        self._id = progress.add_task(label, total=total, note="")
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._progress.advance(self._id, steps)
+        if note:
+            self._progress.update(self._id, note=note)
+
+
+class _Lines:
+    def __init__(self, label: str, total: float) -> None:
+        self._label, self._total = label, total
+        self._done = 0.0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        self._done += steps
+        now = time.monotonic()
+        finished = self._done >= self._total
+        if not finished and now - self._last < PLAIN_INTERVAL:
+            return
+        if finished and now - self._start < 1:
+            return  # short work needs no report
+        self._last = now
+        left = (now - self._start) * (self._total - self._done) / max(self._done, 1e-9)
+        elapsed = now - self._start
+        line = f"{self._label}: {self._done:g}/{self._total:g}, {elapsed:.0f} s"
+        line += "" if finished else f", ETA {left:.0f} s"
+        print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
