@@ -1,0 +1,128 @@
+"""How near the phantom is to the challenge, and how fast it is made.
+
+    python benchmarks/phantom.py [--images 400] [--baseline 60] [--timed 500]
+
+Wanted values: the challenge's own statistics, and the scores of the organisers' watershed and of a
+perfect foreground mask cut into connected components on real slices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import ndimage as ndi
+
+from compkit.baselines.watershed import watershed
+from compkit.metrics.rand import METRICS, rand_scores
+from compkit.phantom.batch import write_images
+from compkit.phantom.slices import draw_slice
+
+SIZE = 512
+SEED = 0
+WANTED = {
+    "regions an image": "18 ± 7",
+    "pixels labelled, %": "19",
+    "mean region, % of the image": "1",
+    "images with a region over 10 %, %": "20",
+    "regions that touch another, %": "65 on real slices (ct-mini)",
+    "patients among the images, %": "25 to 50 (2 to 4 slices each)",
+    "watershed adjusted_all": "0.14 to 0.3",
+    "watershed adjusted_foreground": "about 0.5",
+    "watershed plain_foreground": "about 0.9",
+    "perfect mask adjusted_all": "0.99",
+    "perfect mask adjusted_foreground": "0.6",
+    "perfect mask plain_foreground": "0.85",
+}
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=400, help="measured for the statistics")
+    parser.add_argument("--baseline", type=int, default=60, help="given to the watershed")
+    parser.add_argument("--timed", type=int, default=500, help="written against the clock")
+    arguments = parser.parse_args()
+    seconds = timed(arguments.timed)
+    one = [(index, index < arguments.baseline) for index in range(arguments.images)]
+    rows = joblib.Parallel(-1)(joblib.delayed(measure)(*each) for each in one)
+    table = Table("", "measured", "wanted", title=f"phantom, {SIZE}×{SIZE}, seed {SEED}")
+    for name, value in summary(rows).items():
+        table.add_row(name, value, WANTED[name])
+    table.add_row(
+        f"{arguments.timed} images drawn and written, s",
+        f"{seconds:.0f} on {joblib.cpu_count()} cores",
+        "60 for 500 on 2 cores",
+    )
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def timed(count: int) -> float:
+    """Return the seconds in which `count` images are drawn and written, start-up included."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        for _ in write_images(Path(folder), SEED, "test", count, SIZE):
+            pass
+        return time.perf_counter() - start
+
+
+def measure(index: int, baseline: bool) -> dict[str, float]:
+    """Return the statistics and scores of one training image."""
+    drawn = draw_slice(SEED, "train", index, SIZE)
+    labels = drawn.labels
+    areas = np.bincount(labels.ravel(), minlength=256)[1:]
+    row = {
+        "regions": np.count_nonzero(areas),
+        "labelled": areas.sum() / labels.size,
+        "largest": areas.max() / labels.size,
+        "touching": len(touching(labels)),
+        "patient": drawn.patient,
+    }
+    found = {"perfect mask": ndi.label(labels > 0)[0]}
+    if baseline:
+        found["watershed"] = watershed(drawn.image)
+    for way, regions in found.items():
+        scores = rand_scores(labels, regions)
+        row |= {f"{way} {metric}": scores[metric] for metric in METRICS}
+    return row
+
+
+def touching(labels: np.ndarray) -> set[int]:
+    """Return the ids of the regions that share a pixel's edge with another region."""
+    ids: set[int] = set()
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        meet = (one != other) & (one > 0) & (other > 0)
+        ids |= set(one[meet].tolist()) | set(other[meet].tolist())
+    return ids
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, str]:
+    """Return what is printed, by name."""
+    regions, labelled, largest, touch, patients = (
+        np.array([row[key] for row in rows])
+        for key in ("regions", "labelled", "largest", "touching", "patient")
+    )
+    text = {
+        "regions an image": f"{regions.mean():.1f} ± {regions.std():.1f}",
+        "pixels labelled, %": f"{100 * labelled.mean():.1f}",
+        "mean region, % of the image": f"{100 * labelled.sum() / regions.sum():.2f}",
+        "images with a region over 10 %, %": f"{100 * (largest > 0.1).mean():.0f}",
+        "regions that touch another, %": f"{100 * touch.sum() / regions.sum():.0f}",
+        "patients among the images, %": f"{100 * len(set(patients)) / len(rows):.0f}",
+    }
+    for name in WANTED:
+        values = [row[name] for row in rows if name in row]
+        if values:
+            text[name] = f"{np.mean(values):.3f}"
+    return text
+
+
+if __name__ == "__main__":
+    main()
