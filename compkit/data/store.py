@@ -1,0 +1,244 @@
+"""The data of a competition, read once into memory-mapped arrays that open at once.
+
+A store is a directory in the cache (``$COMPKIT_CACHE``, else ``$XDG_CACHE_HOME/compkit``, else
+``~/.cache/compkit``), because folders of data are often read-only. It is built aside and put in
+its place whole; it is built anew when the fingerprint of its sources changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compkit.competition import competition_of
+from compkit.competition.base import Competition, Source, Split
+from compkit.errors import CompkitError
+from compkit.files import read_json, replacing_directory, write_json
+from compkit.progress import say, track
+
+_LAYOUT = 1  # of the files below; another number means another way of storing
+_ARRAYS = ("images", "test_images", "labelled", "labels")
+_META = "store.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Images and labels of one competition, memory-mapped and read-only.
+
+    Attributes
+    ----------
+    competition : Competition
+        Where the data come from, and the rules.
+    directory : Path
+        Where the arrays lie.
+    train, test : tuple of str
+        Image names in the competition's order.
+    images, test_images : memmap of uint8, shape (N, H, H)
+        Grey images of `train` and `test`.
+    labelled : ndarray of int64, shape (L,)
+        Ascending indices into `train` of the labelled images.
+    labels : memmap of uint8 or uint16, shape (L, H, H)
+        Region ids of the labelled images only; 0 is background.
+    content : str
+        SHA-256 of all of this: the same data have the same digest wherever they lie.
+    """
+
+    competition: Competition
+    directory: Path
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    images: np.ndarray
+    test_images: np.ndarray
+    labelled: np.ndarray
+    labels: np.ndarray
+    content: str
+
+    @property
+    def size(self) -> int:
+        """Height and width of every image, in pixels."""
+        return self.images.shape[1]
+
+    def labels_of(self, index: int) -> np.ndarray:
+        """Return the region ids, shape (H, H), of the image `index` of `train`.
+
+        Raises
+        ------
+        CompkitError
+            If that image is unlabelled or does not exist.
+        """
+        row = int(np.searchsorted(self.labelled, index))
+        if row == len(self.labelled) or self.labelled[row] != index:
+            raise CompkitError(f"training image number {index} is unlabelled: ask a labelled one")
+        return self.labels[row]
+
+    def require_labels(self) -> None:
+        """Raise `CompkitError` if no training image is labelled."""
+        if not len(self.labelled):
+            raise CompkitError(
+                f"none of the {len(self.train)} training images is labelled "
+                "(all label columns are zero): supply labels"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a pickled memmap would carry all its pixels to every worker process
+        return _opened, (self.directory, self.competition)
+
+
+def open_store(data: str, competition: Competition | None = None) -> Store:
+    """Open the store of the data at the locator `data`, building it if need be.
+
+    Parameters
+    ----------
+    data : str
+        A folder in the challenge's layout, or ``phantom…``.
+    competition : Competition, optional
+        What the data belong to; by default what the locator says.
+
+    Raises
+    ------
+    CompkitError
+        If the data are not in order or the cache cannot be written.
+    """
+    competition = competition or competition_of(data)
+    source = competition.source(data)
+    directory = _place(data, competition)
+    fingerprint = source.fingerprint()
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _own(directory.with_suffix(".lock"), data):
+            if not _is_current(directory, fingerprint):
+                _build(source, directory, fingerprint, data)
+            return _opened(directory, competition)
+    except OSError as error:
+        raise CompkitError(
+            f"cannot keep the data of {data} in {directory.parent} ({error}): "
+            "make room there or set COMPKIT_CACHE to another directory"
+        ) from error
+
+
+def _place(data: str, competition: Competition) -> Path:
+    cache = os.environ.get("COMPKIT_CACHE")
+    if not cache:
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        cache += "/compkit"
+    folder = Path(data)
+    where = str(folder.resolve()) if folder.is_dir() else data
+    short = hashlib.sha256(f"{competition.name}:{where}".encode()).hexdigest()[:12]
+    label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(where).name)[:40].strip("-")
+    return Path(cache).expanduser() / f"{label}-{short}"
+
+
+@contextmanager
+def _own(lock: Path, data: str) -> Iterator[None]:
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{data} is being read by another process: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_current(directory: Path, fingerprint: str) -> bool:
+    path = directory / _META
+    if not path.exists():
+        return False
+    meta = read_json(path)
+    return meta["layout"] == _LAYOUT and meta["fingerprint"] == fingerprint
+
+
+def _opened(directory: Path, competition: Competition) -> Store:
+    meta = read_json(directory / _META)
+    arrays = {}
+    for name in _ARRAYS:
+        path = directory / f"{name}.npy"
+        try:
+            arrays[name] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise CompkitError(
+                f"{path} is damaged ({error}): delete {directory}, it will be built anew"
+            ) from None
+    arrays["labelled"] = np.array(arrays["labelled"])
+    return Store(
+        competition=competition,
+        directory=directory,
+        train=tuple(meta["train"]),
+        test=tuple(meta["test"]),
+        content=meta["content"],
+        **arrays,
+    )
+
+
+def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:
+    for part in directory.parent.glob(f".{directory.name}.*.part"):
+        shutil.rmtree(part, ignore_errors=True)  # left by a build that was killed
+    (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
+    say(f"reading {data} into {directory}")
+    with replacing_directory(directory) as temporary:
+        digest = hashlib.sha256(repr((source.train, source.test)).encode())
+        size = _write_labels(source, temporary, digest)
+        _write_images(source, "train", temporary / "images.npy", size, digest)
+        _write_images(source, "test", temporary / "test_images.npy", size, digest)
+        meta = {
+            "layout": _LAYOUT,
+            "fingerprint": fingerprint,
+            "content": digest.hexdigest(),
+            "train": source.train,
+            "test": source.test,
+        }
+        write_json(temporary / _META, meta)
+
+
+def _write_labels(source: Source, directory: Path, digest: Any) -> int:
+    """Write the labelled images' labels; return the images' size."""
+    labels = source.labels().labels
+    most = [int(image.max()) for image in labels]
+    labelled = np.flatnonzero(most)
+    dtype = np.uint8 if max(most) <= np.iinfo(np.uint8).max else np.uint16
+    _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64, digest)
+    chosen = (labels[index] for index in labelled)
+    _write(directory / "labels.npy", chosen, (len(labelled), *labels.shape[1:]), dtype, digest)
+    return labels.shape[1]
+
+
+def _write_images(source: Source, split: Split, path: Path, size: int, digest: Any) -> None:
+    count = len(source.train if split == "train" else source.test)
+    pixels = track(_images(source, split, count), f"{split} images", count)
+    _write(path, pixels, (count, size, size), np.uint8, digest)
+
+
+def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, count, 64):  # bounded, so that memory is
+            indices = range(start, min(start + 64, count))
+            yield from pool.map(lambda index: source.image(split, index), indices)
+
+
+def _write(
+    path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type, digest: Any
+) -> None:
+    """Write `pieces` one after the other as one array.
+
+    Plain writes, not a writable map: on a full disk those raise, a map kills the process.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    digest.update(repr((path.name, sorted(header.items()))).encode())
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            block = np.ascontiguousarray(piece, dtype).data
+            digest.update(block)
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
