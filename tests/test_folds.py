@@ -1,0 +1,286 @@
+"""Folds: fair shares, near-duplicates on one side, and a file that is checked when read."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from compkit.data.store import open_store
+from compkit.errors import CompkitError
+from compkit.folds import make_folds, read_folds
+from compkit.folds.make import _balanced, _strata
+from compkit.folds.similarity import group_images, similarities
+
+CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"
+
+
+def volume(slices, rng, size=64):
+    """Slices whose likeness fades with distance as that of real ones: 0.97 at 1, 0.64 at 4."""
+    noise = gaussian_filter(rng.standard_normal((slices + 24, size, size)), (3, 1.5, 1.5))[12:-12]
+    noise = noise / noise.std() * 40 + 128 + rng.normal(0, 4, noise.shape)
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+def store_of(images, labelled, rng):
+    """Return what `make_folds` needs of a store, with labels of random extent."""
+    labels = np.zeros((len(labelled), 16, 16), np.uint8)
+    for image in labels:
+        regions = rng.integers(1, 30)
+        count = rng.integers(regions, 200)
+        image.flat[:count] = np.resize(np.arange(regions) + 1, count)
+    return SimpleNamespace(
+        images=images,
+        labelled=np.asarray(labelled),
+        labels=labels,
+        train=tuple(f"{index}.png" for index in range(len(images))),
+        content="c0ffee",
+        require_labels=lambda: None,
+    )
+
+
+@pytest.fixture(scope="module")
+def patients():
+    """A store of 60 patients with 2 to 4 successive slices, shuffled, and each image's patient."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(2, 5, 60)
+    images = np.concatenate([volume(count, rng) for count in counts])
+    order = rng.permutation(len(images))
+    labelled = np.sort(rng.permutation(len(images))[:100])
+    return store_of(images[order], labelled, rng), np.repeat(np.arange(60), counts)[order]
+
+
+@pytest.fixture(scope="module")
+def single():
+    """A store of one volume's 80 slices, shuffled, 50 labelled, and each image's place in it."""
+    rng = np.random.default_rng(1)
+    order = rng.permutation(80)
+    return store_of(volume(80, rng)[order], np.arange(50), rng), order
+
+
+def test_groups_are_the_patients(patients):
+    store, patient = patients
+    group = make_folds(store).group
+    assert ((group[:, None] == group) == (patient[:, None] == patient)).all()
+
+
+def test_groups_are_numbered_by_first_appearance(patients):
+    _, first = np.unique(make_folds(patients[0]).group, return_index=True)
+    assert (np.diff(first) > 0).all()
+
+
+def test_one_volume_is_cut_into_blocks_of_successive_slices(single):
+    store, place = single
+    folds = make_folds(store, k=5)
+    assert folds.made["cut"] != "0"
+    for group in np.unique(folds.group):
+        places = np.sort(place[folds.group == group])
+        assert (np.diff(places) == 1).all()
+    assert np.bincount(folds.group[:50]).max() <= 5
+
+
+def test_cutting_goes_where_likeness_is_least():
+    rng = np.random.default_rng(2)
+    first, second = volume(9, rng), volume(7, rng)
+    bridge = (first[-1] // 2 + second[0] // 2)[None]  # alike to both, so all are linked
+    images = np.concatenate([first, bridge, second])
+    counted = np.ones(len(images), bool)
+    likeness = similarities(images)
+    assert group_images(likeness, counted, most=17, piece=8).group.max() == 0
+    groups = group_images(likeness, counted, most=16, piece=10)
+    assert groups.cut == 1
+    assert groups.group.max() == 1
+    assert len(set(groups.group[:9])) == len(set(groups.group[10:])) == 1
+
+
+def test_shift_noise_and_brightness_do_not_hide_a_duplicate():
+    rng = np.random.default_rng(3)
+    images = volume(3, rng, size=256)[:1].repeat(4, axis=0).astype(float)
+    images[1] = np.roll(images[1], 2, axis=1)
+    images[2] += rng.normal(0, 20, images[2].shape)
+    images[3] = images[3] * 0.6 + 30
+    other = volume(1, rng, size=256).astype(float)
+    likeness = similarities(np.clip(np.concatenate([images, other]), 0, 255).astype(np.uint8))
+    assert likeness[:4, :4].min() > 0.7
+    assert np.abs(likeness[4, :4]).max() < 0.4
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("k", [2, 5])
+def test_every_labelled_image_is_validated_once(patients, grouped, k):
+    store, _ = patients
+    folds = make_folds(store, k=k, grouped=grouped)
+    valid = [folds.valid_indices(fold) for fold in range(k)]
+    assert np.sort(np.concatenate(valid)).tolist() == store.labelled.tolist()
+    for fold in range(k):
+        both = np.concatenate([valid[fold], folds.train_indices(fold)])
+        assert np.sort(both).tolist() == store.labelled.tolist()
+        if grouped:
+            train = folds.group[folds.train_indices(fold)]
+            assert not set(train) & set(folds.group[valid[fold]])
+    with pytest.raises(CompkitError, match=f"there is no fold {k}"):
+        folds.valid_indices(k)
+
+
+def test_folds_are_alike(patients):
+    store, _ = patients
+    folds = make_folds(store, k=5)
+    rows = folds.summary()
+    shuffled = np.random.default_rng(0).permuted(np.tile(np.arange(100) % 5, (200, 1)), axis=1)
+    for column in ("regions", "coverage"):
+        spread = np.ptp([row[column] for row in rows])
+        values = getattr(folds, column)[store.labelled]
+        chance = [np.ptp([values[s == fold].mean() for fold in range(5)]) for s in shuffled]
+        assert spread < np.median(chance) / 1.5
+    assert all(19 <= row["images"] <= 21 for row in rows)
+
+
+def test_the_seed_decides(patients):
+    store, _ = patients
+    first, same, other = (make_folds(store, seed=seed) for seed in (0, 0, 1))
+    assert (first.fold == same.fold).all()
+    assert (first.fold != other.fold).any()
+    assert (first.group == other.group).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=6, max_size=40),
+    k=st.integers(2, 6),
+    seed=st.integers(0, 9),
+)
+def test_groups_stay_whole_and_no_fold_is_empty(sizes, k, seed):
+    rng = np.random.default_rng(seed)
+    group = rng.permutation(np.repeat(np.arange(len(sizes)) * 3, sizes))
+    strata = _strata(rng.integers(1, 30, len(group)), rng.random(len(group)))
+    fold = _balanced(strata, group, k, rng)
+    assert len(set(zip(group, fold, strict=True))) == len(sizes)
+    counts = np.bincount(fold, minlength=k)
+    assert counts.min() > 0
+    assert np.ptp(counts) <= 2 * max(sizes)
+
+
+@pytest.mark.parametrize("count", [5, 6, 7, 11])
+def test_few_images_still_make_all_folds(count):
+    rng = np.random.default_rng(count)
+    folds = make_folds(store_of(volume(count, rng), np.arange(count), rng), k=5)
+    assert all(row["images"] for row in folds.summary())
+
+
+@pytest.mark.parametrize("k", [0, 1, 5])
+def test_impossible_numbers_of_folds(k):
+    rng = np.random.default_rng(0)
+    with pytest.raises(CompkitError, match=f"4 labelled images cannot make {k} folds"):
+        make_folds(store_of(volume(9, rng), np.arange(4), rng), k=k)
+
+
+def test_file_round_trip(patients, tmp_path):
+    store, _ = patients
+    folds = make_folds(store, k=4, seed=7)
+    folds.write(tmp_path / "folds" / "x.csv")
+    read = read_folds(tmp_path / "folds" / "x.csv", store)
+    for name in ("fold", "group", "regions"):
+        assert (getattr(read, name) == getattr(folds, name)).all()
+    assert np.abs(read.coverage - folds.coverage).max() < 6e-7
+    assert (read.images, read.made, read.k) == (folds.images, folds.made, 4)
+    read.write(tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "folds" / "x.csv").read_text()
+
+
+def field(row, column, value):
+    """Set one field of the `row`-th image in the lines of a file."""
+
+    def change(lines):
+        fields = lines[3 + row].split(",")
+        fields[["image", "labelled", "fold", "group", "regions", "coverage"].index(column)] = value
+        lines[3 + row] = ",".join(fields)
+
+    return change
+
+
+def replaced(old, new):
+    def change(lines):
+        lines[:] = [line.replace(old, new) for line in lines]
+
+    return change
+
+
+# Of the eight images below, 0 and 1 are alike and in fold 1; 6 and 7 are unlabelled.
+WRONG = {
+    "empty": (list.clear, "row 1: a folds file begins with"),
+    "no comment": (lambda lines: lines.pop(0), "row 1: a folds file begins with"),
+    "k": (replaced("k=2", "k=two"), "row 1: k is 'two'"),
+    "other data": (replaced("data=c0ffee", "data=7ea"), "was made for other data"),
+    "column": (replaced(",group,", ",grp,"), "has no column 'group'"),
+    "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 fields where"),
+    "missing row": (lambda lines: lines.pop(5), "has no row for 2.png"),
+    "double row": (lambda lines: lines.append(lines[5]), "row 12: 2.png has a row already"),
+    "unknown": (field(2, "image", "9.png"), "row 6: there is no training image '9.png'"),
+    "labelled": (field(2, "labelled", "0"), "row 6: labelled is '0' but 2.png is labelled"),
+    "no fold": (field(2, "fold", ""), "row 6: 2.png is labelled but has no fold"),
+    "unlabelled": (field(6, "fold", "0"), "row 10: 6.png is unlabelled but has fold '0'"),
+    "high fold": (field(2, "fold", "2"), "row 6: fold is 2 but the folds are 0 to 1"),
+    "negative": (field(2, "fold", "-1"), "row 6: fold is '-1', not a whole number"),
+    "float": (field(2, "fold", "1.0"), "row 6: fold is '1.0', not a whole number"),
+    "text": (field(2, "group", "a"), "row 6: group is 'a', not a whole number"),
+    "huge": (field(6, "group", "9" * 30), "row 10: group is '9+', not a whole number"),
+    "coverage": (field(2, "coverage", "nan"), "row 6: coverage is 'nan', not a number from"),
+    "leak": (field(0, "fold", "0"), "group 0 is in two folds .0.png in 0, 1.png in 1"),
+    "empty fold": (replaced("k=2", "k=3"), "no image is in fold 2"),
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    rng = np.random.default_rng(4)
+    images = np.concatenate([volume(2, rng), *(volume(1, rng) for _ in range(6))])
+    store = store_of(images, np.arange(6), rng)
+    folds = make_folds(store, k=2)
+    folds.fold[:6] ^= folds.fold[0] ^ 1
+    folds.write(tmp_path / "x.csv")
+    return store, tmp_path / "x.csv"
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_unsound_files_get_one_sentence(written, case):
+    store, path = written
+    change, sentence = WRONG[case]
+    read_folds(path, store)
+    lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CompkitError, match=sentence) as caught:
+        read_folds(path, store)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files_get_one_sentence(written):
+    store, path = written
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CompkitError, match=r"cannot be read .it is not text"):
+        read_folds(path, store)
+    with pytest.raises(CompkitError, match=r"cannot be read .No such file"):
+        read_folds(path.with_name("none.csv"), store)
+
+
+@pytest.mark.skipif(not CT.is_dir(), reason="needs ../shared/data/ct-mini")
+def test_a_real_volume_is_kept_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path))
+    store = open_store(str(CT))
+    likeness = similarities(store.images)
+
+    def nearest_trained_on(folds):
+        best = [
+            likeness[np.ix_(folds.valid_indices(fold), folds.train_indices(fold))].max(axis=1)
+            for fold in range(folds.k)
+        ]
+        return np.concatenate(best)
+
+    grouped = nearest_trained_on(make_folds(store))
+    random = nearest_trained_on(make_folds(store, grouped=False))
+    assert np.median(random) > 0.8
+    assert np.median(grouped) < 0.4
