@@ -1,0 +1,104 @@
+"""Configurations: files, command lines, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compkit.config import (
+    RunConfig,
+    check,
+    differences,
+    from_plain,
+    read_yaml,
+    save,
+    to_plain,
+)
+from compkit.errors import CompkitError
+from compkit.training.command import parse
+
+GO = ["--data", "d", "--run", "r"]
+
+
+def refusal(*argv: str) -> str:
+    with pytest.raises(CompkitError) as caught:
+        parse([*GO, *argv])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("encoders: [resnet18, resnet34]\ntraining: {steps: 200, lr: 0.5}\n")
+    own, config = parse([*GO, "--config", str(path), "--training.lr", "0.1", "--fold", "2"])
+    assert (own["data"], own["run"], own["fold"], own["encoder"]) == ("d", "r", 2, None)
+    assert config.encoders == ("resnet18", "resnet34")
+    assert (config.training.steps, config.training.lr) == (200, 0.1)
+    assert config.training.clip == RunConfig().training.clip
+
+
+def test_a_saved_configuration_comes_back_whole(tmp_path):
+    config = parse([*GO, "--loss.terms", "{dice: 0.5}", "--inference.views", "[hflip]"])[1]
+    save(config, tmp_path / "c.yaml")
+    assert from_plain(read_yaml(tmp_path / "c.yaml")) == config
+    assert from_plain(to_plain(config)) == config
+    assert parse([*GO, "--config", str(tmp_path / "c.yaml")])[1] == config
+
+
+def test_unknown_keys_are_all_named_with_the_nearest(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("training: {stepz: 3}\nencoder: a\nlr: 1\n")
+    sentence = refusal("--config", str(path))
+    assert "'training.stepz'; did you mean 'training.steps'?" in sentence
+    assert "'encoder'; did you mean 'encoders'?" in sentence
+    assert "'lr'; did you mean 'training.lr'?" in sentence
+    assert str(path) in sentence
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--training.step", "3"], "'--training.steps'"),
+        (["--training.steps", "many"], "training.steps takes int"),
+        (["--training.optimizer", "adam"], "'adamw', 'sgd'"),
+        (["--encoders", "resnet18"], "encoders takes list"),
+        (["--config", "absent.yaml"], "no configuration file absent.yaml"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(argv, expected):
+    assert expected in refusal(*argv)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just words"])
+def test_files_that_hold_no_settings_are_refused(tmp_path, text):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert str(path) in refusal("--config", str(path))
+
+
+def test_missing_data_and_run_are_named():
+    with pytest.raises(CompkitError, match="--data is missing"):
+        parse(["--run", "r"])
+    with pytest.raises(CompkitError, match="--run is missing"):
+        parse(["--data", "d"])
+
+
+def test_impossible_values_are_all_named():
+    config = parse([*GO, "--folds.k", "1", "--training.steps", "150", "--training.lr", "0"])[1]
+    with pytest.raises(CompkitError) as caught:
+        check(config)
+    for key in ("folds.k", "training.steps", "training.lr"):
+        assert key in str(caught.value)
+    check(RunConfig())
+
+
+def test_differences_leave_out_the_machine():
+    one = RunConfig()
+    other = parse([*GO, "--seed", "1", "--machine.workers", "3"])[1]
+    assert differences(one, other) == ["seed: 0 → 1"]
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*.yaml")), ids=str)
+def test_shipped_configurations_are_sound(path):
+    check(parse([*GO, "--config", str(path)])[1])
