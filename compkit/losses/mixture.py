@@ -1,0 +1,83 @@
+"""The weighted sum of class losses that a configuration names, and the κ that it adapts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from compkit.config import LossConfig
+from compkit.errors import CompkitError, nearest
+from compkit.losses.dice import dice_loss, normalised_dice_loss
+from compkit.losses.tvmf import tvmf_dice_loss
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean cross entropy over valid pixels; none valid gives zero.
+
+    Parameters
+    ----------
+    logits, targets : Tensor, shape (N, C, H, W)
+        Raw outputs and one-hot (or soft) targets.
+    valid : Tensor of bool, shape (N, 1, H, W)
+        Pixels that count.
+    """
+    pixels = -(targets * log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
+    return (pixels * valid).sum() / valid.sum().clamp_min(1)
+
+
+class ClassLoss:
+    """A weighted sum of losses over exclusive classes, and its adaptive concentration.
+
+    Parameters
+    ----------
+    config : LossConfig
+        Terms with their weights, κ and λ.
+    classes : int
+        Number of classes C.
+
+    Attributes
+    ----------
+    kappa : Tensor, shape (C,)
+        κ of the adaptive term: 0 until `adapt` is called for the first time. It is state: training
+        saves it with the checkpoint and restores it.
+    """
+
+    def __init__(self, config: LossConfig, classes: int) -> None:
+        for name in config.terms:
+            if name not in TERMS:
+                raise CompkitError(
+                    f"loss.terms has an unknown loss {name!r}{nearest(name, TERMS)}: "
+                    f"take some of {', '.join(TERMS)}"
+                )
+        if not any(weight > 0 for weight in config.terms.values()):
+            raise CompkitError("loss.terms has no loss with a positive weight: give at least one")
+        self.config = config
+        self.kappa = torch.zeros(classes)
+
+    def __call__(self, logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+        """Return the loss of raw outputs against one-hot targets, in 32-bit floats."""
+        logits, valid = logits.float(), valid.bool()
+        probabilities = logits.softmax(dim=1)
+        total = logits.new_zeros(())
+        for name, weight in self.config.terms.items():
+            total = total + weight * TERMS[name](self, logits, probabilities, targets, valid)
+        return total
+
+    def adapt(self, dice: Tensor) -> None:
+        """Set κ_c = λ · Dice_c from the last validation's Dice, shape (C,) (Kato & Hotta, §3.2)."""
+        self.kappa = self.config.adaptive_lambda * dice.float().cpu()
+
+
+_Term = Callable[[ClassLoss, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+#: Loss terms by the name that a configuration gives them.
+TERMS: Mapping[str, _Term] = {
+    "dice": lambda loss, z, p, t, v: dice_loss(p, t, v),
+    "normalised_dice": lambda loss, z, p, t, v: normalised_dice_loss(p, t, v),
+    "tvmf_dice": lambda loss, z, p, t, v: tvmf_dice_loss(p, t, v, loss.config.kappa),
+    "adaptive_tvmf_dice": lambda loss, z, p, t, v: tvmf_dice_loss(p, t, v, loss.kappa.to(p.device)),
+    "cross_entropy": lambda loss, z, p, t, v: cross_entropy(z, t, v),
+}
