@@ -1,0 +1,58 @@
+"""A member: one trained network, and the maps that it predicted."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from compkit.errors import CompkitError
+from compkit.inference.maps import Maps, read_maps, write_maps
+from compkit.inference.predict import Predictor
+from compkit.machine import autocast, device_of
+from compkit.models.checkpoint import load_checkpoint
+from compkit.progress import track
+from compkit.run import Run
+
+#: Out-of-fold maps are of the images that validated the member, test maps of all test images.
+Kind = Literal["oof", "test"]
+
+
+def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
+    """Predict one member's maps with the run's views, or open them if they are there.
+
+    Maps of another checkpoint, other views or other data are made anew.
+    """
+    part = run.part(encoder, fold)
+    checkpoint = part / f"{run.config.inference.checkpoint}.ckpt"
+    made = _origin(run, checkpoint)
+    if (part / kind / "maps.json").is_file():
+        maps = read_maps(part / kind)
+        if maps.made == made:
+            return maps
+    network, head, config = load_checkpoint(checkpoint)
+    machine = run.config.machine
+    predictor = Predictor(
+        network.to(device_of(machine)), head, run.config.inference.views, config.input.size
+    )
+    store = run.store
+    if kind == "oof":
+        images, names = store.images, store.train
+        indices = [int(i) for i in run.folds.valid_indices(fold)]
+    else:
+        images, names, indices = store.test_images, store.test, list(range(len(store.test)))
+    stream = predictor.stream(images, indices, run.config.inference.batch)
+    label = f"{kind} maps of {encoder} fold {fold}"
+    chosen = [names[i] for i in indices]
+    with autocast(machine):
+        write_maps(part / kind, chosen, head.maps, track(stream, label, len(chosen)), made)
+    return read_maps(part / kind)
+
+
+def _origin(run: Run, checkpoint: Path) -> dict[str, object]:
+    if not checkpoint.is_file():
+        raise CompkitError(f"there is no checkpoint {checkpoint}: run train.py on this run again")
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    views = list(run.config.inference.views)
+    return {"checkpoint": digest, "views": views, "data": run.store.content}

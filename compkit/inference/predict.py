@@ -1,0 +1,66 @@
+"""The one predictor, for validation, out-of-fold and test images alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compkit.heads.base import Head
+from compkit.inference.tta import View, parse_view, resized
+from compkit.models.network import Network, padded
+
+
+class Predictor:
+    """Images to probability maps, averaged over TTA views.
+
+    Parameters
+    ----------
+    network : Network
+        In evaluation mode while predicting.
+    head : Head
+        Turns logits into maps and puts directed channels right after a view.
+    views : sequence of str
+        See `compkit.inference.tta.parse_view`.
+    size : int or None
+        The side that the network was trained at; maps come back at the images' own size.
+    """
+
+    def __init__(
+        self, network: Network, head: Head, views: Sequence[str], size: int | None = None
+    ) -> None:
+        self.network, self.head, self.size = network, head, size
+        self.views = tuple(parse_view(view) for view in views)
+
+    @torch.no_grad()
+    def __call__(self, images: np.ndarray | Tensor) -> Tensor:
+        """Return maps, float32 (N, M, H, W) on the network's device, of uint8 images (N, H, W)."""
+        device = next(self.network.parameters()).device
+        x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
+        x = x.to(device)[:, None].float() / 255
+        shape = (x.shape[-2], x.shape[-1])
+        if self.size is not None:
+            x = resized(x, (self.size, self.size))
+        total = sum(
+            (self._view(view, x) for view in self.views), start=torch.zeros((), device=device)
+        )
+        # Resampling may overshoot a probability by a rounding error.
+        return resized(total / len(self.views), shape).clamp(0, 1)
+
+    def _view(self, view: View, x: Tensor) -> Tensor:
+        return self.head.reorient(view.through(self._maps, x), view.matrix)
+
+    def _maps(self, x: Tensor) -> Tensor:
+        x, (height, width) = padded(self.network.stride, x)
+        return self.head.activate(self.network(x))[..., :height, :width]
+
+    def stream(
+        self, images: np.ndarray, indices: Sequence[int], batch: int
+    ) -> Iterator[np.ndarray]:
+        """Yield the maps (M, H, W) of the chosen images one by one; memory holds one batch."""
+        self.network.eval()
+        for start in range(0, len(indices), batch):
+            chosen = np.stack([images[i] for i in indices[start : start + batch]])
+            yield from self(chosen).cpu().numpy()

@@ -1,0 +1,117 @@
+"""Networks: a timm encoder under a segmentation-models-pytorch decoder, one grey channel in."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor, nn
+
+from compkit.config import ModelConfig
+from compkit.errors import CompkitError, nearest
+
+#: Mean and standard deviation of ImageNet in grey, on a scale of 0 to 1: pretrained encoders
+#: expect images normalised so, and a timm encoder folds its three input channels into one.
+_MEAN, _STD = 0.449, 0.226
+
+
+class Network(nn.Module):
+    """Grey images to dense maps of logits.
+
+    Parameters
+    ----------
+    encoder : str
+        A timm model's name.
+    outputs : int
+        Number of output channels C.
+    config : ModelConfig
+        Decoder and encoder weights.
+    pretrained : bool
+        Load the weights that `config` names; a checkpoint's network needs none.
+
+    Attributes
+    ----------
+    stride : int
+        Height and width of an input must be multiples of it.
+    """
+
+    def __init__(
+        self, encoder: str, outputs: int, config: ModelConfig, pretrained: bool = True
+    ) -> None:
+        super().__init__()
+        check_names((encoder,), config)
+        hub = pretrained and config.weights == "hub"
+        self.model = _build(encoder, outputs, config.decoder, hub)
+        self.model.to(memory_format=torch.channels_last)
+        encoder_part: Any = self.model.encoder
+        self.stride = int(encoder_part.output_stride)
+        if pretrained and config.weights not in ("none", "hub"):
+            from compkit.models.weights import load_encoder
+
+            load_encoder(encoder_part.model, config.weights.format(encoder=encoder))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, C, H, W) of grey images (N, 1, H, W) between 0 and 1."""
+        # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
+        images = ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
+        return self.model(images)
+
+
+def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
+    """Refuse encoders and decoders that do not exist, before anything is built.
+
+    Raises
+    ------
+    CompkitError
+        Naming the encoder or decoder, and the nearest that exists.
+    """
+    known = timm.list_models()
+    for encoder in encoders:
+        if encoder.split(".")[0] not in known:
+            raise CompkitError(
+                f"there is no timm encoder {encoder!r}{nearest(encoder, known)}: "
+                "`python -c 'import timm; print(timm.list_models())'` lists them"
+            )
+    if config.decoder.lower() not in DECODERS:
+        raise CompkitError(
+            f"there is no decoder {config.decoder!r}{nearest(config.decoder, DECODERS)}: "
+            f"take one of {', '.join(DECODERS)}"
+        )
+
+
+#: Decoders by name.
+DECODERS: tuple[str, ...] = tuple(sorted(smp.MODEL_ARCHITECTURES_MAPPING))
+
+
+def _build(encoder: str, outputs: int, decoder: str, hub: bool) -> nn.Module:
+    weights = "imagenet" if hub else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return smp.create_model(
+                decoder, f"tu-{encoder}", encoder_weights=weights, in_channels=1, classes=outputs
+            )
+    except OSError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CompkitError(
+            f"the weights of {encoder} cannot be had from the hub ({reason}): "
+            "connect, or give model.weights a file or none"
+        ) from None
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CompkitError(
+            f"the encoder {encoder!r} does not fit under the decoder {decoder!r} ({reason}): "
+            "take another of either"
+        ) from None
+
+
+def padded(stride: int, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """Return images reflected at the lower right to multiples of `stride`, and their old size."""
+    height, width = images.shape[-2:]
+    down, right = -height % stride, -width % stride
+    # Reflection needs a border smaller than the image; tiny images repeat their edge instead.
+    mode = "reflect" if down < height and right < width else "replicate"
+    return torch.nn.functional.pad(images, (0, right, 0, down), mode=mode), (height, width)

@@ -1,0 +1,74 @@
+"""Encoder weights from a file, loaded without executing any code in it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from compkit.errors import CompkitError
+from compkit.progress import say
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of a state dict saved by torch.
+
+    Raises
+    ------
+    CompkitError
+        If the file is absent, unreadable, or holds more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CompkitError(f"there is no weights file {path}: check model.weights")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise CompkitError(
+            f"{path} is not a readable weights file ({reason}): give safetensors or a state dict"
+        ) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CompkitError(f"{path} does not hold a state dict of tensors: give one")
+    return state
+
+
+def load_encoder(encoder: nn.Module, path: str) -> None:
+    """Load a timm encoder's weights from `path`, and say what matched.
+
+    A classifier's head in the file is left aside, and a first convolution over three colours is
+    summed over them for the one grey channel, as timm does.
+
+    Raises
+    ------
+    CompkitError
+        If a tensor that the encoder needs is missing or of another shape.
+    """
+    state, wanted = read_state(path), encoder.state_dict()
+    matched: dict[str, Tensor] = {}
+    wrong = []
+    for name, own in wanted.items():
+        given = state.get(name)
+        if given is not None and given.ndim == 4 and given.shape[1] == 3 and own.shape[1] == 1:
+            given = given.float().sum(dim=1, keepdim=True)
+        if given is None or given.shape != own.shape:
+            shape = "absent" if given is None else f"of shape {tuple(given.shape)}"
+            wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
+        else:
+            matched[name] = given
+    if wrong:
+        raise CompkitError(
+            f"{path} does not fit the encoder: {len(wrong)} of {len(wanted)} tensors do not match "
+            f"(first: {wrong[0]}): give weights of the same timm encoder"
+        )
+    encoder.load_state_dict(matched)
+    unused = [name for name in state if name not in wanted]
+    say(f"encoder weights {path}: {len(matched)} tensors loaded, {len(unused)} left aside")
