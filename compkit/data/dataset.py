@@ -1,0 +1,115 @@
+"""Training examples, each a function of the seed, its place in the draw, and its image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from compkit.config import RunConfig
+from compkit.data.augment import Augment
+from compkit.data.store import Store
+from compkit.heads.base import Head
+from compkit.inference.tta import resized
+
+
+class Batch(TypedDict):
+    """One training batch: images (N, 1, H, W) in 0…1, targets (N, T, H, W), valid (N, 1, H, W)."""
+
+    images: Tensor
+    targets: Tensor
+    valid: Tensor
+
+
+#: A place in the endless draw of training images, and the image drawn there.
+Draw = tuple[int, int]
+
+
+class Draws(Sampler[list[Draw]]):
+    """Batches of an endless draw of images, each image once a round, in a seeded order.
+
+    Which image stands at which place depends on the seed and the place alone, so training resumed
+    at an epoch's edge sees what it would have seen.
+    """
+
+    def __init__(self, images: int, batch: int, steps_per_epoch: int, seed: int) -> None:
+        self._images, self._batch, self._steps, self._seed = images, batch, steps_per_epoch, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields; the trainer calls it."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        first = self._epoch * self._steps * self._batch
+        for start in range(first, first + self._steps * self._batch, self._batch):
+            yield [(draw, self._image(draw)) for draw in range(start, start + self._batch)]
+
+    def _image(self, draw: int) -> int:
+        round_, place = divmod(draw, self._images)
+        order = np.random.default_rng((self._seed, round_)).permutation(self._images)
+        return int(order[place])
+
+
+class TrainingSet(Dataset[Batch]):
+    """The labelled training images of one fold, augmented.
+
+    Parameters
+    ----------
+    store : Store
+        Images and labels.
+    indices : sequence of int
+        Indices into ``store.train``.
+    config : RunConfig
+        Input, augmentation and seed.
+    head : Head
+        Makes the targets.
+    """
+
+    def __init__(self, store: Store, indices: Sequence[int], config: RunConfig, head: Head) -> None:
+        side = config.input.size or store.size
+        self._images = [shrunk(np.asarray(store.images[i]), side) for i in indices]
+        self._labels = [shrunk_labels(np.asarray(store.labels_of(i)), side) for i in indices]
+        self._augment = Augment(config.augment, side, config.input.crop)
+        self._head, self._seed = head, config.seed
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: Draw) -> Batch:
+        draw, index = key
+        # 31 bits, as the augmentations' generators take them.
+        seed = int(np.random.SeedSequence((self._seed, draw)).generate_state(1)[0] >> 1)
+        image, labels, valid = self._augment(self._images[index], self._labels[index], seed)
+        return {
+            "images": torch.from_numpy(image)[None].float() / 255,
+            "targets": torch.from_numpy(self._head.targets(labels)),
+            "valid": torch.from_numpy(valid)[None],
+        }
+
+
+def shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    """Return a grey image, uint8, at `side` pixels, resampled as the predictor does it."""
+    shape = (side, side)
+    if image.shape == shape:
+        return image
+    grey = resized(torch.tensor(image, dtype=torch.float32)[None, None], shape)[0, 0]
+    return grey.round().clamp(0, 255).byte().numpy()
+
+
+def shrunk_labels(labels: np.ndarray, side: int) -> np.ndarray:
+    """Return a label map at `side` pixels, each pixel the label at its centre.
+
+    (OpenCV's plain nearest neighbour takes the upper left corner instead, a shift of half a pixel.)
+    """
+    if labels.shape[0] == side:
+        return labels
+    return cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)

@@ -1,0 +1,158 @@
+"""A run on disk: what identifies it, and where its parts lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compkit.config import RunConfig, differences, from_plain, read_yaml, save
+from compkit.data.store import Store, open_store
+from compkit.errors import CompkitError, nearest
+from compkit.files import locked, read_json, write_json
+from compkit.folds import Folds, make_folds, read_folds
+
+#: Where runs lie, under the working directory.
+ROOT = Path("runs")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A named run: ``runs/<name>/<encoder>/fold<k>/``.
+
+    Attributes
+    ----------
+    name : str
+    config : RunConfig
+        Its effective configuration.
+    store : Store
+        Its data.
+    folds : Folds
+        Its split, a copy of which lies in the run.
+    """
+
+    name: str
+    config: RunConfig
+    store: Store
+    folds: Folds
+
+    @property
+    def directory(self) -> Path:
+        return ROOT / self.name
+
+    def part(self, encoder: str, fold: int) -> Path:
+        """Return the directory of one network."""
+        return self.directory / encoder / f"fold{fold}"
+
+    def parts(
+        self, encoder: str | None = None, fold: int | None = None
+    ) -> Iterator[tuple[str, int]]:
+        """Yield every encoder × fold of the run, or those chosen.
+
+        Raises
+        ------
+        CompkitError
+            If the run has no such encoder or fold.
+        """
+        if encoder is not None and encoder not in self.config.encoders:
+            raise CompkitError(
+                f"the run {self.name} has no encoder {encoder!r}"
+                f"{nearest(encoder, self.config.encoders)}: "
+                f"its encoders are {', '.join(self.config.encoders)}"
+            )
+        if fold is not None and not 0 <= fold < self.folds.k:
+            raise CompkitError(
+                f"the run {self.name} has no fold {fold}: its folds are 0 to {self.folds.k - 1}"
+            )
+        for k in range(self.folds.k) if fold is None else (fold,):
+            for e in self.config.encoders if encoder is None else (encoder,):
+                yield e, k
+
+    def unfinished(self) -> list[str]:
+        """Name the parts that are not done."""
+        return [f"{e} fold {k}" for e, k in self.parts() if not is_done(self.part(e, k))]
+
+
+def is_done(part: Path) -> bool:
+    """Whether a network is trained and its out-of-fold maps are written."""
+    return (part / "done.json").is_file()
+
+
+def start_run(name: str, config: RunConfig, data: str) -> Run:
+    """Make the run `name`, or open it to go on with the same configuration, data and split.
+
+    Raises
+    ------
+    CompkitError
+        If it was made with another configuration, other data, or another split.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise CompkitError(f"{name!r} is no name for a run: take letters, digits, - and _")
+    directory = ROOT / name
+    store = open_store(data)
+    with locked(directory, "starting it", wait=True):
+        if (directory / "run.json").is_file():
+            _refuse_another(name, config, store)
+        else:
+            folds = _split(config, store)
+            save(config, directory / "config.yaml")
+            folds.write(directory / "folds.csv")
+            # Written last: its presence says that the others are whole.
+            write_json(directory / "run.json", {"data": data, "content": store.content})
+    return Run(name, config, store, read_folds(directory / "folds.csv", store))
+
+
+def open_run(name: str, data: str | None = None) -> Run:
+    """Open a run that `start_run` made; `data` tells where its data lie now, if they moved.
+
+    Raises
+    ------
+    CompkitError
+        If there is no such run, or `data` are not what it was trained on.
+    """
+    directory = ROOT / name
+    if not (directory / "run.json").is_file():
+        known = [p.parent.name for p in ROOT.glob("*/run.json")]
+        raise CompkitError(
+            f"there is no run {name!r} in {ROOT}/{nearest(name, known)}: train it with train.py"
+        )
+    made = read_json(directory / "run.json")
+    config = from_plain(read_yaml(directory / "config.yaml"))
+    store = open_store(data or made["data"])
+    _refuse_other_data(name, made["content"], store)
+    return Run(name, config, store, read_folds(directory / "folds.csv", store))
+
+
+def _split(config: RunConfig, store: Store) -> Folds:
+    f = config.folds
+    if f.file is not None:
+        return read_folds(Path(f.file), store)
+    return make_folds(store, k=f.k, seed=f.seed, grouped=f.grouped)
+
+
+def _refuse_another(name: str, config: RunConfig, store: Store) -> None:
+    directory = ROOT / name
+    made = from_plain(read_yaml(directory / "config.yaml"))
+    if changed := differences(made, config):
+        raise CompkitError(
+            f"{directory} was made with another configuration ({'; '.join(changed)}): "
+            "take another --run name, or the same settings"
+        )
+    _refuse_other_data(name, read_json(directory / "run.json")["content"], store)
+    if config.folds.file is not None:
+        given, own = read_folds(Path(config.folds.file), store), directory / "folds.csv"
+        if not np.array_equal(given.fold, read_folds(own, store).fold):
+            raise CompkitError(
+                f"{config.folds.file} is not the split that {directory} was made with ({own}): "
+                "take another --run name"
+            )
+
+
+def _refuse_other_data(name: str, content: str, store: Store) -> None:
+    if content != store.content:
+        raise CompkitError(
+            f"the run {name} was made on other data than {store.directory} holds: "
+            "give the same --data, or take another --run name"
+        )

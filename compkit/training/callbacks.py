@@ -1,0 +1,115 @@
+"""What happens around training: averaged weights, checkpoints, history, progress."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from compkit.files import replacing
+from compkit.progress import Task, task
+
+
+class AveragedWeights(WeightAveraging):
+    """An exponential moving average of the weights, used for validation and kept in checkpoints.
+
+    The decay warms up as (1 + n) / (10 + n) over updates n, so that short runs do not average in
+    their random start.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: Any, current: Any, updates: Tensor | int) -> None:
+            n = int(updates)
+            get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
+
+        super().__init__(multi_avg_fn=average)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written aside and then moved: a kill leaves the old or the new."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
+    ) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+
+
+class KeepBestAndLast(Checkpoint):
+    """Save ``best.ckpt`` when the score is a new best, and ``last.ckpt``, at every epoch's edge.
+
+    Paths are not part of its state, so a run may be moved between machines and resumed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.best_score = float("-inf")
+        self._directory = directory
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        score = float(trainer.callback_metrics["score"])
+        if score > self.best_score:
+            self.best_score = score
+            trainer.save_checkpoint(self._directory / "best.ckpt")
+        trainer.save_checkpoint(self._directory / "last.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_score = state_dict["best_score"]
+
+
+class History(Callback):
+    """One row an epoch in ``metrics.csv``, and in the checkpoint, so resuming repeats none."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows: list[dict[str, float]] = []
+        self._path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        self.rows.append(row | metrics)
+        with replacing(self._path) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+
+class FitProgress(Callback):
+    """The progress of one fit in optimiser steps, with the last and the best score."""
+
+    def __init__(self, label: str, steps: int, keeper: KeepBestAndLast) -> None:
+        self._label, self._steps, self._keeper = label, steps, keeper
+        self._stack = ExitStack()
+        self._task: Task | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        left = self._steps - trainer.global_step
+        self._task = self._stack.enter_context(task(self._label, left))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        assert self._task is not None
+        score = trainer.callback_metrics.get("score")
+        best = self._keeper.best_score
+        note = "" if score is None else f"score {float(score):.4f} (best {best:.4f})"
+        self._task.advance(1, note)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stack.close()

@@ -1,0 +1,158 @@
+"""Fit one encoder on one fold, and predict its out-of-fold maps."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+from compkit.config import RunConfig
+from compkit.data.dataset import Draws, TrainingSet
+from compkit.files import locked, read_json, write_json
+from compkit.inference.members import write_member_maps
+from compkit.machine import device_of, precision_of, worker_count
+from compkit.progress import say
+from compkit.run import Run, is_done
+from compkit.training.callbacks import (
+    AtomicCheckpoints,
+    AveragedWeights,
+    FitProgress,
+    History,
+    KeepBestAndLast,
+)
+from compkit.training.curve import draw_curve
+from compkit.training.module import SegmentationModule, seed_of
+
+
+def fit_fold(run: Run, encoder: str, fold: int) -> None:
+    """Train one network to its end, from its last epoch's edge if it was interrupted.
+
+    Writes ``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``curve.png``, ``environment.json``, the
+    out-of-fold maps ``oof/``, and at the very end ``done.json``.
+
+    Raises
+    ------
+    CompkitError
+        If another process works in the same directory.
+    """
+    part = run.part(encoder, fold)
+    with locked(part, f"training {encoder} on fold {fold}"):
+        if is_done(part):
+            say(f"{encoder} fold {fold}: done (score {read_json(part / 'done.json')['score']:.4f})")
+            return
+        start = time.monotonic()
+        keeper = _fit(run, encoder, fold, part)
+        write_member_maps(run, encoder, fold, "oof")
+        result = {"score": keeper.best_score, "seconds": round(time.monotonic() - start, 1)}
+        write_json(part / "done.json", result)
+
+
+def _fit(run: Run, encoder: str, fold: int, part: Path) -> KeepBestAndLast:
+    config = run.config
+    torch.manual_seed(seed_of(config.seed, fold, *encoder.encode()))
+    last = part / "last.ckpt"
+    module = SegmentationModule(
+        config, encoder, run.store.competition.rules.ranking, pretrained=not last.exists()
+    )
+    write_json(part / "environment.json", _environment())
+    keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
+    trainer = _trainer(config, part, [history, keeper], f"{encoder} fold {fold}", keeper)
+    training, validation = _loaders(run, module, fold, trainer)
+    _uninterrupted(trainer, module, training, validation, last if last.exists() else None)
+    draw_curve(history.rows, f"{encoder}, fold {fold}", part / "curve.png")
+    return keeper
+
+
+def _uninterrupted(trainer: pl.Trainer, *arguments: Any) -> None:
+    module, training, validation, checkpoint = arguments
+    try:
+        trainer.fit(module, training, validation, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _trainer(
+    config: RunConfig, part: Path, kept: list[Callback], label: str, keeper: KeepBestAndLast
+) -> pl.Trainer:
+    t = config.training
+    callbacks: list[Callback] = [FitProgress(label, t.steps, keeper), *kept]
+    if t.ema:
+        # First: validation, history and checkpoints are of the averaged weights.
+        callbacks.insert(0, AveragedWeights(t.ema))
+    if t.patience:
+        callbacks.append(
+            EarlyStopping("score", mode="max", patience=t.patience, check_on_train_epoch_end=True)
+        )
+    _quiet()
+    return pl.Trainer(
+        accelerator="gpu" if device_of(config.machine).type == "cuda" else "cpu",
+        devices=1,
+        precision=precision_of(config.machine),  # type: ignore[arg-type]
+        max_epochs=t.steps // t.steps_per_epoch,
+        gradient_clip_val=t.clip or None,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        logger=TensorBoardLogger(part, name="", version="tensorboard"),
+        log_every_n_steps=t.steps_per_epoch,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=True,
+        use_distributed_sampler=False,
+    )
+
+
+def _loaders(
+    run: Run, module: SegmentationModule, fold: int, trainer: pl.Trainer
+) -> tuple[DataLoader, DataLoader]:
+    config, store = run.config, run.store
+    train, valid = run.folds.train_indices(fold), run.folds.valid_indices(fold)
+    dataset = TrainingSet(store, train.tolist(), config, module.head)
+    t, workers = config.training, worker_count(config.machine)
+    loader: DataLoader = DataLoader(
+        dataset,
+        batch_sampler=Draws(len(dataset), config.input.batch, t.steps_per_epoch, config.seed),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        # Its own: making an iterator must not move the generator that dropout draws from.
+        generator=torch.Generator().manual_seed(0),
+    )
+    images = torch.from_numpy(np.stack([store.images[i] for i in valid]))
+    labels = torch.from_numpy(np.stack([store.labels_of(i) for i in valid]).astype(np.int32))
+    validation: DataLoader = DataLoader(
+        TensorDataset(images, labels), batch_size=config.inference.batch
+    )
+    return loader, validation
+
+
+def _environment() -> dict[str, Any]:
+    packages = ("compkit", "torch", "timm", "segmentation-models-pytorch", "albumentations")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device or "cpu",
+        "threads": torch.get_num_threads(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says to people who chose its settings by hand."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")

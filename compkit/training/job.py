@@ -1,0 +1,64 @@
+"""What ``train.py`` does: every fold × encoder of a run, then its decoder and its scores."""
+
+from __future__ import annotations
+
+from compkit.config import RunConfig, check
+from compkit.display import print_table
+from compkit.ensemble.calibrate import calibrate
+from compkit.heads import make_head
+from compkit.inference.tta import parse_view
+from compkit.metrics.rand import METRICS
+from compkit.models.network import check_names
+from compkit.progress import say
+from compkit.run import Run, start_run
+from compkit.training.fit import fit_fold
+
+
+def train(
+    config: RunConfig, data: str, name: str, fold: int | None = None, encoder: str | None = None
+) -> None:
+    """Train what is unfinished of the run `name`; when all is done, tune its decoder.
+
+    Parameters
+    ----------
+    data : str
+        A folder in the challenge's layout, or ``phantom:…``.
+    fold, encoder : optional
+        Train these alone; the run is completed by further calls, here or on other machines.
+
+    Raises
+    ------
+    CompkitError
+        For any bad input, before anything is trained.
+    """
+    check(config)
+    check_names(config.encoders, config.model)
+    make_head(config.head, config.loss)
+    for view in config.inference.views:
+        parse_view(view)
+    run = start_run(name, config, data)
+    for part_encoder, part_fold in run.parts(encoder, fold):
+        fit_fold(run, part_encoder, part_fold)
+    if unfinished := run.unfinished():
+        say(f"{run.directory}: still to train: {', '.join(unfinished)}")
+        return
+    _finish(run)
+
+
+def _finish(run: Run) -> None:
+    several = len(run.config.encoders) > 1
+    chosen = [(e, e) for e in run.config.encoders] if several else []
+    rows = []
+    for label, encoder in [*chosen, ("all" if several else run.config.encoders[0], None)]:
+        decoder = calibrate([run], encoder)
+        low, high = decoder.interval
+        cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
+        rows.append([label, *cells, f"{low:.4f} to {high:.4f}"])
+    decoder.save(run.directory / "decoder.json")
+    ranking = run.store.competition.rules.ranking
+    print_table(
+        f"{run.name}: out-of-fold scores, the decoder tuned on the other folds",
+        ["encoder", *METRICS, f"95 % of {ranking}"],
+        rows,
+    )
+    say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")

@@ -1,0 +1,100 @@
+"""One network in training: steps, validation on decoded regions, checkpoints that stand alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import Tensor
+
+from compkit.config import RunConfig, TrainingConfig
+from compkit.data.dataset import Batch
+from compkit.heads import make_head
+from compkit.inference.predict import Predictor
+from compkit.metrics.rand import METRICS, rand_scores
+from compkit.models.checkpoint import CARD, card
+from compkit.models.network import Network, padded
+
+
+class SegmentationModule(pl.LightningModule):
+    """A network and its head under a run's configuration.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    encoder : str
+        Which of its encoders.
+    ranking : str
+        The metric that ranks, logged as ``score``.
+    pretrained : bool
+        Load encoder weights as configured.
+    """
+
+    def __init__(
+        self, config: RunConfig, encoder: str, ranking: str, pretrained: bool = True
+    ) -> None:
+        super().__init__()
+        self.config, self.encoder, self.ranking = config, encoder, ranking
+        self.head = make_head(config.head, config.loss)
+        self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
+        # Validation is unaugmented: views are for the maps that are kept.
+        self._predictor = Predictor(self.network, self.head, ("identity",), config.input.size)
+        self._scores: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout and the like draw from the global generator: a resumed epoch draws the same.
+        torch.manual_seed(seed_of(self.config.seed, self.current_epoch))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, (height, width) = padded(self.network.stride, batch["images"])
+        logits = self.network(images)[..., :height, :width]
+        loss = self.head.loss(logits, batch["targets"], batch["valid"])
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        maps = self._predictor(images)
+        self.head.observe(maps, labels)
+        for one, truth in zip(maps.cpu().numpy(), labels.cpu().numpy(), strict=True):
+            self._scores.append(rand_scores(truth, self.head.decode(one, self.head.defaults)))
+
+    def on_validation_epoch_end(self) -> None:
+        means = {name: float(np.mean([s[name] for s in self._scores])) for name in METRICS}
+        self._scores = []
+        self.head.end_validation()
+        self.log_dict({"score": means[self.ranking], **means})
+
+    def configure_optimizers(self) -> Any:
+        t = self.config.training
+        groups = param_groups_weight_decay(self.network, t.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if t.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=t.lr, momentum=t.momentum)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=t.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(t, step))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CARD] = card(self.config, self.encoder) | {"head": self.head.state()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.head.load_state(checkpoint[CARD]["head"])
+
+
+def rate(t: TrainingConfig, step: int) -> float:
+    """Return the learning rate at `step` as a share of its peak: warm-up, then poly or cosine."""
+    if step < t.warmup:
+        return (step + 1) / (t.warmup + 1)
+    done = min(1.0, (step - t.warmup) / max(1, t.steps - t.warmup))
+    return (1 - done) ** 0.9 if t.schedule == "poly" else 0.5 * (1 + float(np.cos(np.pi * done)))
+
+
+def seed_of(*parts: int) -> int:
+    """Return a 32-bit seed that depends on every part."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
