@@ -1,0 +1,155 @@
+"""The command ``compkit``; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from compkit import __version__
+from compkit.entry import guarded
+
+_DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (embedded)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    return guarded(lambda: arguments.command(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="compkit",
+        description="Segmentation competitions whose labels are regions without names. "
+        "Train with train.py, then submit, check and score here.",
+    )
+    parser.add_argument("--version", action="version", version=f"compkit {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_phantom(commands)
+    _add_folds(commands)
+    _add_baseline(commands)
+    _add_submit(commands)
+    _add_check(commands)
+    _add_score(commands)
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def _add_phantom(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "phantom", "write the embedded competition in the challenge's layout")
+    p.add_argument("--out", type=Path, required=True, help="the folder to make")
+    p.add_argument("--size", type=int, default=512, help="side of the images, pixels")
+    p.add_argument("--labelled", type=int, default=400, help="labelled training images")
+    p.add_argument("--unlabelled", type=int, default=1600, help="unlabelled training images")
+    p.add_argument("--test", type=int, default=500, help="test images")
+    p.add_argument("--seed", type=int, default=0, help="another seed gives other patients")
+    p.set_defaults(command=_phantom)
+
+
+def _phantom(a: argparse.Namespace) -> None:
+    from compkit.competition.phantom import PhantomSettings, write_phantom
+
+    settings = PhantomSettings(a.size, a.labelled, a.unlabelled, a.test, a.seed)
+    write_phantom(settings, a.out)
+
+
+def _add_folds(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "folds", "split the labelled images for cross-validation")
+    p.add_argument("--data", required=True, help=_DATA)
+    p.add_argument("--out", type=Path, required=True, help="the CSV to write, in folds/")
+    p.add_argument("--k", type=int, default=5, help="number of folds")
+    p.add_argument("--seed", type=int, default=0, help="seed of the split")
+    p.add_argument(
+        "--random",
+        action="store_true",
+        help="let near-duplicate slices fall on both sides (overstates scores)",
+    )
+    p.set_defaults(command=_folds)
+
+
+def _folds(a: argparse.Namespace) -> None:
+    from compkit.data.store import open_store
+    from compkit.folds import make_folds
+
+    folds = make_folds(open_store(a.data), k=a.k, seed=a.seed, grouped=not a.random)
+    folds.write(a.out)
+    print(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
+    print("fold  images  groups  regions  coverage")
+    for row in folds.summary():
+        print("{fold:4}  {images:6}  {groups:6}  {regions:7.1f}  {coverage:8.3f}".format(**row))
+
+
+def _add_baseline(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "baseline", "write the submission of a method that learns nothing")
+    p.add_argument("method", choices=["watershed"], help="the organisers' baseline")
+    p.add_argument("--data", required=True, help=_DATA)
+    p.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    p.set_defaults(command=_baseline)
+
+
+def _baseline(a: argparse.Namespace) -> None:
+    from compkit.baselines.submission import submit_watershed
+
+    submit_watershed(a.data, a.out)
+
+
+def _add_submit(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "submit", "ensemble trained runs into a submission")
+    p.add_argument(
+        "--run", dest="runs", action="append", required=True, metavar="NAME",
+        help="a run of train.py; give it again for more runs in one ensemble",
+    )  # fmt: skip
+    p.add_argument("--out", type=Path, required=True, help="the CSV to write, in submissions/")
+    p.add_argument("--encoder", help="take the members of this encoder alone")
+    p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
+    p.set_defaults(command=_submit)
+
+
+def _submit(a: argparse.Namespace) -> None:
+    from compkit.submission.submit import submit
+
+    submit(a.runs, a.out, data=a.data, encoder=a.encoder)
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "check", "check that a file is a submission for a competition")
+    p.add_argument("submission", type=Path, help="the CSV to check")
+    p.add_argument("--data", required=True, help=_DATA)
+    p.set_defaults(command=_check)
+
+
+def _check(a: argparse.Namespace) -> None:
+    from compkit.competition import competition_of
+    from compkit.submission.check import check_submission
+
+    competition = competition_of(a.data)
+    source = competition.source(a.data)
+    size = source.image("test", 0).shape[0]
+    table = check_submission(a.submission, source.test, size, competition.rules.max_label)
+    count, side = len(table.images), table.labels.shape[1]
+    print(f"{a.submission}: a sound submission of {count} images of {side}×{side}")
+
+
+def _add_score(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "score", "score submissions as the leaderboard would")
+    p.add_argument("submissions", type=Path, nargs="+", metavar="SUBMISSION", help="CSVs to score")
+    p.add_argument("--truth", type=Path, required=True, help="the CSV of true labels")
+    p.add_argument("--json", action="store_true", help="print everything, per image too, as JSON")
+    p.set_defaults(command=_score)
+
+
+def _score(a: argparse.Namespace) -> None:
+    from compkit.submission.score import score
+
+    score(a.submissions, a.truth, as_json=a.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

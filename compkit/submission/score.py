@@ -1,0 +1,57 @@
+"""Score submissions against true labels, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from compkit.display import print_table
+from compkit.metrics.rand import METRICS
+from compkit.metrics.report import Report, score_tables
+from compkit.submission.table import read_table
+
+
+def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> None:
+    """Print the leaderboard's metrics, and the other measures, of some submissions.
+
+    Parameters
+    ----------
+    submissions : sequence of Path
+        CSVs in the submission's format.
+    truth : Path
+        The CSV of true labels, in the same format.
+    as_json : bool
+        Print one object a submission (in a list if there are several), with intervals and
+        every image.
+
+    Raises
+    ------
+    CompkitError
+        If a file is not what it should be, or they differ in images or size.
+    """
+    wanted = read_table(truth)
+    reports = {str(p): score_tables(wanted, read_table(p), str(p)) for p in submissions}
+    if as_json:
+        values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
+        print(json.dumps(values if len(values) > 1 else values[0], indent=2))
+        return
+    measures = next(iter(reports.values())).scores
+    others = [name for name in measures if name not in METRICS]
+    _show("leaderboard metrics: mean over images (95 % interval)", METRICS, reports, True)
+    pixels = [name for name in others if name.startswith("pixel_")]
+    _show("foreground mask", pixels, reports, False)
+    _show("regions matched one to one", [n for n in others if n not in pixels], reports, False)
+
+
+def _show(title: str, measures: Sequence[str], reports: dict[str, Report], intervals: bool) -> None:
+    rows = [[name, *(_cell(r, m, intervals) for m in measures)] for name, r in reports.items()]
+    print_table(title, ["submission", *measures], rows)
+
+
+def _cell(report: Report, measure: str, with_interval: bool) -> str:
+    text = f"{report.means[measure]:.4f}"
+    if with_interval:
+        low, high = report.intervals[measure]
+        text += f" ({low:.3f} to {high:.3f})"
+    return text

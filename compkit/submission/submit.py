@@ -1,0 +1,101 @@
+"""From trained runs to a checked submission with its manifest and its row in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from compkit import __version__
+from compkit.config import LossConfig
+from compkit.ensemble.calibrate import Decoder, calibrate, read_decoder
+from compkit.ensemble.mean import mean_maps, test_members
+from compkit.files import replacing, write_json
+from compkit.heads import make_head
+from compkit.inference.maps import Maps
+from compkit.progress import say, track
+from compkit.regions import keep_largest
+from compkit.run import Run, open_run
+from compkit.submission.check import check_submission
+from compkit.submission.ledger import add_row
+from compkit.submission.table import write_table
+
+
+def submit(
+    names: Sequence[str], out: Path, data: str | None = None, encoder: str | None = None
+) -> None:
+    """Ensemble the runs on the test images and write a submission.
+
+    Writes `out`, the manifest beside it (``.json``), and a row in ``ledger.csv`` beside them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Runs with one head on the same data; all their folds and encoders are averaged.
+    data : str, optional
+        Where the data lie now, if not where the runs were trained.
+    encoder : str, optional
+        Take the members of this encoder alone.
+
+    Raises
+    ------
+    CompkitError
+        If a run is unfinished, members do not fit together, or the result is not a submission.
+    """
+    runs = [open_run(name, data) for name in names]
+    members = test_members(runs, encoder)
+    decoder = _decoder(runs, encoder)
+    store = runs[0].store
+    rules = store.competition.rules
+    labels = _regions(members, decoder, store.test, rules.max_label)
+    with replacing(out) as temporary:
+        write_table(temporary, store.test, labels, max_label=rules.max_label)
+        check_submission(temporary, store.test, store.size, rules.max_label)
+        with temporary.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    chosen = [f"{run.name}/{e}/fold{k}" for run in runs for e, k in run.parts(encoder)]
+    manifest = {
+        "submission": out.name,
+        "sha256": digest,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "compkit": __version__,
+        "data": store.content,
+        "members": [{"member": name, "weight": 1 / len(chosen)} for name in chosen],
+        "views": {run.name: list(run.config.inference.views) for run in runs},
+        "decoder": {"head": decoder.head, "params": decoder.params},
+        "out_of_fold": asdict(decoder) | {"ranking": rules.ranking},
+    }
+    write_json(out.with_suffix(".json"), manifest)
+    ledger = out.parent / "ledger.csv"
+    add_row(ledger, out, digest, "+".join(names), len(chosen), decoder)
+    low, high = decoder.interval
+    score = decoder.scores[rules.ranking]
+    say(f"{out}: {len(store.test)} images from {len(chosen)} members; out-of-fold {rules.ranking} "
+        f"{score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
+
+
+def _decoder(runs: Sequence[Run], encoder: str | None) -> Decoder:
+    """Return the run's own decoder; one for just these members if they are not one whole run."""
+    if len(runs) == 1 and encoder is None:
+        return read_decoder(runs[0].directory / "decoder.json")
+    return calibrate(runs, encoder)
+
+
+def _regions(
+    members: Sequence[Maps], decoder: Decoder, images: Sequence[str], max_label: int
+) -> np.ndarray:
+    head = make_head(decoder.head, LossConfig())
+    labels: list[np.ndarray] = []
+    cut = 0
+    for image in track(images, "decoding", len(images)):
+        regions = head.decode(mean_maps(members, image), decoder.params)
+        kept, dropped = keep_largest(regions, max_label)
+        labels.append(kept.astype(np.uint16 if max_label > 255 else np.uint8))
+        cut += dropped > 0
+    if cut:
+        say(f"{cut} images had more than {max_label} regions: their smallest became background")
+    return np.stack(labels)
