@@ -1,0 +1,213 @@
+"""The main job on tiny phantoms: killed and resumed, refused, submitted, checked, scored."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from compkit.cli import main as compkit
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "--folds.k": "2",
+    "--input.batch": "4",
+    "--training.steps": "9",
+    "--training.steps_per_epoch": "3",
+    "--training.warmup": "1",
+    "--augment.elastic": "1",
+    "--augment.blur": "1",
+}
+
+
+def command(run: str = "whole", **changed: str) -> list[str]:
+    settings = {"--data": "data", "--run": run, "--encoders": "[resnet10t]", **SETTINGS}
+    settings |= {f"--{name.replace('__', '.')}": value for name, value in changed.items()}
+    return [sys.executable, str(ROOT / "train.py"), *(w for s in settings.items() for w in s)]
+
+
+def train(workplace: Path, argv: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(argv, cwd=workplace, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A directory with a phantom competition and the finished run `whole`."""
+    path = tmp_path_factory.mktemp("work")
+    os.environ["COMPKIT_CACHE"] = str(path / "cache")
+    data = path / "data"
+    sizes = {"size": 64, "labelled": 8, "unlabelled": 2, "test": 3, "seed": 1}
+    assert compkit(["phantom", "--out", str(data), *(f"--{k}={v}" for k, v in sizes.items())]) == 0
+    done = train(path, command())
+    assert done.returncode == 0, done.stderr
+    yield path
+    del os.environ["COMPKIT_CACHE"]
+
+
+def weights(part: Path) -> dict[str, torch.Tensor]:
+    checkpoint = torch.load(part / "last.ckpt", weights_only=True)
+    averaged = {f"averaged.{k}": v for k, v in checkpoint["state_dict"].items()}
+    return averaged | checkpoint["current_model_state"] | checkpoint["compkit"]["head"]
+
+
+def kill_after_epoch(workplace: Path, argv: list[str], part: Path, epoch: int, delay: float) -> None:
+    """Start training and SIGKILL it `delay` seconds after `epoch` rows of history are there."""
+    process = subprocess.Popen(
+        argv, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    history = part / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if history.exists() and len(pd.read_csv(history)) >= epoch:
+            break
+        time.sleep(0.01)
+    time.sleep(delay)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(workplace):
+    argv = command("killed", fold="0")
+    part = workplace / "runs/killed/resnet10t/fold0"
+    # In the writing of the first checkpoints, and in the middle of the epoch after the second.
+    kill_after_epoch(workplace, argv, part, epoch=1, delay=0.0)
+    kill_after_epoch(workplace, argv, part, epoch=2, delay=0.2)
+    assert not (part / "done.json").exists()
+    resumed = train(workplace, argv)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = workplace / "runs/whole/resnet10t/fold0"
+    expected, got = weights(whole), weights(part)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert (part / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    assert np.array_equal(np.load(part / "oof/maps.npy"), np.load(whole / "oof/maps.npy"))
+    leftovers = [p for p in part.rglob("*.part") if p.stat().st_mtime > resumed_start(part)]
+    assert not leftovers
+
+
+def resumed_start(part: Path) -> float:
+    return (part / "environment.json").stat().st_mtime
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_skipped_at_once(workplace):
+    before = (workplace / "runs/whole/resnet10t/fold1/last.ckpt").stat().st_mtime_ns
+    again = train(workplace, command())
+    assert again.returncode == 0
+    assert "fold 1: done" in again.stderr
+    assert "out-of-fold scores" in again.stdout
+    assert (workplace / "runs/whole/resnet10t/fold1/last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"training__lr": "0.5"}, "another configuration (training.lr: 0.001 → 0.5)"),
+        ({"encoders": "[resnet10tt]", "run": "new"}, "did you mean 'resnet10t'"),
+        ({"data": "absent"}, "absent"),
+        ({"fold": "7"}, "no fold 7"),
+        ({"encoder": "resnet18"}, "no encoder 'resnet18'"),
+        ({"head": "forground", "run": "new"}, "did you mean 'foreground'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(workplace, changed, expected):
+    refused = train(workplace, command(**changed))
+    assert refused.returncode == 2
+    assert expected in refused.stderr
+    assert refused.stderr.strip().count("\n") == 0
+    assert not (workplace / "runs/new").exists()
+
+
+@pytest.mark.slow
+def test_another_process_in_the_same_directory_is_refused(workplace):
+    from compkit.files import locked
+
+    (workplace / "runs/whole/resnet10t/fold0/done.json").rename(workplace / "done.json")
+    try:
+        with locked(workplace / "runs/whole/resnet10t/fold0", "training"):
+            refused = train(workplace, command())
+    finally:
+        (workplace / "done.json").rename(workplace / "runs/whole/resnet10t/fold0/done.json")
+    assert refused.returncode == 2
+    assert f"pid {os.getpid()}" in refused.stderr
+
+
+@pytest.mark.slow
+def test_submit_check_and_score(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    out = Path("submissions/x.csv")
+    assert compkit(["submit", "--run", "whole", "--out", str(out)]) == 0
+    assert compkit(["check", str(out), "--data", "data"]) == 0
+    capsys.readouterr()
+    assert compkit(["score", str(out), "--truth", "data/Y_test.csv", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["per_image"]) == {"0.png", "1.png", "2.png"}
+    mean = np.mean([image["adjusted_all"] for image in report["per_image"].values()])
+    assert report["means"]["adjusted_all"] == pytest.approx(mean)
+    manifest = json.loads(out.with_suffix(".json").read_text())
+    assert [m["member"] for m in manifest["members"]] == [
+        "whole/resnet10t/fold0", "whole/resnet10t/fold1",
+    ]  # fmt: skip
+    assert manifest["decoder"]["params"].keys() == {"threshold", "opening", "holes", "smallest"}
+    ledger = pd.read_csv("submissions/ledger.csv")
+    assert ledger.submission.tolist() == ["x.csv"]
+    assert ledger.sha256[0] == manifest["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("remove", "expected"),
+    [
+        ("decoder.json", "no tuned decoder"),
+        ("resnet10t/fold1/done.json", "resnet10t fold 1"),
+        ("resnet10t/fold0/oof/maps.json", "fold0/oof"),
+    ],
+)
+def test_submitting_what_is_not_whole_names_it(workplace, monkeypatch, capsys, remove, expected):
+    monkeypatch.chdir(workplace)
+    lost = Path("runs/whole") / remove
+    kept = lost.read_bytes()
+    lost.unlink()
+    try:
+        argv = ["submit", "--run", "whole", "--out", "submissions/no.csv"]
+        argv += ["--encoder", "resnet10t"] if "oof" in remove else []
+        assert compkit(argv) == 2
+    finally:
+        lost.write_bytes(kept)
+    assert expected in capsys.readouterr().err
+    assert not Path("submissions/no.csv").exists()
+
+
+@pytest.mark.slow
+def test_an_unreadable_checkpoint_is_named(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    path = Path("runs/whole/resnet10t/fold1/best.ckpt")
+    kept = path.read_bytes()
+    path.write_bytes(kept[:1000])
+    try:
+        assert compkit(["submit", "--run", "whole", "--out", "submissions/no.csv"]) == 2
+    finally:
+        path.write_bytes(kept)
+    assert "fold1/best.ckpt is not a readable checkpoint" in capsys.readouterr().err
+
+
+def test_help_answers_at_once():
+    start = time.monotonic()
+    shown = subprocess.run([sys.executable, "-m", "compkit.cli", "--help"], capture_output=True)
+    assert shown.returncode == 0
+    assert b"submit" in shown.stdout
+    assert time.monotonic() - start < 1
+    heavy = "import sys, compkit.cli as c; c._parser(); print({'torch', 'pandas'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", heavy], text=True) == "set()\n"
