@@ -59,7 +59,9 @@ def weights(part: Path) -> dict[str, torch.Tensor]:
     return averaged | checkpoint["current_model_state"] | checkpoint["compkit"]["head"]
 
 
-def kill_after_epoch(workplace: Path, argv: list[str], part: Path, epoch: int, delay: float) -> None:
+def kill_after_epoch(
+    workplace: Path, argv: list[str], part: Path, epoch: int, delay: float
+) -> None:
     """Start training and SIGKILL it `delay` seconds after `epoch` rows of history are there."""
     process = subprocess.Popen(
         argv, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -209,5 +211,7 @@ def test_help_answers_at_once():
     assert shown.returncode == 0
     assert b"submit" in shown.stdout
     assert time.monotonic() - start < 1
-    heavy = "import sys, compkit.cli as c; c._parser(); print({'torch', 'pandas'} & set(sys.modules))"
+    heavy = (
+        "import sys, compkit.cli as c; c._parser(); print({'torch', 'pandas'} & set(sys.modules))"
+    )
     assert subprocess.check_output([sys.executable, "-c", heavy], text=True) == "set()\n"

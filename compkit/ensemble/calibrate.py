@@ -41,23 +41,29 @@ class Decoder:
     head : str
         Whose parameters they are.
     params : dict
-        Tuned on all out-of-fold maps; for the test.
+        For the test: tuned on all out-of-fold maps, or the head's defaults (see `tuned`).
+    tuned : bool
+        Whether tuning helps on folds that it did not see; if not, the defaults are kept.
     scores : dict of str to float
-        Mean of each metric when every fold is decoded with parameters tuned on the *other* folds:
-        no image's score comes from parameters that saw its labels.
+        Mean of each metric, as expected of `params`: the better of the next two.
     interval : tuple of float
         95 % bootstrap interval, over images, of the metric that ranks.
-    defaults : dict of str to float
-        The same means with the head's default parameters.
+    tuned_scores : dict of str to float
+        The means when every fold is decoded with parameters tuned on the *other* folds: no image's
+        score comes from parameters that saw its labels.
+    default_scores : dict of str to float
+        The means with the head's default parameters.
     images : int
         Number of images.
     """
 
     head: str
     params: dict[str, Any]
+    tuned: bool
     scores: dict[str, float]
     interval: tuple[float, float]
-    defaults: dict[str, float]
+    tuned_scores: dict[str, float]
+    default_scores: dict[str, float]
     images: int
 
     def save(self, path: Path) -> None:
@@ -138,21 +144,26 @@ def _scores(head: Head, maps: np.ndarray, truth: np.ndarray, params: dict[str, A
 def _tune(head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str) -> Decoder:
     column = METRICS.index(ranking)
     honest = np.zeros((len(folds), len(METRICS)))
-    with task("tuning the decoder", len(set(folds)) + 1) as progress:
-        for fold in sorted(set(folds)):
+    numbers = sorted(set(folds.tolist()))
+    with task("tuning the decoder", len(numbers) + 1) as progress:
+        for fold in numbers:
             inside = folds == fold
             params = _descend(head, partial(_mean, evaluate, ~inside, column))
             honest[inside] = evaluate(params)[inside]
             progress.advance()
-        everything = np.ones(len(folds), bool)
-        params = _descend(head, partial(_mean, evaluate, everything, column))
+        params = _descend(head, partial(_mean, evaluate, folds >= 0, column))
         progress.advance()
+    default = evaluate(head.defaults)
+    tuned = bool(honest[:, column].mean() > default[:, column].mean())
+    kept = honest if tuned else default
     return Decoder(
         head=head.name,
-        params=params,
-        scores=_named(honest),
-        interval=interval(honest[:, column]),
-        defaults=_named(evaluate(head.defaults)),
+        params=params if tuned else head.defaults,
+        tuned=tuned,
+        scores=_named(kept),
+        interval=interval(kept[:, column]),
+        tuned_scores=_named(honest),
+        default_scores=_named(default),
         images=len(folds),
     )
 

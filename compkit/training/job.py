@@ -53,12 +53,12 @@ def _finish(run: Run) -> None:
         decoder = calibrate([run], encoder)
         low, high = decoder.interval
         cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
-        rows.append([label, *cells, f"{low:.4f} to {high:.4f}"])
+        rows.append([label, *cells, f"{low:.4f} to {high:.4f}", "yes" if decoder.tuned else "no"])
     decoder.save(run.directory / "decoder.json")
     ranking = run.store.competition.rules.ranking
     print_table(
-        f"{run.name}: out-of-fold scores, the decoder tuned on the other folds",
-        ["encoder", *METRICS, f"95 % of {ranking}"],
+        f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it)",
+        ["encoder", *METRICS, f"95 % of {ranking}", "decoder tuned"],
         rows,
     )
     say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")

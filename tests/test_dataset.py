@@ -1,0 +1,111 @@
+"""Training examples depend on seed, place and image alone; geometry is exact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compkit.config import AugmentConfig, InputConfig, RunConfig
+from compkit.data.augment import Augment
+from compkit.data.dataset import Draws, TrainingSet, shrunk, shrunk_labels
+from compkit.data.store import open_store
+from compkit.heads import make_head
+
+NONE = AugmentConfig(hflip=0, rotate=0, scale=0, shift=0, contrast=0, noise=0)
+EVERYTHING = AugmentConfig(
+    hflip=0.5, vflip=0.5, rot90=0.5, rotate=20, scale=0.2, shift=0.1, elastic=2, contrast=0.3,
+    noise=0.05, blur=1,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 6), st.integers(0, 3))
+def test_draws_use_every_image_equally_and_epochs_join(images, batch, steps, seed):
+    draws = Draws(images, batch, steps, seed)
+    places, drawn = [], []
+    for epoch in range(4):
+        draws.set_epoch(epoch)
+        batches = list(draws)
+        assert len(batches) == len(draws) == steps
+        places += [place for b in batches for place, _ in b]
+        drawn += [image for b in batches for _, image in b]
+    assert places == list(range(4 * steps * batch))
+    rounds = [drawn[i : i + images] for i in range(0, len(drawn), images)]
+    assert all(sorted(r) == list(range(images)) for r in rounds if len(r) == images)
+    counts = Counter(drawn)
+    assert max(counts.values()) - min(counts[i] for i in range(images)) <= 1
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield open_store("phantom:size=64,labelled=4,unlabelled=1,test=1,seed=3")
+
+
+def example(store, place: int, index: int, config: RunConfig) -> dict:
+    dataset = TrainingSet(store, store.labelled, config, make_head("foreground", config.loss))
+    return dataset[(place, index)]
+
+
+def test_an_example_does_not_depend_on_what_came_before(store):
+    config = RunConfig(augment=EVERYTHING, input=InputConfig(crop=48))
+    dataset = TrainingSet(store, store.labelled, config, make_head("foreground", config.loss))
+    first = [dataset[(place, place % 4)] for place in range(6)]
+    for place in (5, 2, 0):
+        fresh = example(store, place, place % 4, config)
+        assert all(fresh[key].equal(first[place][key]) for key in fresh)
+    assert not first[0]["images"].equal(first[4]["images"])
+
+
+def test_another_seed_or_place_changes_it(store):
+    config = RunConfig(augment=EVERYTHING)
+    one = example(store, 0, 0, config)
+    assert not one["images"].equal(example(store, 4, 0, config)["images"])
+    assert not one["images"].equal(example(store, 0, 0, replace(config, seed=1))["images"])
+
+
+def test_without_augmentation_nothing_changes(store):
+    item = example(store, 0, 1, RunConfig(augment=NONE))
+    index = int(store.labelled[1])
+    assert np.array_equal((item["images"][0] * 255).round().numpy(), store.images[index])
+    assert np.array_equal(item["targets"][1].numpy(), store.labels_of(index) > 0)
+    assert item["valid"].all()
+
+
+def test_image_and_labels_move_together():
+    labels = np.zeros((64, 64), np.uint16)
+    labels[20:44, 12:40] = 300
+    image = (labels > 0).astype(np.uint8) * 255
+    moves = replace(
+        NONE, hflip=0.5, vflip=0.5, rot90=0.5, rotate=30, scale=0.2, shift=0.2, elastic=1
+    )
+    augment = Augment(moves, 64, crop=48)
+    for seed in range(10):
+        moved, moved_labels, inside = augment(image, labels, seed)
+        assert moved.shape == moved_labels.shape == inside.shape == (48, 48)
+        assert set(np.unique(moved_labels)) <= {0, 300}
+        disagree = ((moved > 127) != (moved_labels > 0)).mean()
+        assert disagree < 0.02
+        assert not moved_labels[~inside].any()
+
+
+def test_pixels_from_outside_are_invalid():
+    augment = Augment(replace(NONE, shift=0.5), 32, None)
+    shares = [augment(*[np.full((32, 32), 9, np.uint8)] * 2, seed)[2].mean() for seed in range(8)]
+    assert min(shares) < 0.95
+
+
+@pytest.mark.parametrize("side", [28, 32, 96])
+def test_resizing_keeps_the_centre_of_mass(side):
+    labels = np.zeros((64, 64), np.uint8)
+    labels[16:48, 16:48] = 7
+    for small in (shrunk_labels(labels, side) > 0, shrunk(labels * 36, side) / 252):
+        rows, columns = np.indices(small.shape) + 0.5
+        assert (small * rows).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
+        assert (small * columns).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
