@@ -1,17 +1,11 @@
-"""What a run is: frozen dataclasses, filled from YAML below and the command line above."""
+"""What a run is: frozen dataclasses, filled by `compkit.config_files` and the command line."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
-import yaml
-
-from compkit.errors import CompkitError, nearest
-from compkit.files import replacing
+from compkit.errors import CompkitError
 
 
 @dataclass(frozen=True)
@@ -198,67 +192,6 @@ class RunConfig:
     machine: MachineConfig = MachineConfig()
 
 
-def from_plain(values: dict[str, Any], kind: type = RunConfig) -> Any:
-    """Return the configuration that `to_plain` took apart."""
-    settings = {}
-    for f in fields(kind):
-        default, value = _default(f), values[f.name]
-        if is_dataclass(default):
-            value = from_plain(value, type(default))
-        settings[f.name] = tuple(value) if isinstance(default, tuple) else value
-    return kind(**settings)
-
-
-def to_plain(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration as dicts, lists and scalars."""
-    return _plain(asdict(config))
-
-
-def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a configuration file and refuse keys that no setting has.
-
-    Raises
-    ------
-    CompkitError
-        If the file is absent, is not YAML, or names an unknown setting; all of them are named.
-    """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        raise CompkitError(f"there is no configuration file {path}: check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CompkitError(f"{path} is not valid YAML ({reason}): correct it") from None
-    if not isinstance(values, dict):
-        raise CompkitError(f"{path} does not hold settings (`key: value` lines): correct it")
-    if unknown := list(_unknown(values, RunConfig, "")):
-        raise CompkitError(f"{path} has {'; and '.join(unknown)}: see `train.py --help`")
-    return values
-
-
-def _unknown(values: dict[str, Any], kind: type, prefix: str) -> Iterator[str]:
-    known = {f.name: f for f in fields(kind)}
-    for key, value in values.items():
-        if key not in known:
-            yield f"an unknown key {prefix + str(key)!r}{_suggest(str(key), prefix, known)}"
-            continue
-        default = _default(known[key])
-        if is_dataclass(default) and isinstance(value, dict):
-            yield from _unknown(value, type(default), f"{prefix}{key}.")
-
-
-def _suggest(key: str, prefix: str, known: dict[str, Any]) -> str:
-    if elsewhere := [name for name in setting_names() if name.endswith(f".{key}")]:
-        return f"; did you mean {elsewhere[0]!r}?"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {prefix + near[0]!r}?" if near else nearest(key, setting_names())
-
-
-def _default(f: Any) -> Any:
-    return f.default_factory() if callable(f.default_factory) else f.default
-
-
 def check(config: RunConfig) -> None:
     """Refuse values that cannot work.
 
@@ -293,46 +226,3 @@ def check(config: RunConfig) -> None:
     }
     if broken := [rule for rule, kept in rules.items() if not kept]:
         raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
-
-
-def setting_names(kind: type = RunConfig, prefix: str = "") -> list[str]:
-    """Return the dotted name of every setting."""
-    names = []
-    for f in fields(kind):
-        default = _default(f)
-        if is_dataclass(default):
-            names += setting_names(type(default), f"{prefix}{f.name}.")
-        else:
-            names.append(prefix + f.name)
-    return names
-
-
-def to_yaml(config: RunConfig) -> str:
-    """Return the effective configuration as YAML; `read_yaml` takes it back."""
-    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-
-
-def save(config: RunConfig, path: Path) -> None:
-    """Write the effective configuration, atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(to_yaml(config))
-
-
-def differences(one: RunConfig, other: RunConfig) -> list[str]:
-    """Name the settings in which two runs differ, the machine's aside, as ``key: old → new``."""
-    old, new = _flat(to_plain(one)), _flat(to_plain(other))
-    keys = [k for k in {**old, **new} if not k.startswith("machine.")]
-    return [f"{k}: {old.get(k)} → {new.get(k)}" for k in keys if old.get(k) != new.get(k)]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
-    return flat

@@ -6,15 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compkit.config import (
-    RunConfig,
-    check,
-    differences,
-    from_plain,
-    read_yaml,
-    save,
-    to_plain,
-)
+from compkit.config import RunConfig, check
+from compkit.config_files import differences, from_plain, read_yaml, save, to_plain
 from compkit.errors import CompkitError
 from compkit.training.command import parse
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from compkit.config import RunConfig, from_plain, to_plain
+from compkit.config import RunConfig
+from compkit.config_files import from_plain, to_plain
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.heads.base import Head

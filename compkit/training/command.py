@@ -10,7 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from compkit.config import RunConfig, read_yaml, setting_names
+from compkit.config import RunConfig
+from compkit.config_files import read_yaml, setting_names
 from compkit.errors import CompkitError, nearest
 
 _OWN = ("config", "data", "run", "fold", "encoder")
