@@ -17,7 +17,11 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from compkit.files import replacing
+from compkit.models.checkpoint import CARD
 from compkit.progress import Task, task
+
+#: Checkpoints of one network: for prediction, and for resuming.
+BEST, LAST = "best.ckpt", "last.ckpt"
 
 
 class AveragedWeights(WeightAveraging):
@@ -36,11 +40,16 @@ class AveragedWeights(WeightAveraging):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints written aside and then moved: a kill leaves the old or the new."""
+    """Checkpoints written aside and then moved: a kill leaves the old or the new.
+
+    ``best.ckpt`` holds what predicts alone, a quarter of what resuming needs.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
     ) -> None:
+        if Path(path).name == BEST:
+            checkpoint = {key: checkpoint[key] for key in ("state_dict", CARD)}
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         with replacing(Path(path)) as temporary:
@@ -61,8 +70,8 @@ class KeepBestAndLast(Checkpoint):
         score = float(trainer.callback_metrics["score"])
         if score > self.best_score:
             self.best_score = score
-            trainer.save_checkpoint(self._directory / "best.ckpt")
-        trainer.save_checkpoint(self._directory / "last.ckpt")
+            trainer.save_checkpoint(self._directory / BEST)
+        trainer.save_checkpoint(self._directory / LAST)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score}

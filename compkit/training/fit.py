@@ -25,6 +25,7 @@ from compkit.machine import device_of, precision_of, worker_count
 from compkit.progress import say
 from compkit.run import Run, is_done
 from compkit.training.callbacks import (
+    LAST,
     AtomicCheckpoints,
     AveragedWeights,
     FitProgress,
@@ -61,7 +62,7 @@ def fit_fold(run: Run, encoder: str, fold: int) -> None:
 def _fit(run: Run, encoder: str, fold: int, part: Path) -> KeepBestAndLast:
     config = run.config
     torch.manual_seed(seed_of(config.seed, fold, *encoder.encode()))
-    last = part / "last.ckpt"
+    last = part / LAST
     module = SegmentationModule(
         config, encoder, run.store.competition.rules.ranking, pretrained=not last.exists()
     )

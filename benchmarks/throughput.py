@@ -1,0 +1,109 @@
+"""How near training comes to the speed of the network alone, on whatever device is there.
+
+    python benchmarks/throughput.py [--data phantom:size=512,labelled=48] [--input.size 224 ...]
+
+Prints images a second with the real loader (decoded, augmented, collated, moved), with one repeated
+batch, their ratio (wanted: at least 0.95), and the share of the repeated step that is the network's
+forward, backward and update; the rest is the loss. Any setting of train.py may follow.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from compkit.config import RunConfig
+from compkit.data.dataset import Draws, TrainingSet
+from compkit.data.store import open_store
+from compkit.display import print_table
+from compkit.heads import make_head
+from compkit.machine import autocast, device_of, precision_of, worker_count
+from compkit.models.network import Network
+from compkit.training.command import parse
+
+STEPS, ROUNDS = 12, 4
+
+
+class Bench:
+    """One network under training, fed by hand."""
+
+    def __init__(self, config: RunConfig, data: str) -> None:
+        self.config, self.device = config, device_of(config.machine)
+        store = open_store(data)
+        self.head = make_head(config.head, config.loss)
+        self.network = Network(config.encoders[0], len(self.head.outputs), config.model)
+        self.network.to(self.device).train()
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        workers = worker_count(config.machine)
+        dataset = TrainingSet(store, store.labelled.tolist(), config, self.head)
+        draws = Draws(len(dataset), config.input.batch, 10**6, config.seed)
+        pinned = self.device.type == "cuda"
+        loader: DataLoader = DataLoader(
+            dataset, batch_sampler=draws, num_workers=workers, pin_memory=pinned
+        )
+        self.stream = iter(loader)
+        self.batch = self.moved(next(self.stream))
+
+    def moved(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+
+    def step(self, batch: dict[str, Tensor], with_loss: bool = True) -> None:
+        with autocast(self.config.machine):
+            logits = self.network(batch["images"])
+        if with_loss:
+            loss = self.head.loss(logits, batch["targets"], batch["valid"])
+        else:
+            loss = logits.float().mean()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def loaded(self) -> None:
+        for batch in islice(self.stream, STEPS):
+            self.step(self.moved(batch))
+
+    def repeated(self) -> None:
+        for _ in range(STEPS):
+            self.step(self.batch)
+
+    def network_alone(self) -> None:
+        for _ in range(STEPS):
+            self.step(self.batch, with_loss=False)
+
+    def seconds(self, work: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure in turns, so that a machine's drift falls on all three alike."""
+    default = ["--data", "phantom:size=512,labelled=48,unlabelled=0,test=1", "--run", "none"]
+    own, config = parse([*default, *sys.argv[1:]])
+    bench = Bench(config, own["data"])
+    works = (bench.loaded, bench.repeated, bench.network_alone)
+    bench.seconds(bench.repeated)  # warm-up
+    times = torch.tensor([[bench.seconds(work) for work in works] for _ in range(ROUNDS)])
+    loaded, repeated, alone = times.median(dim=0).values.tolist()
+    images = STEPS * config.input.batch
+    rows = [
+        ["real loader, images a second", f"{images / loaded:.1f}"],
+        ["one repeated batch, images a second", f"{images / repeated:.1f}"],
+        ["loader / repeated (median of pairs)", f"{(times[:, 1] / times[:, 0]).median():.3f}"],
+        ["share of the step that is the network", f"{min(1.0, alone / repeated):.3f}"],
+    ]
+    title = f"{config.encoders[0]}, {bench.device.type}, {precision_of(config.machine)}, "
+    title += f"batch {config.input.batch}, {worker_count(config.machine)} workers"
+    print_table(title, ["", "measured"], rows)
+
+
+if __name__ == "__main__":
+    main()
