@@ -200,7 +200,7 @@ def check(config: RunConfig) -> None:
     CompkitError
         Naming every setting that is wrong.
     """
-    i, t, f = config.input, config.training, config.folds
+    i, t, f, a = config.input, config.training, config.folds, config.augment
     rules = {
         "encoders must name at least one encoder": len(config.encoders) > 0,
         "encoders must not name one twice": len(set(config.encoders)) == len(config.encoders),
@@ -219,8 +219,10 @@ def check(config: RunConfig) -> None:
         "training.ema must be at least 0 and under 1": 0 <= t.ema < 1,
         "training.clip must not be negative": t.clip >= 0,
         "training.patience must not be negative": t.patience >= 0,
-        "augment.scale must be under 1": config.augment.scale < 1,
-        "augment must not hold a negative number": min(asdict(config.augment).values()) >= 0,
+        "augment.scale must be under 1": a.scale < 1,
+        "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90) <= 1,
+        "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,
+        "augment must not hold a negative number": min(asdict(a).values()) >= 0,
         "loss.kappa must not be negative": config.loss.kappa >= 0,
         "loss.adaptive_lambda must not be negative": config.loss.adaptive_lambda >= 0,
     }

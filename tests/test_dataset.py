@@ -14,6 +14,7 @@ from compkit.config import AugmentConfig, InputConfig, RunConfig
 from compkit.data.augment import Augment
 from compkit.data.dataset import Draws, TrainingSet, shrunk, shrunk_labels
 from compkit.data.store import open_store
+from compkit.errors import CompkitError
 from compkit.heads import make_head
 
 NONE = AugmentConfig(hflip=0, rotate=0, scale=0, shift=0, contrast=0, noise=0)
@@ -109,3 +110,8 @@ def test_resizing_keeps_the_centre_of_mass(side):
         rows, columns = np.indices(small.shape) + 0.5
         assert (small * rows).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
         assert (small * columns).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
+
+
+def test_a_crop_beyond_the_image_is_refused(store):
+    with pytest.raises(CompkitError, match=r"input\.crop is 80, but the images are 64"):
+        example(store, 0, 0, RunConfig(input=InputConfig(crop=80)))

@@ -22,7 +22,7 @@ CONFIG = RunConfig(encoders=("resnet10t", "resnet14t"), folds=FoldsConfig(k=3))
 
 
 def fill(run, level: float = 0.4) -> None:
-    """Write out-of-fold maps with `level` inside the true foreground and a quarter of it outside."""
+    """Write out-of-fold maps: `level` inside the true foreground, a quarter of it outside."""
     for encoder, fold in run.parts():
         part = run.part(encoder, fold)
         chosen = run.folds.valid_indices(fold)
@@ -102,6 +102,14 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
     # ... but the odd fold's own score came from the ordinary ones, which settle for 0.2 first.
     honest = evaluate(head.defaults | {"threshold": 0.2})[:, 0].mean()
     assert decoder.tuned_scores["adjusted_all"] == pytest.approx(honest)
+
+
+def test_several_runs_make_one_ensemble(run):
+    other = start_run("b", replace(CONFIG, seed=1, encoders=("resnet10t",)), DATA)
+    fill(other, level=0.8)
+    covered = out_of_fold([run, other])
+    assert all(len(members) == 3 for members in covered.values())
+    assert calibrate([run, other]).images == 6
 
 
 def refusal(function, *arguments) -> str:

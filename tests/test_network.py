@@ -82,3 +82,12 @@ def test_bad_weights_files_are_refused(tmp_path, capsys):
     other = timm.create_model("resnet18", pretrained=False)
     torch.save(other.state_dict(), tmp_path / "other.pth")
     assert "does not fit the encoder" in refuse(tmp_path / "other.pth")
+
+
+def test_a_hub_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CompkitError, match="weights of resnet18 cannot be had from the hub"):
+        Network("resnet18", 2, ModelConfig(weights="hub"))
+    with pytest.raises(CompkitError, match="resnet10t"):
+        Network("resnet10t", 2, ModelConfig(weights="hub"))

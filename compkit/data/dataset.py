@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from compkit.config import RunConfig
 from compkit.data.augment import Augment
 from compkit.data.store import Store
+from compkit.errors import CompkitError
 from compkit.heads.base import Head
 from compkit.inference.tta import resized
 
@@ -75,10 +76,14 @@ class TrainingSet(Dataset[Batch]):
     """
 
     def __init__(self, store: Store, indices: Sequence[int], config: RunConfig, head: Head) -> None:
-        side = config.input.size or store.size
+        side, crop = config.input.size or store.size, config.input.crop
+        if crop is not None and crop > side:
+            raise CompkitError(
+                f"input.crop is {crop}, but the images are {side} pixels wide: make it smaller"
+            )
         self._images = [shrunk(np.asarray(store.images[i]), side) for i in indices]
         self._labels = [shrunk_labels(np.asarray(store.labels_of(i)), side) for i in indices]
-        self._augment = Augment(config.augment, side, config.input.crop)
+        self._augment = Augment(config.augment, side, crop)
         self._head, self._seed = head, config.seed
 
     def __len__(self) -> int:

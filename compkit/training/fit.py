@@ -36,11 +36,12 @@ from compkit.training.curve import draw_curve
 from compkit.training.module import SegmentationModule, seed_of
 
 
-def fit_fold(run: Run, encoder: str, fold: int) -> None:
+def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
     """Train one network to its end, from its last epoch's edge if it was interrupted.
 
     Writes ``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``curve.png``, ``environment.json``, the
-    out-of-fold maps ``oof/``, and at the very end ``done.json``.
+    out-of-fold maps ``oof/``, and at the very end ``done.json``. `prefix` goes before its name in
+    what people are told.
 
     Raises
     ------
@@ -50,17 +51,18 @@ def fit_fold(run: Run, encoder: str, fold: int) -> None:
     part = run.part(encoder, fold)
     with locked(part, f"training {encoder} on fold {fold}"):
         if is_done(part):
-            say(f"{encoder} fold {fold}: done (score {read_json(part / 'done.json')['score']:.4f})")
+            score = read_json(part / "done.json")["score"]
+            say(f"{prefix}{encoder} fold {fold}: done (score {score:.4f})")
             return
         start = time.monotonic()
-        keeper = _fit(run, encoder, fold, part)
+        keeper = _fit(run, encoder, fold, f"{prefix}{encoder} fold {fold}")
         write_member_maps(run, encoder, fold, "oof")
         result = {"score": keeper.best_score, "seconds": round(time.monotonic() - start, 1)}
         write_json(part / "done.json", result)
 
 
-def _fit(run: Run, encoder: str, fold: int, part: Path) -> KeepBestAndLast:
-    config = run.config
+def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
+    config, part = run.config, run.part(encoder, fold)
     torch.manual_seed(seed_of(config.seed, fold, *encoder.encode()))
     last = part / LAST
     module = SegmentationModule(
@@ -68,7 +70,7 @@ def _fit(run: Run, encoder: str, fold: int, part: Path) -> KeepBestAndLast:
     )
     write_json(part / "environment.json", _environment())
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
-    trainer = _trainer(config, part, [history, keeper], f"{encoder} fold {fold}", keeper)
+    trainer = _trainer(config, part, [history, keeper], label, keeper)
     training, validation = _loaders(run, module, fold, trainer)
     _uninterrupted(trainer, module, training, validation, last if last.exists() else None)
     draw_curve(history.rows, f"{encoder}, fold {fold}", part / "curve.png")

@@ -37,8 +37,9 @@ def train(
     for view in config.inference.views:
         parse_view(view)
     run = start_run(name, config, data)
-    for part_encoder, part_fold in run.parts(encoder, fold):
-        fit_fold(run, part_encoder, part_fold)
+    parts = list(run.parts(encoder, fold))
+    for number, (part_encoder, part_fold) in enumerate(parts, start=1):
+        fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")
     if unfinished := run.unfinished():
         say(f"{run.directory}: still to train: {', '.join(unfinished)}")
         return
