@@ -33,12 +33,16 @@ class ModelConfig:
     Parameters
     ----------
     decoder : a decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
-    weights : encoder weights: none, hub, or a file's path, where {encoder} stands for the name;
-        package:NAME/FILE is a file that an installed package carries.
+    weights : encoder weights: none, hub, or a file's path; package:NAME/FILE is a file that an
+        installed package carries. Several encoders take one for all, or a mapping from encoder.
     """
 
     decoder: str = "unet"
-    weights: str = "none"
+    weights: str | dict[str, str] = "none"
+
+    def weights_of(self, encoder: str) -> str:
+        """Return the weights that one encoder starts from."""
+        return self.weights if isinstance(self.weights, str) else self.weights[encoder]
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,11 @@ def check(config: RunConfig) -> None:
         Naming every setting that is wrong.
     """
     i, t, f, a = config.input, config.training, config.folds, config.augment
+    weights = config.model.weights
     rules = {
+        "model.weights must name the weights of every encoder, and of no other": (
+            isinstance(weights, str) or set(weights) == set(config.encoders)
+        ),
         "encoders must name at least one encoder": len(config.encoders) > 0,
         "encoders must not name one twice": len(set(config.encoders)) == len(config.encoders),
         "folds.k must be at least 2": f.k >= 2,

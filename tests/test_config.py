@@ -86,6 +86,19 @@ def test_impossible_values_are_all_named():
     check(RunConfig())
 
 
+def test_weights_are_one_for_all_or_one_each(tmp_path):
+    text = "{resnet18: none, resnet34: hub}"
+    encoders = ["--encoders", "[resnet18, resnet34]"]
+    config = parse([*GO, *encoders, "--model.weights", text])[1]
+    assert config.model.weights_of("resnet34") == "hub"
+    save(config, tmp_path / "c.yaml")
+    assert from_plain(read_yaml(tmp_path / "c.yaml")) == config
+    check(config)
+    assert parse([*GO, "--model.weights", "a.pth"])[1].model.weights_of("resnet34") == "a.pth"
+    with pytest.raises(CompkitError, match=r"model\.weights must name"):
+        check(parse([*GO, "--model.weights", text])[1])
+
+
 def test_differences_leave_out_the_machine():
     one = RunConfig()
     other = parse([*GO, "--seed", "1", "--machine.workers", "3"])[1]

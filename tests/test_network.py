@@ -51,7 +51,7 @@ def test_weights_of_a_colour_classifier_load_from_a_file(tmp_path, classifier, s
         torch.save({"state_dict": classifier.state_dict()}, path)
     else:
         save_file(classifier.state_dict(), path)
-    config = ModelConfig(weights=str(tmp_path / ("{encoder}" + suffix)))
+    config = ModelConfig(weights={"resnet10t": str(path), "resnet18": "none"})
     own = Network("resnet10t", 2, config).model.encoder.model.state_dict()
     given = classifier.state_dict()
     assert torch.equal(own["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])

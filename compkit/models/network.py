@@ -43,15 +43,15 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         check_names((encoder,), config)
-        hub = pretrained and config.weights == "hub"
-        self.model = _build(encoder, outputs, config.decoder, hub)
+        weights = config.weights_of(encoder) if pretrained else "none"
+        self.model = _build(encoder, outputs, config.decoder, weights == "hub")
         self.model.to(memory_format=torch.channels_last)
         encoder_part: Any = self.model.encoder
         self.stride = int(encoder_part.output_stride)
-        if pretrained and config.weights not in ("none", "hub"):
+        if weights not in ("none", "hub"):
             from compkit.models.weights import load_encoder
 
-            load_encoder(encoder_part.model, config.weights.format(encoder=encoder))
+            load_encoder(encoder_part.model, weights)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W) of grey images (N, 1, H, W) between 0 and 1."""
