@@ -13,11 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.ensemble.calibrate import read_decoder
-from compkit.metrics.report import score_tables
+from compkit.submission.report import score_tables
 from compkit.submission.submit import submit
-from compkit.submission.table import read_table
 
 METRIC = "adjusted_all"
 TRAIN = Path(__file__).parents[1] / "train.py"

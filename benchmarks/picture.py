@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from skimage.color import label2rgb
 
+from compkit.competition.table import read_table
 from compkit.data.store import open_store
 from compkit.metrics.rand import rand_scores
-from compkit.submission.table import read_table
 
 SLICES = 5
 

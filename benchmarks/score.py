@@ -17,9 +17,9 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 from table import apart, label_maps, make
 
+from compkit.competition.table import read_table
 from compkit.metrics.rand import adjusted_rand_index, contingency, rand_scores
-from compkit.metrics.report import score_tables
-from compkit.submission.table import read_table
+from compkit.submission.report import score_tables
 
 Score = Callable[[np.ndarray, np.ndarray], object]
 

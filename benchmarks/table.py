@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from compkit.submission.table import read_table, write_table
+from compkit.competition.table import read_table, write_table
 
 T = TypeVar("T")
 

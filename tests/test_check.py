@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from compkit.competition.table import write_table
 from compkit.errors import CompkitError
 from compkit.submission.check import check_submission
-from compkit.submission.table import write_table
 
 NAMES = [f"{index}.png" for index in range(12)]
 

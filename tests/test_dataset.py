@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from compkit.config import AugmentConfig, InputConfig, RunConfig
 from compkit.data.augment import Augment
-from compkit.data.dataset import Draws, TrainingSet, shrunk, shrunk_labels
+from compkit.data.dataset import Draws, TrainingSet
+from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.heads import make_head

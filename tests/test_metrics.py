@@ -16,8 +16,8 @@ from compkit.metrics.bootstrap import interval
 from compkit.metrics.pixels import MEASURES, pixel_scores
 from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index, rand_scores
 from compkit.metrics.regions import region_scores
-from compkit.metrics.report import score_image, score_tables
 from compkit.regions import keep_largest
+from compkit.submission.report import score_image, score_tables
 
 many = settings(max_examples=150, deadline=None)
 ids = st.sampled_from([0, 1, 2, 3, 7, 255])

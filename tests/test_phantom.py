@@ -13,11 +13,11 @@ from scipy import ndimage as ndi
 
 from compkit.competition import competition_of
 from compkit.competition.phantom import Phantom, PhantomSettings, PhantomSource, write_phantom
+from compkit.competition.table import read_table
 from compkit.errors import CompkitError
 from compkit.phantom.kinds import KINDS, LABELLED, NEVER, TEST_ONLY
 from compkit.phantom.patient import MOST_SLICES, patient_of
 from compkit.phantom.slices import draw_slice
-from compkit.submission.table import read_table
 
 SMALL = PhantomSettings(size=64, labelled=3, unlabelled=2, test=2, seed=7)
 
@@ -271,7 +271,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def full(*_arguments, **_settings):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("compkit.submission.table.write_table", full)
+    monkeypatch.setattr("compkit.competition.table.write_table", full)
     with pytest.raises(CompkitError, match="No space left"):
         write_phantom(SMALL, tmp_path / "phantom")
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,12 +17,15 @@ import pytest
 import torch
 
 from compkit.cli import main as compkit
+from compkit.entry import guarded
+from compkit.files import locked
+from compkit.training.command import run_command
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "--folds.k": "2",
     "--input.batch": "4",
-    "--training.steps": "9",
+    "--training.steps": "12",
     "--training.steps_per_epoch": "3",
     "--training.warmup": "1",
     "--augment.elastic": "1",
@@ -59,12 +63,12 @@ def weights(part: Path) -> dict[str, torch.Tensor]:
     return averaged | checkpoint["current_model_state"] | checkpoint["compkit"]["head"]
 
 
-def kill_after_epoch(
-    workplace: Path, argv: list[str], part: Path, epoch: int, delay: float
-) -> None:
-    """Start training and SIGKILL it `delay` seconds after `epoch` rows of history are there."""
+def stop_after_epoch(
+    workplace: Path, argv: list[str], part: Path, epoch: int, delay: float, sign: signal.Signals
+) -> subprocess.Popen:
+    """Start training and signal it `delay` seconds after `epoch` rows of history are there."""
     process = subprocess.Popen(
-        argv, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        argv, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     history = part / "metrics.csv"
     deadline = time.monotonic() + 120
@@ -73,18 +77,22 @@ def kill_after_epoch(
             break
         time.sleep(0.01)
     time.sleep(delay)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.poll() is None, "it ended before it could be stopped"
+    process.send_signal(sign)
+    process.wait(60)
+    return process
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(workplace):
     argv = command("killed", fold="0")
     part = workplace / "runs/killed/resnet10t/fold0"
-    # In the writing of the first checkpoints, and in the middle of the epoch after the second.
-    kill_after_epoch(workplace, argv, part, epoch=1, delay=0.0)
-    kill_after_epoch(workplace, argv, part, epoch=2, delay=0.2)
+    # In the writing of the first checkpoints, in the middle of an epoch, and by Ctrl-C.
+    stop_after_epoch(workplace, argv, part, 1, 0.0, signal.SIGKILL)
+    stop_after_epoch(workplace, argv, part, 2, 0.2, signal.SIGKILL)
+    interrupted = stop_after_epoch(workplace, argv, part, 3, 0.1, signal.SIGINT)
+    assert interrupted.returncode == 130
+    assert interrupted.stderr.read().endswith("goes on from what was saved\n")
     assert not (part / "done.json").exists()
     resumed = train(workplace, argv)
     assert resumed.returncode == 0, resumed.stderr
@@ -94,12 +102,7 @@ def test_killed_and_resumed_equals_uninterrupted(workplace):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert (part / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     assert np.array_equal(np.load(part / "oof/maps.npy"), np.load(whole / "oof/maps.npy"))
-    leftovers = [p for p in part.rglob("*.part") if p.stat().st_mtime > resumed_start(part)]
-    assert not leftovers
-
-
-def resumed_start(part: Path) -> float:
-    return (part / "environment.json").stat().st_mtime
+    assert not list(part.glob(".*.part"))
 
 
 @pytest.mark.slow
@@ -124,26 +127,42 @@ def test_a_finished_run_is_skipped_at_once(workplace):
         ({"head": "forground", "run": "new"}, "did you mean 'foreground'"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_two(workplace, changed, expected):
-    refused = train(workplace, command(**changed))
-    assert refused.returncode == 2
-    assert expected in refused.stderr
-    assert refused.stderr.strip().count("\n") == 0
+def test_bad_input_is_one_sentence_and_exit_code_two(
+    workplace, monkeypatch, capsys, changed, expected
+):
+    monkeypatch.chdir(workplace)
+    assert guarded(lambda: run_command(command(**changed)[2:])) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.count("\n") == 1
     assert not (workplace / "runs/new").exists()
 
 
 @pytest.mark.slow
-def test_another_process_in_the_same_directory_is_refused(workplace):
-    from compkit.files import locked
-
+def test_another_process_in_the_same_directory_is_refused(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
     (workplace / "runs/whole/resnet10t/fold0/done.json").rename(workplace / "done.json")
     try:
         with locked(workplace / "runs/whole/resnet10t/fold0", "training"):
-            refused = train(workplace, command())
+            assert guarded(lambda: run_command(command()[2:])) == 2
     finally:
         (workplace / "done.json").rename(workplace / "runs/whole/resnet10t/fold0/done.json")
-    assert refused.returncode == 2
-    assert f"pid {os.getpid()}" in refused.stderr
+    assert f"pid {os.getpid()}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_half_there(workplace):
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+    full = subprocess.run(
+        command("full", fold="0"), cwd=workplace, capture_output=True, text=True, timeout=300,
+        preexec_fn=no_large_files,
+    )  # fmt: skip
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in full.stderr
+    assert not list((workplace / "runs/full").rglob("*.ckpt*"))
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from compkit.config import LossConfig, ModelConfig
+from compkit.data.resample import resized
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.predict import Predictor
-from compkit.inference.tta import parse_view, resized
+from compkit.inference.tta import parse_view
 from compkit.models.network import Network, padded
 
 RIGID = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270")

@@ -9,10 +9,10 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from compkit.baselines.watershed import watershed
+from compkit.competition.table import write_table
 from compkit.data.store import open_store
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.submission.table import write_table
 
 
 def submit_watershed(data: str, out: Path) -> None:

@@ -191,8 +191,8 @@ def _is_there(settings: PhantomSettings, out: Path) -> bool:
 
 
 def _write_split(folder: Path, settings: PhantomSettings, split: Split, count: int) -> None:
+    from compkit.competition.table import write_table
     from compkit.phantom.batch import write_images
-    from compkit.submission.table import write_table
 
     images = folder / f"X_{split}"
     images.mkdir()

@@ -102,7 +102,7 @@ class RaidiumSource(Source):
     def labels(self) -> Table:
         """Return the label maps in the order of the training images."""
         # here, because the CSV reader is slow to import and itself knows `Table`
-        from compkit.submission.table import read_table
+        from compkit.competition.table import read_table
 
         path = self.folder / _LABELS
         table = read_table(path)

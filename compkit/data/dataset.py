@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,10 +12,10 @@ from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
 from compkit.data.augment import Augment
+from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
-from compkit.inference.tta import resized
 
 
 class Batch(TypedDict):
@@ -99,22 +98,3 @@ class TrainingSet(Dataset[Batch]):
             "targets": torch.from_numpy(self._head.targets(labels)),
             "valid": torch.from_numpy(valid)[None],
         }
-
-
-def shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    """Return a grey image, uint8, at `side` pixels, resampled as the predictor does it."""
-    shape = (side, side)
-    if image.shape == shape:
-        return image
-    grey = resized(torch.tensor(image, dtype=torch.float32)[None, None], shape)[0, 0]
-    return grey.round().clamp(0, 255).byte().numpy()
-
-
-def shrunk_labels(labels: np.ndarray, side: int) -> np.ndarray:
-    """Return a label map at `side` pixels, each pixel the label at its centre.
-
-    (OpenCV's plain nearest neighbour takes the upper left corner instead, a shift of half a pixel.)
-    """
-    if labels.shape[0] == side:
-        return labels
-    return cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)

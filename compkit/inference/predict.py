@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compkit.data.resample import resized
 from compkit.heads.base import Head
-from compkit.inference.tta import View, parse_view, resized
+from compkit.inference.tta import View, parse_view
 from compkit.models.network import Network, padded
 
 

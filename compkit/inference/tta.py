@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 
 
@@ -101,13 +101,6 @@ class View:
         for transform in self.transforms:
             total = transform.matrix @ total
         return total
-
-
-def resized(x: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Return (N, C, H, W) on a grid of `shape`; pixel centres correspond, shrinking smooths."""
-    if (x.shape[-2], x.shape[-1]) == shape:
-        return x
-    return interpolate(x, size=shape, mode="bilinear", align_corners=False, antialias=True)
 
 
 _NAMED: dict[str, tuple[Transform, ...]] = {

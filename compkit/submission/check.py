@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compkit.competition.base import Table
+from compkit.competition.table import read_table
 from compkit.errors import CompkitError
-from compkit.submission.table import read_table
 
 
 def check_submission(

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.metrics.rand import METRICS
-from compkit.metrics.report import Report, score_tables
-from compkit.submission.table import read_table
+from compkit.submission.report import Report, score_tables
 
 
 def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> None:

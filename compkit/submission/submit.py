@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from compkit import __version__
+from compkit.competition.table import write_table
 from compkit.config import LossConfig
 from compkit.ensemble.calibrate import Decoder, calibrate, read_decoder
 from compkit.ensemble.mean import mean_maps, test_members
@@ -22,7 +23,6 @@ from compkit.regions import keep_largest
 from compkit.run import Run, open_run
 from compkit.submission.check import check_submission
 from compkit.submission.ledger import add_row
-from compkit.submission.table import write_table
 
 
 def submit(

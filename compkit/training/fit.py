@@ -54,6 +54,8 @@ def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
             score = read_json(part / "done.json")["score"]
             say(f"{prefix}{encoder} fold {fold}: done (score {score:.4f})")
             return
+        for leftover in part.glob(".*.part"):
+            leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         start = time.monotonic()
         keeper = _fit(run, encoder, fold, f"{prefix}{encoder} fold {fold}")
         write_member_maps(run, encoder, fold, "oof")
