@@ -18,6 +18,9 @@ from compkit.folds import Folds, make_folds, read_folds
 #: Where runs lie, under the working directory.
 ROOT = Path("runs")
 
+#: In a network's directory, says that its fit is over.
+FITTED = "fit.json"
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -78,7 +81,7 @@ class Run:
 
 def is_done(part: Path) -> bool:
     """Whether a network is trained and its out-of-fold maps are written."""
-    return (part / "done.json").is_file()
+    return (part / FITTED).is_file() and (part / "oof" / "maps.json").is_file()
 
 
 def start_run(name: str, config: RunConfig, data: str) -> Run:

@@ -15,7 +15,7 @@ from compkit.errors import CompkitError
 from compkit.files import write_json
 from compkit.heads import make_head
 from compkit.inference.maps import read_maps, write_maps
-from compkit.run import open_run, start_run
+from compkit.run import FITTED, open_run, start_run
 
 DATA = "phantom:size=32,labelled=6,unlabelled=2,test=3,seed=5"
 CONFIG = RunConfig(encoders=("resnet10t", "resnet14t"), folds=FoldsConfig(k=3))
@@ -28,7 +28,7 @@ def fill(run, level: float = 0.4) -> None:
         chosen = run.folds.valid_indices(fold)
         maps = [np.where(run.store.labels_of(i) > 0, level, level / 4)[None] for i in chosen]
         write_maps(part / "oof", [run.store.train[i] for i in chosen], ("foreground",), maps, {})
-        write_json(part / "done.json", {"score": 0.5})
+        write_json(part / FITTED, {"score": 0.5})
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_missing_and_doubled_images_are_named(run):
 
 def test_unfinished_unlike_and_doubled_runs_are_refused(run):
     assert "named twice" in refusal(prove_alike, [run, run])
-    (run.part("resnet14t", 2) / "done.json").unlink()
+    (run.part("resnet14t", 2) / FITTED).unlink()
     assert "resnet14t fold 2" in refusal(prove_alike, [run])
     other = start_run("b", CONFIG, DATA.replace("seed=5", "seed=6"))
     fill(other)

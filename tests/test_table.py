@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from compkit.competition import table
 from compkit.competition.table import read_table, write_table
 from compkit.errors import CompkitError
-from compkit.submission import table
 
 CT_MINI = Path(__file__).parents[2] / "shared" / "data" / "ct-mini" / "Y_train.csv"
 many = settings(

@@ -93,7 +93,7 @@ def test_killed_and_resumed_equals_uninterrupted(workplace):
     interrupted = stop_after_epoch(workplace, argv, part, 3, 0.1, signal.SIGINT)
     assert interrupted.returncode == 130
     assert interrupted.stderr.read().endswith("goes on from what was saved\n")
-    assert not (part / "done.json").exists()
+    assert not (part / "fit.json").exists()
     resumed = train(workplace, argv)
     assert resumed.returncode == 0, resumed.stderr
     whole = workplace / "runs/whole/resnet10t/fold0"
@@ -141,12 +141,12 @@ def test_bad_input_is_one_sentence_and_exit_code_two(
 @pytest.mark.slow
 def test_another_process_in_the_same_directory_is_refused(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    (workplace / "runs/whole/resnet10t/fold0/done.json").rename(workplace / "done.json")
+    (workplace / "runs/whole/resnet10t/fold0/fit.json").rename(workplace / "fit.json")
     try:
         with locked(workplace / "runs/whole/resnet10t/fold0", "training"):
             assert guarded(lambda: run_command(command()[2:])) == 2
     finally:
-        (workplace / "done.json").rename(workplace / "runs/whole/resnet10t/fold0/done.json")
+        (workplace / "fit.json").rename(workplace / "runs/whole/resnet10t/fold0/fit.json")
     assert f"pid {os.getpid()}" in capsys.readouterr().err
 
 
@@ -192,8 +192,8 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     ("remove", "expected"),
     [
         ("decoder.json", "no tuned decoder"),
-        ("resnet10t/fold1/done.json", "resnet10t fold 1"),
-        ("resnet10t/fold0/oof/maps.json", "fold0/oof"),
+        ("resnet10t/fold1/fit.json", "resnet10t fold 1"),
+        ("resnet10t/fold0/oof/maps.json", "resnet10t fold 0"),
     ],
 )
 def test_submitting_what_is_not_whole_names_it(workplace, monkeypatch, capsys, remove, expected):
@@ -202,9 +202,7 @@ def test_submitting_what_is_not_whole_names_it(workplace, monkeypatch, capsys, r
     kept = lost.read_bytes()
     lost.unlink()
     try:
-        argv = ["submit", "--run", "whole", "--out", "submissions/no.csv"]
-        argv += ["--encoder", "resnet10t"] if "oof" in remove else []
-        assert compkit(argv) == 2
+        assert compkit(["submit", "--run", "whole", "--out", "submissions/no.csv"]) == 2
     finally:
         lost.write_bytes(kept)
     assert expected in capsys.readouterr().err

@@ -77,10 +77,12 @@ def read_maps(directory: Path) -> Maps:
     CompkitError
         If they are absent, cut short or do not agree with their image list.
     """
-    path = directory / "maps.npy"
-    if not path.is_file():
-        raise CompkitError(f"there are no maps in {directory}: run train.py on this run again")
-    info = read_json(directory / "maps.json")
+    path, listing = directory / "maps.npy", directory / "maps.json"
+    if not (path.is_file() and listing.is_file()):
+        raise CompkitError(
+            f"there are no whole maps in {directory}: delete it and run train.py on this run again"
+        )
+    info = read_json(listing)
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,16 @@ class KeepBestAndLast(Checkpoint):
 
     def __init__(self, directory: Path) -> None:
         self.best_score = float("-inf")
+        self.seconds = 0.0  # of fitting, over all sessions
         self._directory = directory
+        self._since = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
         score = float(trainer.callback_metrics["score"])
         if score > self.best_score:
             self.best_score = score
@@ -74,10 +82,10 @@ class KeepBestAndLast(Checkpoint):
         trainer.save_checkpoint(self._directory / LAST)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score}
+        return {"best_score": self.best_score, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_score = state_dict["best_score"]
+        self.best_score, self.seconds = state_dict["best_score"], state_dict["seconds"]
 
 
 class History(Callback):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import time
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,7 @@ from compkit.files import locked, read_json, write_json
 from compkit.inference.members import write_member_maps
 from compkit.machine import device_of, precision_of, worker_count
 from compkit.progress import say
-from compkit.run import Run, is_done
+from compkit.run import FITTED, Run, is_done
 from compkit.training.callbacks import (
     LAST,
     AtomicCheckpoints,
@@ -39,9 +38,9 @@ from compkit.training.module import SegmentationModule, seed_of
 def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
     """Train one network to its end, from its last epoch's edge if it was interrupted.
 
-    Writes ``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``curve.png``, ``environment.json``, the
-    out-of-fold maps ``oof/``, and at the very end ``done.json``. `prefix` goes before its name in
-    what people are told.
+    Writes ``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``curve.png`` and ``environment.json``;
+    ``fit.json`` when the fit is over; then the out-of-fold maps ``oof/``. `prefix` goes before its
+    name in what people are told.
 
     Raises
     ------
@@ -51,16 +50,16 @@ def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
     part = run.part(encoder, fold)
     with locked(part, f"training {encoder} on fold {fold}"):
         if is_done(part):
-            score = read_json(part / "done.json")["score"]
+            score = read_json(part / FITTED)["score"]
             say(f"{prefix}{encoder} fold {fold}: done (score {score:.4f})")
             return
         for leftover in part.glob(".*.part"):
             leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
-        start = time.monotonic()
-        keeper = _fit(run, encoder, fold, f"{prefix}{encoder} fold {fold}")
+        if not (part / FITTED).is_file():
+            keeper = _fit(run, encoder, fold, f"{prefix}{encoder} fold {fold}")
+            result = {"score": keeper.best_score, "seconds": round(keeper.seconds, 1)}
+            write_json(part / FITTED, result)
         write_member_maps(run, encoder, fold, "oof")
-        result = {"score": keeper.best_score, "seconds": round(time.monotonic() - start, 1)}
-        write_json(part / "done.json", result)
 
 
 def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
