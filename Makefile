@@ -12,11 +12,11 @@ demo: $(READY)
 	$(BIN)/python train.py --config configs/demo.yaml --data $(DATA) --run demo
 	$(BIN)/compkit baseline watershed --data $(DATA) --out submissions/watershed.csv
 	$(BIN)/compkit submit --run demo --encoder resnet18 --out submissions/resnet18.csv
-	$(BIN)/compkit submit --run demo --encoder mobilenetv3_large_100 --out submissions/mobilenetv3.csv
+	$(BIN)/compkit submit --run demo --encoder tf_efficientnet_lite0 --out submissions/efficientnet_lite0.csv
 	$(BIN)/compkit submit --run demo --out submissions/demo.csv
 	$(BIN)/compkit check submissions/demo.csv --data $(DATA)
 	$(BIN)/compkit score submissions/watershed.csv submissions/resnet18.csv \
-	    submissions/mobilenetv3.csv submissions/demo.csv --truth $(DATA)/Y_test.csv
+	    submissions/efficientnet_lite0.csv submissions/demo.csv --truth $(DATA)/Y_test.csv
 	@echo "The ensemble's submission is submissions/demo.csv; its manifest lies beside it."
 
 test: $(READY)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage as ndi
 
 from compkit.baselines.watershed import WatershedParams, watershed
+from compkit.cli import main
 
 
 @pytest.fixture
@@ -57,3 +58,11 @@ def test_no_marker_gives_background():
     noise = np.random.default_rng(0).integers(0, 2, (32, 32), dtype=np.uint8) * 255
     params = WatershedParams(gradient_below=1)
     assert not watershed(noise, params).any()
+
+
+def test_the_baseline_is_a_sound_submission_of_a_read_only_store(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+    data, out = "phantom:size=48,labelled=2,unlabelled=0,test=3,seed=2", str(tmp_path / "w.csv")
+    assert main(["baseline", "watershed", "--data", data, "--out", out]) == 0
+    assert main(["check", out, "--data", data]) == 0
+    assert "a sound submission of 3 images of 48×48" in capsys.readouterr().out

@@ -47,6 +47,7 @@ def watershed(image: np.ndarray, params: WatershedParams = WatershedParams()) ->
         Basins 1, 2, …, which cover the whole image; all 0 where there is no marker. There may be
         more than 255 of them: see `compkit.regions.keep_largest`.
     """
+    image = np.array(image)  # the rank filters want a writable one, and a store's are not
     denoised = rank.median(image, disk(params.median_radius))
     gradient = rank.gradient(denoised, disk(params.gradient_radius))
     markers, _ = ndi.label(gradient < params.gradient_below)
