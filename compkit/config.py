@@ -14,10 +14,14 @@ class FoldsConfig:
 
     Parameters
     ----------
-    file : path of a CSV made by ``compkit folds``; null makes a split with the settings below.
-    k : number of folds.
-    seed : seed of the split.
-    grouped : keep near-duplicate slices on one side.
+    file
+        Path of a CSV made by ``compkit folds``; null makes a split with the settings below.
+    k
+        Number of folds.
+    seed
+        Seed of the split.
+    grouped
+        Keep near-duplicate slices on one side.
     """
 
     file: str | None = None
@@ -32,8 +36,10 @@ class ModelConfig:
 
     Parameters
     ----------
-    decoder : a decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
-    weights : encoder weights: none, hub, or a file's path; package:NAME/FILE is a file that an
+    decoder
+        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
+    weights
+        Encoder weights: none, hub, or a file's path; package:NAME/FILE is a file that an
         installed package carries. Several encoders take one for all, or a mapping from encoder.
     """
 
@@ -51,10 +57,13 @@ class LossConfig:
 
     Parameters
     ----------
-    terms : weight of each term by name (dice, normalised_dice, tvmf_dice, adaptive_tvmf_dice,
+    terms
+        Weight of each term by name (dice, normalised_dice, tvmf_dice, adaptive_tvmf_dice,
         cross_entropy).
-    kappa : concentration of tvmf_dice.
-    adaptive_lambda : factor from validation Dice to concentration in adaptive_tvmf_dice.
+    kappa
+        Concentration of tvmf_dice.
+    adaptive_lambda
+        Factor from validation Dice to concentration in adaptive_tvmf_dice.
     """
 
     terms: dict[str, float] = field(default_factory=lambda: {"adaptive_tvmf_dice": 1.0})
@@ -68,9 +77,12 @@ class InputConfig:
 
     Parameters
     ----------
-    size : side in pixels that images are resized to; null keeps them as they are.
-    crop : side in pixels of a random crop of that; null takes the whole image.
-    batch : images in a training batch.
+    size
+        Side in pixels that images are resized to; null keeps them as they are.
+    crop
+        Side in pixels of a random crop of that; null takes the whole image.
+    batch
+        Images in a training batch.
     """
 
     size: int | None = None
@@ -84,16 +96,26 @@ class AugmentConfig:
 
     Parameters
     ----------
-    hflip : probability of a left-right flip.
-    vflip : probability of an up-down flip.
-    rot90 : probability of a random multiple of 90 degrees.
-    rotate : largest rotation, degrees.
-    scale : largest relative change of size.
-    shift : largest shift, as a share of the side.
-    elastic : strength of a smooth deformation, pixels at a side of 128.
-    contrast : largest relative change of brightness and contrast.
-    noise : largest standard deviation of Gaussian noise, share of the grey range.
-    blur : largest standard deviation of a Gaussian blur, pixels.
+    hflip
+        Probability of a left-right flip.
+    vflip
+        Probability of an up-down flip.
+    rot90
+        Probability of a random multiple of 90 degrees.
+    rotate
+        Largest rotation, degrees.
+    scale
+        Largest relative change of size.
+    shift
+        Largest shift, as a share of the side.
+    elastic
+        Standard deviation of a smooth displacement, pixels at a side of 128.
+    contrast
+        Largest relative change of brightness and contrast.
+    noise
+        Largest standard deviation of Gaussian noise, share of the grey range.
+    blur
+        Largest standard deviation of a Gaussian blur, pixels.
     """
 
     hflip: float = 0.5
@@ -114,17 +136,28 @@ class TrainingConfig:
 
     Parameters
     ----------
-    steps : optimiser steps in all.
-    steps_per_epoch : steps between two validations; checkpoints are written there.
-    optimizer : adamw or sgd.
-    lr : peak learning rate.
-    momentum : momentum of sgd.
-    weight_decay : decay of weight matrices (biases and norms are spared).
-    schedule : poly (power 0.9) or cosine, down to zero at the last step.
-    warmup : steps of linear warm-up.
-    clip : largest gradient norm; 0 does not clip.
-    ema : decay of the averaged weights; 0 keeps no average.
-    patience : epochs without a better score before stopping; 0 never stops early.
+    steps
+        Optimiser steps in all.
+    steps_per_epoch
+        Steps between two validations; checkpoints are written there.
+    optimizer
+        Adamw or sgd.
+    lr
+        Peak learning rate.
+    momentum
+        Momentum of sgd.
+    weight_decay
+        Decay of weight matrices (biases and norms are spared).
+    schedule
+        Poly (power 0.9) or cosine, down to zero at the last step.
+    warmup
+        Steps of linear warm-up.
+    clip
+        Largest gradient norm; 0 does not clip.
+    ema
+        Decay of the averaged weights; 0 keeps no average.
+    patience
+        Epochs without a better score before stopping; 0 never stops early.
     """
 
     steps: int = 4000
@@ -146,10 +179,13 @@ class InferenceConfig:
 
     Parameters
     ----------
-    views : TTA views, each transforms joined by "+": identity, hflip, vflip, rot90, rot180, rot270,
+    views
+        TTA views, each transforms joined by "+": identity, hflip, vflip, rot90, rot180, rot270,
         scale0.75, scale1.25, ... (for instance hflip+rot90).
-    checkpoint : best (by the ranking metric on the validation fold) or last.
-    batch : images in a prediction batch.
+    checkpoint
+        Best (by the ranking metric on the validation fold) or last.
+    batch
+        Images in a prediction batch.
     """
 
     views: tuple[str, ...] = ("identity", "hflip")
@@ -163,9 +199,12 @@ class MachineConfig:
 
     Parameters
     ----------
-    device : auto, cpu or cuda.
-    precision : auto (16-bit mixed where the device has it), 32, 16-mixed or bf16-mixed.
-    workers : loader processes; null takes none on a CPU and one a core, up to 12, on a GPU.
+    device
+        Auto, cpu or cuda.
+    precision
+        Auto (16-bit mixed where the device has it), 32, 16-mixed or bf16-mixed.
+    workers
+        Loader processes; null takes none on a CPU and one a core, up to 12, on a GPU.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -179,9 +218,12 @@ class RunConfig:
 
     Parameters
     ----------
-    encoders : timm encoders, one network each.
-    head : how regions become maps and back.
-    seed : seed of weights, order and augmentation.
+    encoders
+        Timm encoders, one network each.
+    head
+        How regions become maps and back.
+    seed
+        Seed of weights, order and augmentation.
     """
 
     encoders: tuple[str, ...] = ("resnet34",)

@@ -97,6 +97,17 @@ def test_image_and_labels_move_together():
         assert not moved_labels[~inside].any()
 
 
+@pytest.mark.parametrize("side", [64, 128])
+def test_elastic_displaces_by_what_it_says(side):
+    ramp = np.tile(np.arange(side, dtype=np.uint8), (side, 1))
+    augment = Augment(replace(NONE, elastic=2), side, None)
+    flat = np.zeros((side, side), np.uint8)
+    moved = [augment(ramp, flat, seed)[0].astype(float) - ramp for seed in range(40)]
+    inner = slice(side // 4, -side // 4)
+    spread = np.std([m[inner, inner] for m in moved if m.any()])
+    assert spread == pytest.approx(2 * side / 128, rel=0.25)
+
+
 def test_pixels_from_outside_are_invalid():
     augment = Augment(replace(NONE, shift=0.5), 32, None)
     shares = [augment(*[np.full((32, 32), 9, np.uint8)] * 2, seed)[2].mean() for seed in range(8)]

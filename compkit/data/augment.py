@@ -53,6 +53,7 @@ class Augment:
 
 def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
     transforms: list[A.BasicTransform] = []
+    sigma = side / 16
     if c.hflip:
         transforms.append(A.HorizontalFlip(p=c.hflip))
     if c.vflip:
@@ -73,8 +74,10 @@ def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
     if c.elastic:
         transforms.append(
             A.ElasticTransform(
-                alpha=c.elastic * side,
-                sigma=side / 16,
+                # Blurred uniform noise has the deviation 1 / (2 σ √(3 π)); alpha multiplies it.
+                alpha=c.elastic * side / 128 * 2 * sigma * (3 * np.pi) ** 0.5,
+                sigma=sigma,
+                noise_distribution="uniform",
                 interpolation=cv2.INTER_LINEAR,
                 mask_interpolation=cv2.INTER_NEAREST,
                 p=0.5,

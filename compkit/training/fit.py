@@ -72,21 +72,15 @@ def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
     write_json(part / "environment.json", _environment())
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
     trainer = _trainer(config, part, [history, keeper], label, keeper)
-    training, validation = _loaders(run, module, fold, trainer)
-    _uninterrupted(trainer, module, training, validation, last if last.exists() else None)
-    draw_curve(history.rows, f"{encoder}, fold {fold}", part / "curve.png")
-    return keeper
-
-
-def _uninterrupted(trainer: pl.Trainer, *arguments: Any) -> None:
-    module, training, validation, checkpoint = arguments
+    training, validation = _loaders(run, module, fold)
+    checkpoint = last if last.exists() else None
     try:
         trainer.fit(module, training, validation, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
         raise KeyboardInterrupt from None
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    draw_curve(history.rows, f"{encoder}, fold {fold}", part / "curve.png")
+    return keeper
 
 
 def _trainer(
@@ -120,9 +114,7 @@ def _trainer(
     )
 
 
-def _loaders(
-    run: Run, module: SegmentationModule, fold: int, trainer: pl.Trainer
-) -> tuple[DataLoader, DataLoader]:
+def _loaders(run: Run, module: SegmentationModule, fold: int) -> tuple[DataLoader, DataLoader]:
     config, store = run.config, run.store
     train, valid = run.folds.train_indices(fold), run.folds.valid_indices(fold)
     dataset = TrainingSet(store, train.tolist(), config, module.head)
