@@ -1,6 +1,6 @@
 """How near training comes to the speed of the network alone, on whatever device is there.
 
-    python benchmarks/throughput.py [--data phantom:size=512,labelled=48] [--input.size 224 ...]
+    python benchmarks/throughput.py [--data DIR] [--encoders [resnet34]] [--input.batch 24]
 
 Prints images a second with the real loader (decoded, augmented, collated, moved), with one repeated
 batch, their ratio (wanted: at least 0.95), and the share of the repeated step that is the network's
@@ -27,7 +27,7 @@ from compkit.machine import autocast, device_of, precision_of, worker_count
 from compkit.models.network import Network
 from compkit.training.command import parse
 
-STEPS, ROUNDS = 12, 4
+STEPS, ROUNDS = 6, 5
 
 
 class Bench:
@@ -87,6 +87,7 @@ class Bench:
 def main() -> None:
     """Measure in turns, so that a machine's drift falls on all three alike."""
     default = ["--data", "phantom:size=512,labelled=48,unlabelled=0,test=1", "--run", "none"]
+    default += ["--input.size", "224", "--encoders", "[resnet18]"]
     own, config = parse([*default, *sys.argv[1:]])
     bench = Bench(config, own["data"])
     works = (bench.loaded, bench.repeated, bench.network_alone)

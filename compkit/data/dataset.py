@@ -94,7 +94,7 @@ class TrainingSet(Dataset[Batch]):
         seed = int(np.random.SeedSequence((self._seed, draw)).generate_state(1)[0] >> 1)
         image, labels, valid = self._augment(self._images[index], self._labels[index], seed)
         return {
-            "images": torch.tensor(image, dtype=torch.float32)[None] / 255,
+            "images": torch.from_numpy(image[None].astype(np.float32) / 255),
             "targets": torch.from_numpy(self._head.targets(labels)),
             "valid": torch.from_numpy(valid)[None],
         }
