@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import time
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.models.checkpoint import CARD
 from compkit.progress import Task, task
@@ -98,15 +100,20 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        if not math.isfinite(metrics["loss"]):
+            raise CompkitError(
+                f"the loss is not finite by step {trainer.global_step}: "
+                "lower training.lr, clip gradients, or train at machine.precision 32"
+            )
         self.rows.append(row | metrics)
         with replacing(self._path) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": list(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
+        self.rows = list(state_dict["rows"])
 
 
 class FitProgress(Callback):
