@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from compkit.config import RunConfig
+from compkit.data.augment import one_thread
 from compkit.data.dataset import Draws, TrainingSet
 from compkit.data.store import open_store
 from compkit.display import print_table
@@ -45,7 +46,11 @@ class Bench:
         draws = Draws(len(dataset), config.input.batch, 10**6, config.seed)
         pinned = self.device.type == "cuda"
         loader: DataLoader = DataLoader(
-            dataset, batch_sampler=draws, num_workers=workers, pin_memory=pinned
+            dataset,
+            batch_sampler=draws,
+            num_workers=workers,
+            pin_memory=pinned,
+            worker_init_fn=one_thread,
         )
         self.stream = iter(loader)
         self.batch = self.moved(next(self.stream))

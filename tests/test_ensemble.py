@@ -70,6 +70,13 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
     assert read_decoder(run.directory / "decoder.json").params == decoder.params
 
 
+def test_several_processes_tune_as_one_does(run, monkeypatch):
+    alone = calibrate([run])
+    monkeypatch.setattr("compkit.ensemble.calibrate._PARALLEL", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert calibrate([run]) == alone
+
+
 def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     """Two folds that want opposite thresholds: each is decoded badly with the other's."""
     truth = np.zeros((16, 16), np.uint8)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import binary_fill_holes
 
 from compkit.config import LossConfig
 from compkit.errors import CompkitError
@@ -87,6 +88,14 @@ def test_only_small_holes_are_filled(head):
     filled = head.decode(maps, PLAIN | {"holes": 0.01})
     assert filled[2, 2] == 1
     assert filled[12, 12] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(bool, st.tuples(st.integers(3, 12), st.integers(3, 12))))
+def test_filling_every_hole_agrees_with_scipy(mask):
+    head = make_head("foreground", LossConfig())
+    filled = head.decode(mask[None].astype(np.float32), PLAIN | {"holes": 2.0}) > 0
+    assert np.array_equal(filled, binary_fill_holes(mask))
 
 
 def test_opening_cuts_a_thin_bridge(head):

@@ -51,6 +51,11 @@ class Augment:
         return out["image"], labels, inside > 0
 
 
+def one_thread(_worker: int) -> None:
+    """Keep a loader process to one core; there is a process for each."""
+    cv2.setNumThreads(0)
+
+
 def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
     transforms: list[A.BasicTransform] = []
     sigma = side / 16

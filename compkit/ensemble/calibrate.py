@@ -104,13 +104,13 @@ def calibrate(runs: Sequence[Run], encoder: str | None = None) -> Decoder:
     head = make_head(head_name, LossConfig())
     truths = [store.labels_of(int(i)) for i in store.labelled]
     folds = runs[0].folds.fold[store.labelled]
-    with tempfile.TemporaryFile() as file:
-        # On disk: memory must not grow with the number of images.
+    with tempfile.NamedTemporaryFile(suffix=".maps") as file:
+        # On disk: memory must not grow with the number of images, nor processes copy them.
         shape = (len(truths), len(head.maps), *truths[0].shape)
         for image, members in covered.items():
             file.write(mean_maps(members, image).astype(np.float16).tobytes())
         file.flush()
-        maps = np.memmap(file, np.float16, mode="r", shape=shape)
+        maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
         evaluate = _Evaluation(head, maps, truths)
         return _tune(head, evaluate, folds, store.competition.rules.ranking)
 

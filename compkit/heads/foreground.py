@@ -9,7 +9,6 @@ import cc3d
 import cv2
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from compkit.config import LossConfig
@@ -83,14 +82,13 @@ def _disk(radius: int) -> np.ndarray:
 
 
 def _fill(mask: np.ndarray, area: float) -> np.ndarray:
-    """Fill the holes of a mask that are smaller than `area` pixels."""
-    holes = ndimage.binary_fill_holes(mask) & ~mask
-    parts, count = ndimage.label(holes)
-    if not count:
-        return mask
-    small = np.bincount(parts.ravel()) < area
-    small[0] = False
-    return mask | small[parts]
+    """Fill the holes of a mask that are smaller than `area` pixels and away from the border."""
+    parts = cc3d.connected_components(~mask, connectivity=4)
+    fill = np.bincount(parts.ravel()) < area
+    fill[0] = False
+    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        fill[edge] = False
+    return mask | fill[parts]
 
 
 def _drop_small(labels: np.ndarray, area: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from compkit.config import RunConfig
+from compkit.data.augment import one_thread
 from compkit.data.dataset import Draws, TrainingSet
 from compkit.files import locked, read_json, write_json
 from compkit.inference.members import write_member_maps
@@ -124,6 +125,7 @@ def _loaders(run: Run, module: SegmentationModule, fold: int) -> tuple[DataLoade
         batch_sampler=Draws(len(dataset), config.input.batch, t.steps_per_epoch, config.seed),
         num_workers=workers,
         persistent_workers=workers > 0,
+        worker_init_fn=one_thread,
         pin_memory=torch.cuda.is_available(),
         # Its own: making an iterator must not move the generator that dropout draws from.
         generator=torch.Generator().manual_seed(0),

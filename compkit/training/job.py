@@ -31,8 +31,8 @@ def train(
     CompkitError
         For any bad input, before anything is trained.
     """
-    check(config)
     check_names(config.encoders, config.model)
+    check(config)
     make_head(config.head, config.loss)
     for view in config.inference.views:
         parse_view(view)
