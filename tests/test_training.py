@@ -94,7 +94,7 @@ def test_killed_and_resumed_equals_uninterrupted(workplace):
     assert interrupted.returncode == 130
     assert interrupted.stderr.read().endswith("goes on from what was saved\n")
     assert not (part / "fit.json").exists()
-    resumed = train(workplace, argv)
+    resumed = train(workplace, [*argv, "--machine.workers", "2"])  # which must not matter
     assert resumed.returncode == 0, resumed.stderr
     whole = workplace / "runs/whole/resnet10t/fold0"
     expected, got = weights(whole), weights(part)
