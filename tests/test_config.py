@@ -105,6 +105,10 @@ def test_differences_leave_out_the_machine():
     assert differences(one, other) == ["seed: 0 → 1"]
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*.yaml")), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[1].glob("configs/*.yaml")), ids=lambda p: p.name
+)
 def test_shipped_configurations_are_sound(path):
-    check(parse([*GO, "--config", str(path)])[1])
+    config = parse([*GO, "--config", str(path)])[1]
+    check(config)
+    assert config != RunConfig()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "--folds.k": "2",
     "--input.batch": "4",
-    "--training.steps": "12",
+    "--training.steps": "18",
     "--training.steps_per_epoch": "3",
     "--training.warmup": "1",
     "--augment.elastic": "1",
@@ -113,6 +113,23 @@ def test_a_finished_run_is_skipped_at_once(workplace):
     assert "fold 1: done" in again.stderr
     assert "out-of-fold scores" in again.stdout
     assert (workplace / "runs/whole/resnet10t/fold1/last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_the_reports_recipe_trains_and_stops_early(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    argv = ["--config", str(ROOT / "configs/seed-report-cpu.yaml"), "--data", "data"]
+    argv += ["--run", "early", "--fold", "0", "--encoders", "[resnet10t]", "--input.size", "40"]
+    # Without any learning no epoch beats the first, so the second is the last.
+    argv += ["--training.steps", "8", "--training.steps_per_epoch", "2", "--training.patience", "1"]
+    argv += ["--training.lr", "1e-12", "--machine.precision", "32"]
+    assert guarded(lambda: run_command(argv)) == 0
+    part = Path("runs/early/resnet10t/fold0")
+    assert 2 <= len(pd.read_csv(part / "metrics.csv")) < 4
+    assert "still to train: resnet10t fold 1" in capsys.readouterr().err
+    assert np.load(part / "oof/maps.npy").shape[1:] == (1, 64, 64)
+    kappa = torch.load(part / "last.ckpt", weights_only=True)["compkit"]["head"]["kappa"]
+    assert kappa.max() > 0
 
 
 @pytest.mark.slow
