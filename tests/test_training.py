@@ -199,6 +199,7 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
         "whole/resnet10t/fold0", "whole/resnet10t/fold1",
     ]  # fmt: skip
     assert manifest["decoder"]["params"].keys() == {"threshold", "opening", "holes", "smallest"}
+    assert compkit(["submit", "--run", "whole", "--out", str(out)]) == 0  # again, the same bytes
     ledger = pd.read_csv("submissions/ledger.csv")
     assert ledger.submission.tolist() == ["x.csv"]
     assert ledger.sha256[0] == manifest["sha256"]

@@ -22,6 +22,8 @@ def add_row(
 ) -> None:
     """Append a submission with its out-of-fold scores; public and private scores are unknown yet.
 
+    A submission that is there already, made again to the same bytes, keeps its one row.
+
     Raises
     ------
     CompkitError
@@ -39,6 +41,8 @@ def add_row(
     }
     with locked(ledger.parent, "writing the ledger", wait=True):
         rows = _read(ledger)
+        if any((r["submission"], r["sha256"]) == (submission.name, sha256) for r in rows):
+            return
         table = pd.DataFrame([*rows, row], columns=list(COLUMNS))
         with replacing(ledger) as temporary:
             table.to_csv(temporary, index=False)
