@@ -9,18 +9,16 @@ perfect foreground mask cut into connected components on real slices.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import joblib
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from scipy import ndimage as ndi
 
 from compkit.baselines.watershed import watershed
+from compkit.display import print_table
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.phantom.batch import write_images
 from compkit.phantom.slices import draw_slice
@@ -53,15 +51,15 @@ def main() -> None:
     seconds = timed(arguments.timed)
     one = [(index, index < arguments.baseline) for index in range(arguments.images)]
     rows = joblib.Parallel(-1)(joblib.delayed(measure)(*each) for each in one)
-    table = Table("", "measured", "wanted", title=f"phantom, {SIZE}×{SIZE}, seed {SEED}")
-    for name, value in summary(rows).items():
-        table.add_row(name, value, WANTED[name])
-    table.add_row(
-        f"{arguments.timed} images drawn and written, s",
-        f"{seconds:.0f} on {joblib.cpu_count()} cores",
-        "60 for 500 on 2 cores",
+    cells = [[name, value, WANTED[name]] for name, value in summary(rows).items()]
+    cells.append(
+        [
+            f"{arguments.timed} images drawn and written, s",
+            f"{seconds:.0f} on {joblib.cpu_count()} cores",
+            "60 for 500 on 2 cores",
+        ]
     )
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    print_table(f"phantom, {SIZE}×{SIZE}, seed {SEED}", ["", "measured", "wanted"], cells)
 
 
 def timed(count: int) -> float:

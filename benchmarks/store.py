@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from scipy.ndimage import gaussian_filter, zoom
 
+from compkit.competition.table import write_table
 from compkit.data import store
+from compkit.display import print_table
 from compkit.folds import make_folds
 
 
@@ -88,10 +88,11 @@ def _run(step: Callable[[Path], None], folder: Path, sender: object) -> None:
 
 def show(rows: list[tuple[str, float, float]]) -> None:
     """Print the figures, and how many times faster each step is than decoding the images."""
-    table = Table("step", "seconds", "peak GB", "× decoding")
-    for name, seconds, peak in rows:
-        table.add_row(name, f"{seconds:.3f}", f"{peak:.2f}", f"{rows[0][1] / seconds:.1f}")
-    Console().print(table)
+    cells = [
+        [name, f"{seconds:.3f}", f"{peak:.2f}", f"{rows[0][1] / seconds:.1f}"]
+        for name, seconds, peak in rows
+    ]
+    print_table("the store", ["step", "seconds", "peak GB", "× decoding"], cells)
 
 
 def write_images(folder: Path, train: int, test: int, size: int) -> None:
@@ -114,18 +115,11 @@ def write_images(folder: Path, train: int, test: int, size: int) -> None:
 
 def write_labels(path: Path, train: int, labelled: int, size: int) -> None:
     """Write the label CSV with 0 to 9 in the labelled columns."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 10, (16, 16, labelled), np.uint8)
-    unlabelled = b",0" * (train - labelled) + b"\n"
-    cells = np.full((size, labelled, 2), ord(","), np.uint8)
-    with path.open("wb") as file:
-        file.write(b"," + b",".join(b"%d.png" % index for index in range(train)) + b"\n")
-        for row in range(size):
-            columns = np.arange(size) * 16 // size
-            cells[:, :, 1] = coarse[row * 16 // size, columns] + ord("0")
-            for column in range(size):
-                pixel = b"Pixel %d" % (row * size + column)
-                file.write(pixel + cells[column].tobytes() + unlabelled)
+    labels = np.zeros((train, size, size), np.uint8)
+    coarse = np.random.default_rng(0).integers(0, 10, (labelled, 16, 16), np.uint8)
+    place = np.arange(size) * 16 // size
+    labels[:labelled] = coarse[:, place[:, None], place]
+    write_table(path, [f"{index}.png" for index in range(train)], labels)
 
 
 if __name__ == "__main__":

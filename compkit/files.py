@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compkit.errors import CompkitError
+from compkit.progress import say
 
 
 @contextmanager
@@ -70,7 +71,12 @@ def read_json(path: Path | str) -> Any:
 def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Own `directory` until the block ends; the lock dies with the process, however it dies.
 
-    With `wait`, wait for whoever holds it; use that for what takes a moment.
+    Parameters
+    ----------
+    what : str
+        What the owner does with it, for the sentence that another process reads.
+    wait : bool
+        Wait for whoever holds it, and say so, instead of raising.
 
     Raises
     ------
@@ -80,14 +86,17 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "unknown"
-            raise CompkitError(
-                f"{directory} is in use by another process (pid {owner}) that is {what}: "
-                "wait for it, stop it, or take another run name"
-            ) from None
+            used = f"{directory} is in use by another process (pid {owner}) that is {what}"
+            if not wait:
+                raise CompkitError(
+                    f"{used}: wait for it, stop it, or take another run name"
+                ) from None
+            say(f"{used}: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         file.truncate()
         file.write(str(os.getpid()))

@@ -28,7 +28,7 @@ def train():
 
 
 @pytest.fixture(scope="module")
-def test_split():
+def held_back():
     return [draw_slice(0, "test", index, 128) for index in range(60)]
 
 
@@ -82,8 +82,8 @@ def test_statistics_are_near_the_challenges(train):
     assert 0.05 < np.mean([area.max() > 0.1 for area in areas]) < 0.45
 
 
-def test_every_region_is_4_connected(train, test_split):
-    for each in train[:20] + test_split[:20]:
+def test_every_region_is_4_connected(train, held_back):
+    for each in train[:20] + held_back[:20]:
         for region in np.unique(each.labels)[1:]:
             assert ndi.label(each.labels == region)[1] == 1
 
@@ -135,9 +135,9 @@ def test_lesions_lie_inside_organs(train):
         assert np.isin(each.kinds[rim], organs).any()
 
 
-def test_what_is_labelled_depends_on_the_kind_and_split_alone(train, test_split):
+def test_what_is_labelled_depends_on_the_kind_and_split_alone(train, held_back):
     assert kinds_under_labels(train) <= set(LABELLED)
-    assert set(TEST_ONLY) <= kinds_under_labels(test_split) <= set(LABELLED + TEST_ONLY)
+    assert set(TEST_ONLY) <= kinds_under_labels(held_back) <= set(LABELLED + TEST_ONLY)
     assert set(LABELLED) - kinds_under_labels(train) == set()
     assert set(TEST_ONLY) <= kinds_seen(train)  # visible in training, unlabelled
     assert set(NEVER) - kinds_seen(train) == set()

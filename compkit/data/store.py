@@ -7,14 +7,12 @@ its place whole; it is built anew when the fingerprint of its sources changes.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ import numpy as np
 from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
 from compkit.errors import CompkitError
-from compkit.files import read_json, replacing_directory, write_json
+from compkit.files import locked, read_json, replacing_directory, write_json
 from compkit.progress import say, track
 
 _LAYOUT = 1  # of the files below; another number means another way of storing
@@ -112,11 +110,11 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
     """
     competition = competition or competition_of(data)
     source = competition.source(data)
-    directory = _place(data, competition)
+    place = _place(data, competition)
+    directory = place / "store"
     fingerprint = source.fingerprint()
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with _own(directory.with_suffix(".lock"), data):
+        with locked(place, f"reading {data}", wait=True):
             if not _is_current(directory, fingerprint):
                 _build(source, directory, fingerprint, data)
             return _opened(directory, competition)
@@ -137,17 +135,6 @@ def _place(data: str, competition: Competition) -> Path:
     short = hashlib.sha256(f"{competition.name}:{where}".encode()).hexdigest()[:12]
     label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(where).name)[:40].strip("-")
     return Path(cache).expanduser() / f"{label}-{short}"
-
-
-@contextmanager
-def _own(lock: Path, data: str) -> Iterator[None]:
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{data} is being read by another process: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _is_current(directory: Path, fingerprint: str) -> bool:

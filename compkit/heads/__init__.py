@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from compkit.config import LossConfig
 from compkit.errors import CompkitError, nearest
 from compkit.heads.base import Head
 from compkit.heads.foreground import Foreground
 
-HEADS: dict[str, type[Foreground]] = {head.name: head for head in (Foreground,)}
+#: What makes each head of its loss.
+HEADS: dict[str, Callable[[LossConfig], Head]] = {head.name: head for head in (Foreground,)}
 
 
 def make_head(name: str, loss: LossConfig) -> Head:
