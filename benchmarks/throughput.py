@@ -24,6 +24,7 @@ from compkit.data.dataset import Draws, TrainingSet
 from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.heads import make_head
+from compkit.heads.partition import Truth
 from compkit.machine import autocast, device_of, precision_of, worker_count
 from compkit.models.network import Network
 from compkit.training.command import parse
@@ -37,7 +38,7 @@ class Bench:
     def __init__(self, config: RunConfig, data: str) -> None:
         self.config, self.device = config, device_of(config.machine)
         store = open_store(data)
-        self.head = make_head(config.head, config.loss)
+        self.head = make_head(config, config.input.size or store.size)
         self.network = Network(config.encoders[0], len(self.head.outputs), config.model)
         self.network.to(self.device).train()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
@@ -62,7 +63,8 @@ class Bench:
         with autocast(self.config.machine):
             logits = self.network(batch["images"])
         if with_loss:
-            loss = self.head.loss(logits, batch["targets"], batch["valid"])
+            truth = Truth(batch["labels"], batch["targets"], batch["weights"])
+            loss = self.head.loss(logits, truth)
         else:
             loss = logits.float().mean()
         loss.backward()

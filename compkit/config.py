@@ -72,6 +72,23 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class PartitionConfig:
+    """What parts the foreground into regions, for the heads that do.
+
+    Parameters
+    ----------
+    weight
+        Weight of its loss beside the foreground's.
+    reach
+        Distances over which pairs of pixels are compared beside touching ones, in pixels at a side
+        of 128.
+    """
+
+    weight: float = 1.0
+    reach: tuple[float, ...] = (3.0, 9.0, 27.0)
+
+
+@dataclass(frozen=True)
 class InputConfig:
     """What a training example is.
 
@@ -221,17 +238,18 @@ class RunConfig:
     encoders
         Timm encoders, one network each.
     head
-        How regions become maps and back.
+        How regions become maps and back: foreground, affinity, or several joined by +.
     seed
         Seed of weights, order and augmentation.
     """
 
     encoders: tuple[str, ...] = ("resnet34",)
-    head: str = "foreground"
+    head: str = "affinity"
     seed: int = 0
     folds: FoldsConfig = FoldsConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = field(default_factory=LossConfig)
+    partition: PartitionConfig = PartitionConfig()
     input: InputConfig = InputConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()

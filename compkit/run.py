@@ -14,6 +14,8 @@ from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked, read_json, write_json
 from compkit.folds import Folds, make_folds, read_folds
+from compkit.heads import make_head
+from compkit.heads.base import Head
 
 #: Where runs lie, under the working directory.
 ROOT = Path("runs")
@@ -45,6 +47,15 @@ class Run:
     @property
     def directory(self) -> Path:
         return ROOT / self.name
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the images, as its networks see them."""
+        return self.config.input.size or self.store.size
+
+    def head(self) -> Head:
+        """Return a head as its networks have."""
+        return make_head(self.config, self.side)
 
     def part(self, encoder: str, fold: int) -> Path:
         """Return the directory of one network."""

@@ -51,13 +51,13 @@ def store(tmp_path_factory):
 
 
 def example(store, place: int, index: int, config: RunConfig) -> dict:
-    dataset = TrainingSet(store, store.labelled, config, make_head("foreground", config.loss))
+    dataset = TrainingSet(store, store.labelled, config, make_head(config, 64))
     return dataset[(place, index)]
 
 
 def test_an_example_does_not_depend_on_what_came_before(store):
     config = RunConfig(augment=EVERYTHING, input=InputConfig(crop=48))
-    dataset = TrainingSet(store, store.labelled, config, make_head("foreground", config.loss))
+    dataset = TrainingSet(store, store.labelled, config, make_head(config, 64))
     first = [dataset[(place, place % 4)] for place in range(6)]
     for place in (5, 2, 0):
         fresh = example(store, place, place % 4, config)
@@ -76,8 +76,8 @@ def test_without_augmentation_nothing_changes(store):
     item = example(store, 0, 1, RunConfig(augment=NONE))
     index = int(store.labelled[1])
     assert np.array_equal((item["images"][0] * 255).round().numpy(), store.images[index])
-    assert np.array_equal(item["targets"][1].numpy(), store.labels_of(index) > 0)
-    assert item["valid"].all()
+    assert np.array_equal(item["labels"].numpy(), store.labels_of(index))
+    assert (item["weights"] == 1).all()
 
 
 def test_image_and_labels_move_together():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compkit.config import FoldsConfig, LossConfig, RunConfig
+from compkit.config import FoldsConfig, RunConfig
 from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate, read_decoder
 from compkit.ensemble.mean import mean_maps, out_of_fold, prove_alike
 from compkit.errors import CompkitError
@@ -18,7 +18,7 @@ from compkit.inference.maps import read_maps, write_maps
 from compkit.run import FITTED, open_run, start_run
 
 DATA = "phantom:size=32,labelled=6,unlabelled=2,test=3,seed=5"
-CONFIG = RunConfig(encoders=("resnet10t", "resnet14t"), folds=FoldsConfig(k=3))
+CONFIG = RunConfig(encoders=("resnet10t", "resnet14t"), head="foreground", folds=FoldsConfig(k=3))
 
 
 def fill(run, level: float = 0.4) -> None:
@@ -86,7 +86,7 @@ def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     low = np.where(truth > 0, 0.4, 0.05) + 0.4 * (shrink > 0)  # wants a low threshold
     high = np.where(truth > 0, 0.85, 0.62)  # wants a high one
     maps = np.stack([low, high])[:, None].astype(np.float32)
-    head = make_head("foreground", LossConfig())
+    head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 1])
     decoder = _tune(head, _Evaluation(head, maps, [truth, truth]), folds, "adjusted_all")
     assert decoder.tuned_scores["adjusted_all"] <= decoder.default_scores["adjusted_all"]
@@ -101,7 +101,7 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
     truth = (rng.random((24, 24)) > 0.5).astype(np.uint8)
     ordinary, odd = np.where(truth, 0.45, 0.1), np.where(truth, 0.25, 0.1)
     maps = np.stack([ordinary] * 4 + [odd] * 2)[:, None].astype(np.float32)
-    head = make_head("foreground", LossConfig())
+    head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 0, 1, 1, 2, 2])
     evaluate = _Evaluation(head, maps, [truth] * 6)
     decoder = _tune(head, evaluate, folds, "adjusted_all")

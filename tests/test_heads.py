@@ -1,4 +1,4 @@
-"""Every head: maps made from labels decode into the same regions; parameters do what they say."""
+"""The foreground, and what every head does with it: thresholds, holes, fragments, filling."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_fill_holes
 
-from compkit.config import LossConfig
+from compkit.config import RunConfig
 from compkit.errors import CompkitError
-from compkit.heads import HEADS, make_head
+from compkit.heads import make_head
 from compkit.metrics.rand import rand_scores
 
-PLAIN = {"threshold": 0.5, "opening": 0, "holes": 0.0, "smallest": 0.0}
+PLAIN = {"threshold": 0.5, "opening": 0, "holes": 0.0, "smallest": 0.0, "fill": False}
 
 
 @pytest.fixture
 def head():
-    return make_head("foreground", LossConfig())
+    return make_head(RunConfig(head="foreground"), 32)
 
 
 def separate(mask: np.ndarray) -> np.ndarray:
@@ -35,30 +35,9 @@ def separate(mask: np.ndarray) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_separate_regions_survive_the_round_trip(mask):
-    head = make_head("foreground", LossConfig())
+    head = make_head(RunConfig(head="foreground"), 32)
     labels = separate(mask)
-    logits = torch.from_numpy(head.targets(labels))[None] * 40 - 20
-    maps = head.activate(logits)[0].numpy()
-    assert rand_scores(labels, head.decode(maps, PLAIN))["adjusted_all"] == 1.0
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_shapes_names_and_defaults(name):
-    head = make_head(name, LossConfig())
-    labels = np.zeros((8, 10), np.uint8)
-    labels[2:5, 3:7] = 4
-    targets = torch.from_numpy(head.targets(labels))[None]
-    logits = torch.randn(1, len(head.outputs), 8, 10, requires_grad=True)
-    valid = torch.ones(1, 1, 8, 10, dtype=torch.bool)
-    head.loss(logits, targets, valid).backward()
-    assert logits.grad.abs().sum() > 0
-    maps = head.activate(logits.detach())
-    assert maps.shape == (1, len(head.maps), 8, 10)
-    assert maps.min() >= 0
-    assert maps.max() <= 1
-    decoded = head.decode(maps[0].numpy(), head.defaults)
-    assert decoded.dtype == np.int32
-    assert set(np.unique(decoded)) == set(range(decoded.max() + 1)) | {0}
+    assert rand_scores(labels, head.decode(head.ideal(labels), PLAIN))["adjusted_all"] == 1.0
 
 
 def test_threshold_counts_as_inside(head):
@@ -93,8 +72,8 @@ def test_only_small_holes_are_filled(head):
 @settings(max_examples=40, deadline=None)
 @given(arrays(bool, st.tuples(st.integers(3, 12), st.integers(3, 12))))
 def test_filling_every_hole_agrees_with_scipy(mask):
-    head = make_head("foreground", LossConfig())
-    filled = head.decode(mask[None].astype(np.float32), PLAIN | {"holes": 2.0}) > 0
+    head = make_head(RunConfig(head="foreground"), 32)
+    filled = head.decode(mask[None].astype(np.float32), PLAIN | {"holes": 1.0}) > 0
     assert np.array_equal(filled, binary_fill_holes(mask))
 
 
@@ -114,15 +93,57 @@ def test_observed_dice_becomes_kappa_and_is_state(head):
     labels[0, :2] = 3
     maps = torch.zeros(1, 1, 4, 4)
     maps[0, 0, :1] = 1  # half of the foreground
-    head.observe(maps, labels)
-    head.end_validation()
-    kappa = head.state()["kappa"]
+    foreground = head.foreground
+    foreground.observe(maps, labels)
+    foreground.end_validation()
+    kappa = foreground.state()["kappa"]
     assert kappa.tolist() == pytest.approx([32 * 2 * 8 / (8 + 12), 32 * 2 * 4 / (4 + 8)])
-    other = make_head("foreground", LossConfig())
-    other.load_state(head.state())
-    assert torch.equal(other.state()["kappa"], kappa)
+    other = make_head(RunConfig(head="foreground"), 32)
+    other.foreground.load_state(foreground.state())
+    assert torch.equal(other.foreground.state()["kappa"], kappa)
 
 
 def test_unknown_head_is_refused_with_the_nearest():
     with pytest.raises(CompkitError, match="did you mean 'foreground'"):
-        make_head("forground", LossConfig())
+        make_head(RunConfig(head="forground"), 32)
+
+
+def test_every_pixel_goes_to_its_nearest_region_on_request(head):
+    maps = np.zeros((1, 5, 9), np.float32)
+    maps[0, 2, 1] = maps[0, 2, 7] = 1
+    filled = head.decode(maps, PLAIN | {"fill": True})
+    assert (filled[:, :4] == 1).all()
+    assert (filled[:, 5:] == 2).all()
+    assert not head.decode(np.zeros((1, 5, 5), np.float32), PLAIN | {"fill": True}).any()
+
+
+def test_maps_of_a_smaller_grid_decode_at_the_images_size(head):
+    maps = np.zeros((1, 16, 16), np.float32)
+    maps[0, 2:6, 2:6] = maps[0, 10:14, 8:12] = 1
+    labels = head.decode(maps, PLAIN, (64, 64))
+    assert labels.shape == (64, 64)
+    assert labels.max() == 2
+    assert (labels == 1).sum() == pytest.approx(256, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"thresold": 0.5}, "did you mean 'threshold'"),
+        ({"threshold": 1.5}, "threshold is 1.5: take a number from 0 to 1"),
+        ({"threshold": "high"}, "threshold is 'high'"),
+        ({"opening": -1}, "opening is -1"),
+        ({"fill": "perhaps"}, "take one of False, True"),
+    ],
+)
+def test_bad_decoder_parameters_are_named(head, params, told):
+    with pytest.raises(CompkitError, match=told):
+        head.decode(np.zeros((1, 4, 4), np.float32), PLAIN | params)
+
+
+def test_a_missing_parameter_or_channel_is_named(head):
+    maps = np.zeros((1, 4, 4), np.float32)
+    with pytest.raises(CompkitError, match="smallest is missing"):
+        head.decode(maps, {k: v for k, v in PLAIN.items() if k != "smallest"})
+    with pytest.raises(CompkitError, match="decodes 1 channels"):
+        head.decode(np.zeros((2, 4, 4), np.float32), PLAIN)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compkit.config import LossConfig, ModelConfig
+from compkit.config import ModelConfig, RunConfig
 from compkit.data.resample import resized
 from compkit.errors import CompkitError
 from compkit.heads import make_head
@@ -81,12 +81,12 @@ def network():
 
 
 @pytest.mark.parametrize("side", [40, 64])
-def test_maps_have_the_images_size_whatever_it_is(network, side):
+def test_maps_have_the_size_that_the_network_saw(network, side):
     images = np.random.default_rng(0).integers(0, 255, (3, side, side), np.uint8)
-    head = make_head("foreground", LossConfig())
+    head = make_head(RunConfig(head="foreground"), 32)
     for size in (None, 32):
         maps = Predictor(network, head, ("identity", "rot90", "scale1.25"), size)(images)
-        assert maps.shape == (3, 1, side, side)
+        assert maps.shape == (3, 1, size or side, size or side)
         assert maps.min() >= 0
         assert maps.max() <= 1
 
@@ -95,7 +95,7 @@ def test_all_eight_views_make_the_prediction_equivariant(network):
     """The mean over all flips and turns of an image turns with the image."""
     d4 = ("identity", "rot90", "rot180", "rot270", "hflip", "hflip+rot90", "hflip+rot180",
           "hflip+rot270")  # fmt: skip
-    predictor = Predictor(network, make_head("foreground", LossConfig()), d4)
+    predictor = Predictor(network, make_head(RunConfig(head="foreground"), 32), d4)
     images = np.random.default_rng(1).integers(0, 255, (1, 64, 64), np.uint8)
     plain = predictor(images)
     turned = predictor(np.ascontiguousarray(np.rot90(images, 1, (1, 2))))
@@ -105,6 +105,6 @@ def test_all_eight_views_make_the_prediction_equivariant(network):
 
 def test_streaming_gives_what_one_batch_gives(network):
     images = np.random.default_rng(2).integers(0, 255, (5, 32, 32), np.uint8)
-    predictor = Predictor(network, make_head("foreground", LossConfig()), ("identity",))
+    predictor = Predictor(network, make_head(RunConfig(head="foreground"), 32), ("identity",))
     streamed = np.stack(list(predictor.stream(images, [4, 0, 2], batch=2)))
     assert np.allclose(streamed, predictor(images[[4, 0, 2]]).numpy(), atol=1e-5)

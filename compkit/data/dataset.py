@@ -19,11 +19,16 @@ from compkit.heads.base import Head
 
 
 class Batch(TypedDict):
-    """One training batch: images (N, 1, H, W) in 0…1, targets (N, T, H, W), valid (N, 1, H, W)."""
+    """One training batch.
+
+    images, float32 (N, 1, H, W) in 0…1; labels, int32 (N, H, W); targets, float32 (N, T, H, W), as
+    the head made them; weights, float32 (N, 1, H, W), how much each pixel counts.
+    """
 
     images: Tensor
+    labels: Tensor
     targets: Tensor
-    valid: Tensor
+    weights: Tensor
 
 
 #: A place in the endless draw of training images, and the image drawn there.
@@ -92,9 +97,10 @@ class TrainingSet(Dataset[Batch]):
         draw, index = key
         # 31 bits, as the augmentations' generators take them.
         seed = int(np.random.SeedSequence((self._seed, draw)).generate_state(1)[0] >> 1)
-        image, labels, valid = self._augment(self._images[index], self._labels[index], seed)
+        image, labels, inside = self._augment(self._images[index], self._labels[index], seed)
         return {
             "images": torch.from_numpy(image[None].astype(np.float32) / 255),
+            "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
-            "valid": torch.from_numpy(valid)[None],
+            "weights": torch.from_numpy(inside.astype(np.float32))[None],
         }

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from compkit.config import LossConfig
-from compkit.ensemble.mean import mean_maps, out_of_fold
+from compkit.ensemble.mean import common_head, mean_maps, out_of_fold
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
-from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS, rand_scores
@@ -99,14 +97,15 @@ def calibrate(runs: Sequence[Run], encoder: str | None = None) -> Decoder:
     encoder : str, optional
         Take the members of this encoder alone.
     """
-    store, head_name = runs[0].store, runs[0].config.head
+    store = runs[0].store
     covered = out_of_fold(runs, encoder)
-    head = make_head(head_name, LossConfig())
+    head = common_head(runs)
+    grid = max(run.side for run in runs)
     truths = [store.labels_of(int(i)) for i in store.labelled]
     folds = runs[0].folds.fold[store.labelled]
     with tempfile.NamedTemporaryFile(suffix=".maps") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
-        shape = (len(truths), len(head.maps), *truths[0].shape)
+        shape = (len(truths), len(head.maps), grid, grid)
         for image, members in covered.items():
             file.write(mean_maps(members, image).astype(np.float16).tobytes())
         file.flush()
@@ -137,7 +136,7 @@ class _Evaluation:
 
 
 def _scores(head: Head, maps: np.ndarray, truth: np.ndarray, params: dict[str, Any]) -> list[float]:
-    scores = rand_scores(truth, head.decode(maps.astype(np.float32), params))
+    scores = rand_scores(truth, head.decode(maps.astype(np.float32), params, truth.shape))
     return [scores[name] for name in METRICS]
 
 
@@ -179,8 +178,8 @@ def _descend(head: Head, score: Callable[[dict[str, Any]], float]) -> dict[str, 
     params, best = head.defaults, score(head.defaults)
     for _ in range(_ROUNDS):
         before = params
-        for name, values in head.space.items():
-            for value in values:
+        for name, param in head.space.items():
+            for value in param.values:
                 candidate = params | {name: value}
                 if (reached := score(candidate)) > best + _GAIN:
                     params, best = candidate, reached

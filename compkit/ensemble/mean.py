@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from compkit.data.resample import resized
 from compkit.errors import CompkitError
+from compkit.heads.base import Head
 from compkit.inference.maps import Maps, read_maps
 from compkit.inference.members import write_member_maps
 from compkit.run import Run
@@ -70,11 +73,18 @@ def test_members(runs: Sequence[Run], encoder: str | None = None) -> list[Maps]:
 
 
 def mean_maps(members: Sequence[Maps], image: str) -> np.ndarray:
-    """Return the mean over members of one image's maps, float32 (M, H, W)."""
-    total = members[0].of(image)
-    for maps in members[1:]:
-        total += maps.of(image)
+    """Return the mean over members of one image's maps, float32 (M, h, w), on the finest grid."""
+    side = max(maps.values.shape[-1] for maps in members)
+    total = np.zeros((), np.float32)
+    for maps in members:
+        one = torch.from_numpy(maps.of(image))[None]
+        total = total + resized(one, (side, side))[0].numpy()
     return total / len(members)
+
+
+def common_head(runs: Sequence[Run]) -> Head:
+    """Return the head that decodes the mean of the runs' maps: that of the finest grid."""
+    return max(runs, key=lambda run: run.side).head()
 
 
 def prove_alike(runs: Sequence[Run]) -> None:
@@ -92,10 +102,11 @@ def prove_alike(runs: Sequence[Run]) -> None:
                 f"the run {run.name} is not finished (missing: {', '.join(unfinished)}): "
                 "run its train.py command again"
             )
-        if run.config.head != first.config.head:
+        one, other = (r.config.head for r in (first, run))
+        if one != other or run.config.partition != first.config.partition:
             raise CompkitError(
                 f"the runs {first.name} and {run.name} have different heads "
-                f"({first.config.head}, {run.config.head}): their maps have no mean"
+                f"({one}, {other}) or partition settings: their maps have no mean"
             )
         if run.store.content != first.store.content:
             raise CompkitError(

@@ -1,28 +1,40 @@
-"""Heads by name: one file and one line here for each."""
+"""Heads by name: one file and one line here for each partition."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from compkit.config import LossConfig
+from compkit.config import RunConfig
 from compkit.errors import CompkitError, nearest
+from compkit.heads.affinity import Affinity
 from compkit.heads.base import Head
+from compkit.heads.combined import Combined
 from compkit.heads.foreground import Foreground
+from compkit.heads.partition import Partition
 
-#: What makes each head of its loss.
-HEADS: dict[str, Callable[[LossConfig], Head]] = {head.name: head for head in (Foreground,)}
+PARTITIONS: dict[str, type[Partition]] = {kind.name: kind for kind in (Affinity,)}
+
+#: What a run's `head` may be; partitions may also be joined by "+".
+HEADS = ("foreground", *PARTITIONS)
 
 
-def make_head(name: str, loss: LossConfig) -> Head:
-    """Return the head called `name` with its loss.
+def make_head(config: RunConfig, side: int) -> Head:
+    """Return the head of a run on images of `side` pixels, as the network sees them.
 
     Raises
     ------
     CompkitError
-        If there is no such head.
+        If there is no such head, or a setting of it cannot be.
     """
-    if name not in HEADS:
-        raise CompkitError(
-            f"there is no head {name!r}{nearest(name, HEADS)}: take one of {', '.join(HEADS)}"
-        )
-    return HEADS[name](loss)
+    names = config.head.split("+")
+    for name in names:
+        if name not in HEADS:
+            raise CompkitError(
+                f"there is no head {name!r}{nearest(name, HEADS)}: take one of "
+                f"{', '.join(HEADS)}, or several joined by +"
+            )
+    if len(set(names)) < len(names):
+        raise CompkitError(f"the head {config.head!r} names one twice: name each once")
+    parts = [PARTITIONS[name](config.partition, side) for name in names if name != "foreground"]
+    partition: Partition | None = parts[0] if parts else None
+    if len(parts) > 1:
+        partition = Combined(parts, config.partition, side)
+    return Head(Foreground(config.loss), partition, config.partition.weight)

@@ -26,7 +26,7 @@ class Predictor:
     views : sequence of str
         See `compkit.inference.tta.parse_view`.
     size : int or None
-        The side that the network was trained at; maps come back at the images' own size.
+        The side that the network was trained at; maps are of that size. None takes the images'.
     """
 
     def __init__(
@@ -37,18 +37,17 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray | Tensor) -> Tensor:
-        """Return maps, float32 (N, M, H, W) on the network's device, of uint8 images (N, H, W)."""
+        """Return maps, float32 (N, M, h, w) on the network's device, of uint8 images (N, H, W)."""
         device = next(self.network.parameters()).device
         x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
         x = x.to(device)[:, None].float() / 255
-        shape = (x.shape[-2], x.shape[-1])
         if self.size is not None:
             x = resized(x, (self.size, self.size))
         total = sum(
             (self._view(view, x) for view in self.views), start=torch.zeros((), device=device)
         )
         # Resampling may overshoot a probability by a rounding error.
-        return resized(total / len(self.views), shape).clamp(0, 1)
+        return (total / len(self.views)).clamp(0, 1)
 
     def _view(self, view: View, x: Tensor) -> Tensor:
         return self.head.reorient(view.through(self._maps, x), view.matrix)

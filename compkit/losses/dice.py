@@ -17,53 +17,54 @@ _PIXELS = (0, 2, 3)
 def dice_loss(
     probabilities: Tensor,
     targets: Tensor,
-    valid: Tensor,
+    weights: Tensor,
     smooth: float = 1.0,
     absent: Absent = "ignore",
 ) -> Tensor:
     """Return the Dice loss with squared denominators, pooled over the batch.
 
-    ``mean_c 1 - (2 Σ A_cn B_cn + γ) / (Σ A_cn² + Σ B_cn² + γ)`` (Milletari et al. 2016, V-Net).
+    ``mean_c 1 - (2 Σ A_cn B_cn + γ) / (Σ A_cn² + Σ B_cn² + γ)`` (Milletari et al. 2016, V-Net),
+    every pixel n counted with its weight.
 
     Parameters
     ----------
     probabilities, targets : Tensor, shape (N, C, H, W)
         Predicted probabilities A and one-hot targets B.
-    valid : Tensor of bool, shape (N, 1, H, W)
-        Pixels that count.
+    weights : Tensor of float or bool, shape (N, 1, H, W)
+        How much each pixel counts; 0 leaves it out.
     smooth : float
         γ.
     absent : {"ignore", "count"}
         See `Absent`.
     """
-    a, b = probabilities * valid, targets * valid
-    overlap = 2 * (a * b).sum(_PIXELS) + smooth
-    size = (a * a).sum(_PIXELS) + (b * b).sum(_PIXELS) + smooth
+    a, b = probabilities * weights, targets * weights
+    overlap = 2 * (a * targets).sum(_PIXELS) + smooth
+    size = (a * probabilities).sum(_PIXELS) + (b * targets).sum(_PIXELS) + smooth
     return class_mean(1 - overlap / size, b, absent)
 
 
 def normalised_dice_loss(
-    probabilities: Tensor, targets: Tensor, valid: Tensor, absent: Absent = "ignore"
+    probabilities: Tensor, targets: Tensor, weights: Tensor, absent: Absent = "ignore"
 ) -> Tensor:
     """Return ``mean_c 1 - cos θ_c`` (Kato & Hotta 2022, eq. 4); arguments as in `dice_loss`."""
-    cosine = class_cosine(probabilities, targets, valid)
-    return class_mean(1 - cosine, targets * valid, absent)
+    cosine = class_cosine(probabilities, targets, weights)
+    return class_mean(1 - cosine, targets * weights, absent)
 
 
-def class_cosine(probabilities: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+def class_cosine(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return cos θ_c, the cosine of probabilities and targets over batch and pixels, shape (C,).
 
     A class without target pixels, or without any probability, has cosine 0.
     """
-    a, b = probabilities * valid, targets * valid
-    norms = (a * a).sum(_PIXELS) * (b * b).sum(_PIXELS)
-    return (a * b).sum(_PIXELS) / norms.clamp_min(1e-12).sqrt()
+    a, b = probabilities * weights, targets * weights
+    norms = (a * probabilities).sum(_PIXELS) * (b * targets).sum(_PIXELS)
+    return (a * targets).sum(_PIXELS) / norms.clamp_min(1e-12).sqrt()
 
 
 def class_mean(losses: Tensor, targets: Tensor, absent: Absent) -> Tensor:
     """Return the mean of per-class losses, shape (C,), under the rule for absent classes.
 
-    A batch in which no class is present (no valid pixel) gives zero, with a gradient of zero.
+    A batch in which no class is present (every weight 0) gives zero, with a gradient of zero.
     """
     if absent == "count":
         return losses.mean()

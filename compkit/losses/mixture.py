@@ -14,18 +14,18 @@ from compkit.losses.dice import dice_loss, normalised_dice_loss
 from compkit.losses.tvmf import tvmf_dice_loss
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean cross entropy over valid pixels; none valid gives zero.
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean cross entropy over pixels; zero where every weight is 0.
 
     Parameters
     ----------
     logits, targets : Tensor, shape (N, C, H, W)
         Raw outputs and one-hot (or soft) targets.
-    valid : Tensor of bool, shape (N, 1, H, W)
-        Pixels that count.
+    weights : Tensor of float or bool, shape (N, 1, H, W)
+        How much each pixel counts; 0 leaves it out.
     """
     pixels = -(targets * log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
-    return (pixels * valid).sum() / valid.sum().clamp_min(1)
+    return (pixels * weights).sum() / weights.sum().clamp_min(1)
 
 
 class ClassLoss:
@@ -57,13 +57,13 @@ class ClassLoss:
         self.config = config
         self.kappa = torch.zeros(classes)
 
-    def __call__(self, logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the loss of raw outputs against one-hot targets, in 32-bit floats."""
-        logits, valid = logits.float(), valid.bool()
+        logits, weights = logits.float(), weights.float()
         probabilities = logits.softmax(dim=1)
         total = logits.new_zeros(())
         for name, weight in self.config.terms.items():
-            total = total + weight * TERMS[name](self, logits, probabilities, targets, valid)
+            total = total + weight * TERMS[name](self, logits, probabilities, targets, weights)
         return total
 
     def adapt(self, dice: Tensor) -> None:

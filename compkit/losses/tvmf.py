@@ -18,7 +18,7 @@ def tvmf_similarity(cosine: Tensor, kappa: Tensor | float) -> Tensor:
 def tvmf_dice_loss(
     probabilities: Tensor,
     targets: Tensor,
-    valid: Tensor,
+    weights: Tensor,
     kappa: Tensor | float,
     absent: Absent = "ignore",
 ) -> Tensor:
@@ -28,12 +28,12 @@ def tvmf_dice_loss(
     ----------
     probabilities, targets : Tensor, shape (N, C, H, W)
         Predicted probabilities and one-hot targets.
-    valid : Tensor of bool, shape (N, 1, H, W)
-        Pixels that count.
+    weights : Tensor of float or bool, shape (N, 1, H, W)
+        How much each pixel counts; 0 leaves it out.
     kappa : Tensor of shape (C,) or float
         Concentration, at least 0.
     absent : {"ignore", "count"}
         See `compkit.losses.dice.Absent`.
     """
-    similarity = tvmf_similarity(class_cosine(probabilities, targets, valid), kappa)
-    return class_mean((1 - similarity) ** 2, targets * valid, absent)
+    similarity = tvmf_similarity(class_cosine(probabilities, targets, weights), kappa)
+    return class_mean((1 - similarity) ** 2, targets * weights, absent)

@@ -22,9 +22,9 @@ CARD = "compkit"
 _PREFIX = "network."
 
 
-def card(config: RunConfig, encoder: str) -> dict[str, Any]:
-    """Return what a checkpoint must say to be rebuilt."""
-    return {"config": to_plain(config), "encoder": encoder}
+def card(config: RunConfig, encoder: str, side: int) -> dict[str, Any]:
+    """Return what a checkpoint must say to be rebuilt; `side`, pixels, is what its network saw."""
+    return {"config": to_plain(config), "encoder": encoder, "side": side}
 
 
 def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
@@ -40,7 +40,7 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         config = from_plain(checkpoint[CARD]["config"])
-        head = make_head(config.head, config.loss)
+        head = make_head(config, checkpoint[CARD]["side"])
         encoder = checkpoint[CARD]["encoder"]
         network = Network(encoder, len(head.outputs), config.model, pretrained=False)
         state = checkpoint["state_dict"].items()

@@ -12,11 +12,11 @@ import numpy as np
 
 from compkit import __version__
 from compkit.competition.table import write_table
-from compkit.config import LossConfig
+from compkit.data.store import Store
 from compkit.ensemble.calibrate import Decoder, calibrate, read_decoder
-from compkit.ensemble.mean import mean_maps, test_members
+from compkit.ensemble.mean import common_head, mean_maps, test_members
 from compkit.files import replacing, write_json
-from compkit.heads import make_head
+from compkit.heads.base import Head
 from compkit.inference.maps import Maps
 from compkit.progress import say, track
 from compkit.regions import keep_largest
@@ -51,7 +51,7 @@ def submit(
     decoder = _decoder(runs, encoder)
     store = runs[0].store
     rules = store.competition.rules
-    labels = _regions(members, decoder, store.test, rules.max_label)
+    labels = _regions(members, common_head(runs), decoder, store, rules.max_label)
     with replacing(out) as temporary:
         write_table(temporary, store.test, labels, max_label=rules.max_label)
         check_submission(temporary, store.test, store.size, rules.max_label)
@@ -86,13 +86,13 @@ def _decoder(runs: Sequence[Run], encoder: str | None) -> Decoder:
 
 
 def _regions(
-    members: Sequence[Maps], decoder: Decoder, images: Sequence[str], max_label: int
+    members: Sequence[Maps], head: Head, decoder: Decoder, store: Store, max_label: int
 ) -> np.ndarray:
-    head = make_head(decoder.head, LossConfig())
     labels: list[np.ndarray] = []
     cut = 0
-    for image in track(images, "decoding", len(images)):
-        regions = head.decode(mean_maps(members, image), decoder.params)
+    for image in track(store.test, "decoding", len(store.test)):
+        maps = mean_maps(members, image)
+        regions = head.decode(maps, decoder.params, (store.size, store.size))
         kept, dropped = keep_largest(regions, max_label)
         labels.append(kept.astype(np.uint16 if max_label > 255 else np.uint8))
         cut += dropped > 0

@@ -68,7 +68,11 @@ def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
     torch.manual_seed(seed_of(config.seed, fold, *encoder.encode()))
     last = part / LAST
     module = SegmentationModule(
-        config, encoder, run.store.competition.rules.ranking, pretrained=not last.exists()
+        config,
+        encoder,
+        run.side,
+        run.store.competition.rules.ranking,
+        pretrained=not last.exists(),
     )
     write_json(part / "environment.json", _environment())
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")

@@ -33,7 +33,7 @@ def train(
     """
     check_names(config.encoders, config.model)
     check(config)
-    make_head(config.head, config.loss)
+    make_head(config, config.input.size or 128)
     for view in config.inference.views:
         parse_view(view)
     run = start_run(name, config, data)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from compkit.config import RunConfig, TrainingConfig
 from compkit.data.dataset import Batch
+from compkit.data.resample import resized
 from compkit.heads import make_head
+from compkit.heads.partition import Truth
 from compkit.inference.predict import Predictor
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.models.checkpoint import CARD, card
@@ -28,6 +30,8 @@ class SegmentationModule(pl.LightningModule):
         The run.
     encoder : str
         Which of its encoders.
+    side : int
+        Side in pixels of the images, as the network sees them.
     ranking : str
         The metric that ranks, logged as ``score``.
     pretrained : bool
@@ -35,11 +39,11 @@ class SegmentationModule(pl.LightningModule):
     """
 
     def __init__(
-        self, config: RunConfig, encoder: str, ranking: str, pretrained: bool = True
+        self, config: RunConfig, encoder: str, side: int, ranking: str, pretrained: bool = True
     ) -> None:
         super().__init__()
-        self.config, self.encoder, self.ranking = config, encoder, ranking
-        self.head = make_head(config.head, config.loss)
+        self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
+        self.head = make_head(config, side)
         self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
         # Validation is unaugmented: views are for the maps that are kept.
         self._predictor = Predictor(self.network, self.head, ("identity",), config.input.size)
@@ -52,21 +56,24 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, (height, width) = padded(self.network.stride, batch["images"])
         logits = self.network(images)[..., :height, :width]
-        loss = self.head.loss(logits, batch["targets"], batch["valid"])
+        truth = Truth(batch["labels"], batch["targets"], batch["weights"])
+        loss = self.head.loss(logits, truth)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
         maps = self._predictor(images)
-        self.head.observe(maps, labels)
+        shape = (labels.shape[-2], labels.shape[-1])
+        self.head.foreground.observe(resized(maps[:, :1], shape), labels)
         for one, truth in zip(maps.cpu().numpy(), labels.cpu().numpy(), strict=True):
-            self._scores.append(rand_scores(truth, self.head.decode(one, self.head.defaults)))
+            regions = self.head.decode(one, self.head.defaults, shape)
+            self._scores.append(rand_scores(truth, regions))
 
     def on_validation_epoch_end(self) -> None:
         means = {name: float(np.mean([s[name] for s in self._scores])) for name in METRICS}
         self._scores = []
-        self.head.end_validation()
+        self.head.foreground.end_validation()
         self.log_dict({"score": means[self.ranking], **means})
 
     def configure_optimizers(self) -> Any:
@@ -81,10 +88,12 @@ class SegmentationModule(pl.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD] = card(self.config, self.encoder) | {"head": self.head.state()}
+        checkpoint[CARD] = card(self.config, self.encoder, self.side) | {
+            "head": self.head.foreground.state()
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.head.load_state(checkpoint[CARD]["head"])
+        self.head.foreground.load_state(checkpoint[CARD]["head"])
 
 
 def rate(t: TrainingConfig, step: int) -> float:

@@ -1,0 +1,73 @@
+"""Partitions whose maps are affinities: the only form in which pairs of pixels can be averaged."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compkit.config import PartitionConfig
+from compkit.heads.graph import graph_space, mutex_watershed, offsets_of, shifted
+from compkit.heads.partition import Offsets, Params, Partition
+
+
+class Pairwise(Partition):
+    """Maps say of each pixel and its neighbours, near and far, whether they are of one region.
+
+    Whatever the network's outputs are (affinities, slots, embeddings), that statement alone keeps
+    its meaning from one view and one network to another.
+    """
+
+    def __init__(self, config: PartitionConfig, side: int) -> None:
+        self.config = config
+        self.offsets = offsets_of(config.reach, side)
+        self.maps = tuple(f"same{down:+d}{right:+d}" for down, right in self.offsets)
+        self.space = graph_space(config.reach)
+
+    def ideal(self, labels: np.ndarray) -> np.ndarray:
+        same = [(labels > 0) & (labels == shifted(labels, offset)) for offset in self.offsets]
+        return np.stack(same).astype(np.float32)
+
+    @abstractmethod
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return the probability that the pixel at each offset is of the same region."""
+
+    def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
+        """Take each offset's map from the channel that held it in the view."""
+        channels = []
+        for offset in self.offsets:
+            seen = tuple(int(v) for v in matrix @ np.array(offset))
+            if seen in self.offsets:
+                channels.append(maps[:, self.offsets.index(seen)])
+            else:
+                # The view had the pair from its other end: it stands at that end's place.
+                opposite = maps[:, self.offsets.index((-seen[0], -seen[1]))]
+                channels.append(shift(opposite, offset))
+        return torch.stack(channels, dim=1)
+
+    def decode(
+        self, foreground: np.ndarray, mask: np.ndarray, maps: np.ndarray, params: Params
+    ) -> np.ndarray:
+        return mutex_watershed(maps, self.offsets, mask, params, self.config.reach)
+
+    def affinities(self, maps: np.ndarray, offsets: Offsets) -> np.ndarray:
+        return maps[[self.offsets.index(offset) for offset in offsets]]
+
+
+def shift(values: Tensor, offset: tuple[int, int]) -> Tensor:
+    """Return `values` (..., H, W) of the pixel at `offset` from each; edges are repeated."""
+    height, width = values.shape[-2:]
+    device = values.device
+    rows = (torch.arange(height, device=device) + offset[0]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=device) + offset[1]).clamp(0, width - 1)
+    return values[..., rows[:, None], columns]
+
+
+def inside(shape: Sequence[int], offset: tuple[int, int], device: torch.device) -> Tensor:
+    """Return bool (H, W): whether the pixel at `offset` from each lies in the image."""
+    rows = torch.arange(shape[0], device=device)[:, None] + offset[0]
+    columns = torch.arange(shape[1], device=device) + offset[1]
+    return (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
