@@ -15,9 +15,9 @@ from compkit.errors import CompkitError
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.pixels import MEASURES, pixel_scores
 from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index, rand_scores
-from compkit.metrics.regions import region_scores
+from compkit.metrics.regions import match_regions
 from compkit.regions import keep_largest
-from compkit.submission.report import score_image, score_tables
+from compkit.submission.report import report_of, score_image, score_tables
 
 many = settings(max_examples=150, deadline=None)
 ids = st.sampled_from([0, 1, 2, 3, 7, 255])
@@ -105,8 +105,8 @@ def test_pairs_counted_by_hand():
 @given(pairs(), st.permutations(range(1, 256)), st.permutations(range(1, 256)))
 def test_names_of_regions_do_not_matter(pair, one, other):
     one, other = np.array([0, *one], np.uint8), np.array([0, *other], np.uint8)
-    renamed = score_image(one[pair[0]], other[pair[1]]) if pair[0].size else {}
-    wanted = score_image(*pair) if pair[0].size else {}
+    renamed = score_image(one[pair[0]], other[pair[1]])[0] if pair[0].size else {}
+    wanted = score_image(*pair)[0] if pair[0].size else {}
     # Equal matchings may differ in the parts that make the same total IoU.
     exact = [name for name in wanted if not name.startswith("region_")] + ["region_iou"]
     assert [renamed.get(name) for name in exact] == pytest.approx([wanted.get(n) for n in exact])
@@ -152,15 +152,17 @@ def test_empty_masks():
     assert set(pixel_scores(empty, empty).values()) == {1.0}
     for pair in ((empty, full), (full, empty)):
         assert pixel_scores(*pair) == dict.fromkeys(MEASURES, 0.0) | {"accuracy": 0.75}
-        assert region_scores(contingency(*(mask.astype(int) for mask in pair)))["iou"] == 0
-    assert set(region_scores(contingency(empty.astype(int), empty.astype(int))).values()) == {1.0}
+        assert match_regions(contingency(*(mask.astype(int) for mask in pair))).scores["iou"] == 0
+    assert set(
+        match_regions(contingency(empty.astype(int), empty.astype(int))).scores.values()
+    ) == {1.0}
 
 
 def test_regions_matched_by_hand():
     truth = np.array([1] * 6 + [2] * 4 + [0] * 10)
     prediction = np.array([9] * 4 + [8] * 5 + [0] * 11)
     # Region 1 takes 9 (IoU 4/6), region 2 takes 8 (IoU 3/6).
-    assert region_scores(contingency(truth, prediction)) == pytest.approx(
+    assert match_regions(contingency(truth, prediction)).scores == pytest.approx(
         {
             "accuracy": (18 / 20 + 17 / 20) / 2,
             "iou": (4 / 6 + 3 / 6) / 2,
@@ -183,7 +185,7 @@ def test_matching_is_the_best_of_all(pair):
     iou = iou if iou.shape[0] <= iou.shape[1] else iou.T
     choices = itertools.permutations(range(iou.shape[1]), iou.shape[0])
     best = max(iou[range(len(iou)), choice].sum() for choice in choices)
-    assert region_scores(table)["iou"] == pytest.approx(best / len(rows))
+    assert match_regions(table).scores["iou"] == pytest.approx(best / len(rows))
 
 
 def test_interval_holds_the_mean_and_narrows():
@@ -214,7 +216,7 @@ def test_report_of_tables():
     truth, prediction = tables()
     report = score_tables(truth, prediction, "x.csv")
     assert list(report.scores)[:3] == list(METRICS)
-    third = score_image(truth.labels[2], prediction.labels[2])
+    third = score_image(truth.labels[2], prediction.labels[2])[0]
     assert {name: values[2] for name, values in report.scores.items()} == third
     wanted = [
         sklearn_metrics.adjusted_rand_score(t.ravel(), p.ravel())
@@ -256,3 +258,15 @@ def test_keep_largest(labels, limit):
     inside = kept > 0
     assert not (inside & (labels == 0)).any()
     assert adjusted_rand_index(contingency(labels[inside], kept[inside])) == 1
+
+
+def test_regions_by_size():
+    truth = np.zeros((40, 50), np.uint8)
+    truth[0, 0], truth[2, :4], truth[10:30, 10:40] = 1, 2, 3  # 0.05 %, 0.2 % and 30 % of 2,000
+    prediction = np.where(truth == 2, 9, 0)
+    prediction[10:30, 10:25] = 5
+    report = report_of(("a.png",), [(truth, prediction)])
+    assert report.by_size == {
+        "under 0.1 %": (1, 0.0), "0.1–0.3 %": (1, 1.0), "over 3 %": (1, 0.5),
+    }  # fmt: skip
+    assert report.as_dict()["region_iou_by_size"]["over 3 %"] == {"regions": 1, "iou": 0.5}

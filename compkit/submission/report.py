@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from compkit.errors import CompkitError
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.pixels import pixel_scores
 from compkit.metrics.rand import contingency, table_scores
-from compkit.metrics.regions import region_scores
+from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions
 from compkit.progress import track
 from compkit.submission.check import require_images
 
@@ -29,10 +30,15 @@ class Report:
     scores : dict of str to ndarray of float64, shape (N,)
         One value an image, by measure: the metrics of `compkit.metrics.rand`, then those of
         pixels and regions as ``pixel_…`` and ``region_…``.
+    region_sizes, region_ious : ndarray, shape (R,)
+        Of every true region of every image: its class of `compkit.metrics.regions.SIZE_NAMES`, and
+        the IoU with the predicted region that it is matched to (0 without one).
     """
 
     images: tuple[str, ...]
     scores: dict[str, np.ndarray]
+    region_sizes: np.ndarray
+    region_ious: np.ndarray
 
     @cached_property
     def means(self) -> dict[str, float]:
@@ -44,12 +50,25 @@ class Report:
         """The 95 % bootstrap interval of the mean, by measure."""
         return {name: interval(values) for name, values in self.scores.items()}
 
+    @property
+    def by_size(self) -> dict[str, tuple[int, float]]:
+        """By class of region size: how many true regions there are, and their mean IoU."""
+        chosen = {name: self.region_sizes == i for i, name in enumerate(SIZE_NAMES)}
+        return {
+            name: (int(inside.sum()), float(self.region_ious[inside].mean()))
+            for name, inside in chosen.items()
+            if inside.any()
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
         per_image = zip(*(values.tolist() for values in self.scores.values()), strict=True)
         return {
             "means": self.means,
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "region_iou_by_size": {
+                name: {"regions": count, "iou": iou} for name, (count, iou) in self.by_size.items()
+            },
             "per_image": {
                 image: dict(zip(self.scores, values, strict=True))
                 for image, values in zip(self.images, per_image, strict=True)
@@ -57,8 +76,8 @@ class Report:
         }
 
 
-def score_image(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """Return every measure of one image.
+def score_image(truth: np.ndarray, prediction: np.ndarray) -> tuple[dict[str, float], Matched]:
+    """Return every measure of one image, and its regions matched one to one.
 
     Parameters
     ----------
@@ -66,9 +85,10 @@ def score_image(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
         Region ids; 0 is background.
     """
     table = contingency(truth, prediction)
+    matched = match_regions(table)
     pixels = {f"pixel_{name}": value for name, value in pixel_scores(truth, prediction).items()}
-    regions = {f"region_{name}": value for name, value in region_scores(table).items()}
-    return table_scores(table) | pixels | regions
+    regions = {f"region_{name}": value for name, value in matched.scores.items()}
+    return table_scores(table) | pixels | regions, matched
 
 
 def score_tables(truth: Table, prediction: Table, where: str) -> Report:
@@ -94,5 +114,15 @@ def score_tables(truth: Table, prediction: Table, where: str) -> Report:
             f"{wanted[0]}×{wanted[1]}"
         )
     pairs = zip(truth.labels, prediction.labels, strict=True)
-    rows = [score_image(*pair) for pair in track(pairs, "scoring", len(truth.images))]
-    return Report(truth.images, {name: np.array([row[name] for row in rows]) for name in rows[0]})
+    return report_of(truth.images, track(pairs, "scoring", len(truth.images)))
+
+
+def report_of(images: tuple[str, ...], pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Report:
+    """Return the report of true and predicted label maps, (H, W) each, one pair an image."""
+    rows, matches = zip(*(score_image(*pair) for pair in pairs), strict=True)
+    return Report(
+        images,
+        {name: np.array([row[name] for row in rows]) for name in rows[0]},
+        np.concatenate([matched.sizes for matched in matches]),
+        np.concatenate([matched.ious for matched in matches]),
+    )

@@ -42,11 +42,22 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
     pixels = [name for name in others if name.startswith("pixel_")]
     _show("foreground mask", pixels, reports, False)
     _show("regions matched one to one", [n for n in others if n not in pixels], reports, False)
+    _show_sizes(reports)
 
 
 def _show(title: str, measures: Sequence[str], reports: dict[str, Report], intervals: bool) -> None:
     rows = [[name, *(_cell(r, m, intervals) for m in measures)] for name, r in reports.items()]
     print_table(title, ["submission", *measures], rows)
+
+
+def _show_sizes(reports: dict[str, Report]) -> None:
+    classes = next(iter(reports.values())).by_size
+    columns = ["submission", *(f"{name} ({count})" for name, (count, _) in classes.items())]
+    rows = [
+        [where, *(f"{iou:.4f}" for _, iou in report.by_size.values())]
+        for where, report in reports.items()
+    ]
+    print_table("IoU of true regions by their share of the image (how many)", columns, rows)
 
 
 def _cell(report: Report, measure: str, with_interval: bool) -> str:
