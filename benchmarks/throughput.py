@@ -39,7 +39,9 @@ class Bench:
         self.config, self.device = config, device_of(config.machine)
         store = open_store(data)
         self.head = make_head(config, config.input.size or store.size)
-        self.network = Network(config.encoders[0], len(self.head.outputs), config.model)
+        self.network = Network(
+            config.encoders[0], len(self.head.outputs), config.model, config.input
+        )
         self.network.to(self.device).train()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         workers = worker_count(config.machine)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
-
-from compkit.errors import CompkitError
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,25 @@ class ModelConfig:
     weights
         Encoder weights: none, hub, or a file's path; package:NAME/FILE is a file that an
         installed package carries. Several encoders take one for all, or a mapping from encoder.
+    start
+        A checkpoint of compkit of the same encoder and decoder, whose weights the whole network
+        starts from; {encoder} and {fold} in its path stand for the network's own, as in
+        runs/NAME/{encoder}/fold{fold}/last.ckpt. Null starts from `weights`.
     """
 
     decoder: str = "unet"
     weights: str | dict[str, str] = "none"
+    start: str | None = None
 
     def weights_of(self, encoder: str) -> str:
         """Return the weights that one encoder starts from."""
         return self.weights if isinstance(self.weights, str) else self.weights[encoder]
+
+    def start_of(self, encoder: str, fold: int) -> Path | None:
+        """Return the checkpoint that one network starts from."""
+        if self.start is None:
+            return None
+        return Path(self.start.replace("{encoder}", encoder).replace("{fold}", str(fold)))
 
 
 @dataclass(frozen=True)
@@ -64,11 +74,32 @@ class LossConfig:
         Concentration of tvmf_dice.
     adaptive_lambda
         Factor from validation Dice to concentration in adaptive_tvmf_dice.
+    ignore_above
+        Background to which the network itself gives a higher foreground probability is left out
+        of the loss, as perhaps unlabelled; 1 leaves nothing out.
     """
 
     terms: dict[str, float] = field(default_factory=lambda: {"adaptive_tvmf_dice": 1.0})
     kappa: float = 32.0
     adaptive_lambda: float = 32.0
+    ignore_above: float = 1.0
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """How much each pixel of a training example counts.
+
+    Parameters
+    ----------
+    small_regions
+        Exponent γ: a region of area A counts (mean area / A)^γ a pixel, within limits; 0 counts
+        every pixel alike.
+    background
+        Weight of background inside the body, which may be an unlabelled structure; air keeps 1.
+    """
+
+    small_regions: float = 0.0
+    background: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +113,35 @@ class PartitionConfig:
     reach
         Distances over which pairs of pixels are compared beside touching ones, in pixels at a side
         of 128.
+    slots
+        Number of slots of the head slots; regions of one image beyond it share them.
+    temperature
+        Divides the logits of slots before the softmax.
+    slot_terms
+        Weight of each loss of slots by name (soft_rand_adjusted, soft_rand_foreground,
+        soft_rand_plain, soft_rand_local, set_cross_entropy).
+    slot_window
+        Side of the tiles of soft_rand_local, in pixels at a side of 128.
+    dims
+        Dimensions of the head embedding.
+    border
+        How far the border of the head boundary reaches on each side, in pixels at a side of 128;
+        at least one pixel of the images.
+    touching
+        Weight of its pixels where two regions touch beside other pixels.
     """
 
     weight: float = 1.0
     reach: tuple[float, ...] = (3.0, 9.0, 27.0)
+    slots: int = 48
+    temperature: float = 0.5
+    slot_terms: dict[str, float] = field(
+        default_factory=lambda: {"soft_rand_foreground": 1.0, "set_cross_entropy": 0.3}
+    )
+    slot_window: float = 32.0
+    dims: int = 8
+    border: float = 1.0
+    touching: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -98,12 +154,24 @@ class InputConfig:
         Side in pixels that images are resized to; null keeps them as they are.
     crop
         Side in pixels of a random crop of that; null takes the whole image.
+    focus
+        Probability that a crop lies around a random pixel of a region, each region of the image
+        equally likely; other crops lie anywhere.
+    contrast
+        Grey; clahe, which equalises the grey locally; or windows, which adds two channels with the
+        soft tissues and the bright structures stretched.
+    coordinates
+        Add two channels with the row and the column, from -1 to 1 over what the network is shown
+        (of a crop: the crop).
     batch
         Images in a training batch.
     """
 
     size: int | None = None
     crop: int | None = None
+    focus: float = 0.0
+    contrast: Literal["grey", "clahe", "windows"] = "grey"
+    coordinates: bool = False
     batch: int = 8
 
 
@@ -238,62 +306,26 @@ class RunConfig:
     encoders
         Timm encoders, one network each.
     head
-        How regions become maps and back: foreground, affinity, or several joined by +.
+        How regions become maps and back: foreground, affinity, slots, embedding, boundary,
+        distance, or several joined by +.
     seed
         Seed of weights, order and augmentation.
+    ranking
+        The metric that epochs are chosen and decoders tuned by (adjusted_all, adjusted_foreground,
+        plain_foreground); null takes the competition's.
     """
 
     encoders: tuple[str, ...] = ("resnet34",)
     head: str = "affinity"
     seed: int = 0
+    ranking: Literal["adjusted_all", "adjusted_foreground", "plain_foreground"] | None = None
     folds: FoldsConfig = FoldsConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = field(default_factory=LossConfig)
-    partition: PartitionConfig = PartitionConfig()
+    weights: WeightsConfig = WeightsConfig()
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
     input: InputConfig = InputConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
     machine: MachineConfig = MachineConfig()
-
-
-def check(config: RunConfig) -> None:
-    """Refuse values that cannot work.
-
-    Raises
-    ------
-    CompkitError
-        Naming every setting that is wrong.
-    """
-    i, t, f, a = config.input, config.training, config.folds, config.augment
-    weights = config.model.weights
-    rules = {
-        "model.weights must name the weights of every encoder, and of no other": (
-            isinstance(weights, str) or set(weights) == set(config.encoders)
-        ),
-        "encoders must name at least one encoder": len(config.encoders) > 0,
-        "encoders must not name one twice": len(set(config.encoders)) == len(config.encoders),
-        "folds.k must be at least 2": f.k >= 2,
-        "input.size must be at least 16": i.size is None or i.size >= 16,
-        "input.crop must be at least 16": i.crop is None or i.crop >= 16,
-        "input.crop must not exceed input.size": not i.crop or not i.size or i.crop <= i.size,
-        "input.batch must be at least 2 (batch normalisation)": i.batch >= 2,
-        "inference.batch must be at least 1": config.inference.batch >= 1,
-        "inference.views must name at least one view": len(config.inference.views) > 0,
-        "training.steps must be a positive multiple of training.steps_per_epoch": (
-            t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
-        ),
-        "training.lr must be positive": t.lr > 0,
-        "training.warmup must be from 0 to training.steps": 0 <= t.warmup <= t.steps,
-        "training.ema must be at least 0 and under 1": 0 <= t.ema < 1,
-        "training.clip must not be negative": t.clip >= 0,
-        "training.patience must not be negative": t.patience >= 0,
-        "augment.scale must be under 1": a.scale < 1,
-        "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90) <= 1,
-        "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,
-        "augment must not hold a negative number": min(asdict(a).values()) >= 0,
-        "loss.kappa must not be negative": config.loss.kappa >= 0,
-        "loss.adaptive_lambda must not be negative": config.loss.adaptive_lambda >= 0,
-    }
-    if broken := [rule for rule, kept in rules.items() if not kept]:
-        raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")

@@ -16,17 +16,21 @@ from compkit.files import replacing
 
 
 def from_plain(values: dict[str, Any], kind: type = RunConfig) -> Any:
-    """Return the configuration that `to_plain` took apart."""
+    """Return the configuration that `to_plain` took apart.
+
+    A setting that is newer than the values has its default, which is what it was before.
+    """
     settings = {}
     for f in fields(kind):
-        default, value = _default(f), values[f.name]
+        default = _default(f)
+        value = values.get(f.name, to_plain(default) if is_dataclass(default) else default)
         if is_dataclass(default):
             value = from_plain(value, type(default))
         settings[f.name] = tuple(value) if isinstance(default, tuple) else value
     return kind(**settings)
 
 
-def to_plain(config: RunConfig) -> dict[str, Any]:
+def to_plain(config: Any) -> dict[str, Any]:
     """Return the configuration as dicts, lists and scalars."""
     return _plain(asdict(config))
 

@@ -53,6 +53,11 @@ class Run:
         """Side in pixels of the images, as its networks see them."""
         return self.config.input.size or self.store.size
 
+    @property
+    def ranking(self) -> str:
+        """The metric that its epochs are chosen and its decoder is tuned by."""
+        return self.config.ranking or self.store.competition.rules.ranking
+
     def head(self) -> Head:
         """Return a head as its networks have."""
         return make_head(self.config, self.side)

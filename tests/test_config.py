@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compkit.config import RunConfig, check
+from compkit.config import RunConfig
+from compkit.config_check import check
 from compkit.config_files import differences, from_plain, read_yaml, save, to_plain
 from compkit.errors import CompkitError
 from compkit.training.command import parse
@@ -97,6 +98,28 @@ def test_weights_are_one_for_all_or_one_each(tmp_path):
     assert parse([*GO, "--model.weights", "a.pth"])[1].model.weights_of("resnet34") == "a.pth"
     with pytest.raises(CompkitError, match=r"model\.weights must name"):
         check(parse([*GO, "--model.weights", text])[1])
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--input.focus", "0.5"], "input.focus needs input.crop"),
+        (["--input.focus", "2", "--input.crop", "32"], "input.focus must be from 0 to 1"),
+        (["--loss.ignore_above", "0"], "loss.ignore_above must be above 0 and at most 1"),
+        (["--weights.background", "-1"], "weights must not hold a negative number"),
+        (["--model.start", "a.ckpt", "--model.weights", "hub"], "exclude each other"),
+        (["--model.start", "a.ckpt", "--model.weights", "{resnet34: b.pth}"], "exclude each"),
+        (["--model.start", "a.ckpt", "--encoders", "[resnet18, resnet34]"], "{encoder}"),
+    ],
+)
+def test_settings_that_exclude_each_other_or_leave_their_range(argv, expected):
+    with pytest.raises(CompkitError, match=expected):
+        check(parse([*GO, *argv])[1])
+
+
+def test_a_focused_crop_and_a_warm_start_are_accepted():
+    argv = ["--input.crop", "64", "--input.focus", "0.5", "--model.start", "a.ckpt"]
+    check(parse([*GO, *argv, "--model.weights", "{resnet34: none}"])[1])
 
 
 def test_differences_leave_out_the_machine():

@@ -7,16 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compkit.config import AugmentConfig, InputConfig, RunConfig
+from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig, WeightsConfig
 from compkit.data.augment import Augment
+from compkit.data.crop import random_window
 from compkit.data.dataset import Draws, TrainingSet
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.heads import make_head
+from compkit.inference.predict import Predictor
+from compkit.models.network import Network
 
 NONE = AugmentConfig(hflip=0, rotate=0, scale=0, shift=0, contrast=0, noise=0)
 EVERYTHING = AugmentConfig(
@@ -56,7 +60,11 @@ def example(store, place: int, index: int, config: RunConfig) -> dict:
 
 
 def test_an_example_does_not_depend_on_what_came_before(store):
-    config = RunConfig(augment=EVERYTHING, input=InputConfig(crop=48))
+    config = RunConfig(
+        augment=EVERYTHING,
+        input=InputConfig(crop=48, focus=0.5, contrast="clahe"),
+        weights=WeightsConfig(small_regions=0.5, background=0.5),
+    )
     dataset = TrainingSet(store, store.labelled, config, make_head(config, 64))
     first = [dataset[(place, place % 4)] for place in range(6)]
     for place in (5, 2, 0):
@@ -89,7 +97,8 @@ def test_image_and_labels_move_together():
     )
     augment = Augment(moves, 64, crop=48)
     for seed in range(10):
-        moved, moved_labels, inside = augment(image, labels, seed)
+        moved, moved_labels, place = augment(image, labels, np.ones_like(image), seed)
+        inside = place > 0
         assert moved.shape == moved_labels.shape == inside.shape == (48, 48)
         assert set(np.unique(moved_labels)) <= {0, 300}
         disagree = ((moved > 127) != (moved_labels > 0)).mean()
@@ -102,7 +111,7 @@ def test_elastic_displaces_by_what_it_says(side):
     ramp = np.tile(np.arange(side, dtype=np.uint8), (side, 1))
     augment = Augment(replace(NONE, elastic=2), side, None)
     flat = np.zeros((side, side), np.uint8)
-    moved = [augment(ramp, flat, seed)[0].astype(float) - ramp for seed in range(40)]
+    moved = [augment(ramp, flat, flat, seed)[0].astype(float) - ramp for seed in range(40)]
     inner = slice(side // 4, -side // 4)
     spread = np.std([m[inner, inner] for m in moved if m.any()])
     assert spread == pytest.approx(2 * side / 128, rel=0.25)
@@ -110,7 +119,8 @@ def test_elastic_displaces_by_what_it_says(side):
 
 def test_pixels_from_outside_are_invalid():
     augment = Augment(replace(NONE, shift=0.5), 32, None)
-    shares = [augment(*[np.full((32, 32), 9, np.uint8)] * 2, seed)[2].mean() for seed in range(8)]
+    full = np.ones((32, 32), np.uint8)
+    shares = [augment(full, full, full, seed)[2].mean() for seed in range(8)]
     assert min(shares) < 0.95
 
 
@@ -127,3 +137,67 @@ def test_resizing_keeps_the_centre_of_mass(side):
 def test_a_crop_beyond_the_image_is_refused(store):
     with pytest.raises(CompkitError, match=r"input\.crop is 80, but the images are 64"):
         example(store, 0, 0, RunConfig(input=InputConfig(crop=80)))
+
+
+def test_a_focused_crop_finds_regions_as_often_whatever_their_area():
+    labels = np.zeros((64, 96), np.uint16)
+    labels[:, :48] = 2
+    labels[61:63, 90:92] = 900
+
+    def share(region: int, focus: float) -> float:
+        rng = np.random.default_rng(0)
+        windows = [random_window(labels, 16, focus, rng) for _ in range(400)]
+        crops = [labels[window] for window in windows]
+        assert all(crop.shape == (16, 16) for crop in crops)
+        return float(np.mean([(crop == region).any() for crop in crops]))
+
+    assert share(900, 1.0) == pytest.approx(0.5, abs=0.08)
+    assert share(900, 0.0) < 0.06
+    assert share(2, 1.0) == pytest.approx(0.5, abs=0.08)
+    labels[labels == 2] = 0
+    assert share(900, 1.0) == 1
+
+
+def test_unfocused_crops_reach_every_corner():
+    labels = np.zeros((6, 7), np.uint8)  # and no region to focus on
+    rng = np.random.default_rng(0)
+    windows = [random_window(labels, 4, 1.0, rng) for _ in range(300)]
+    assert {(r.start, c.start) for r, c in windows} == {(r, c) for r in range(3) for c in range(4)}
+
+
+def test_air_is_told_before_a_crop_and_other_greys(store):
+    config = RunConfig(
+        augment=replace(NONE, contrast=0.5, hflip=0.5),
+        input=InputConfig(crop=40),
+        weights=WeightsConfig(background=0.25),
+    )
+    plain = replace(config, augment=replace(config.augment, contrast=0))
+    for place in range(4):
+        weights = example(store, place, place, config)["weights"]
+        assert set(weights.unique().tolist()) == {0.25, 1.0}
+        assert weights.equal(example(store, place, place, plain)["weights"])
+
+
+class Heard(Network):
+    def forward(self, images):
+        self.images = images
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("size", [None, 32, 96])
+@pytest.mark.parametrize("contrast", ["grey", "clahe"])
+def test_training_and_prediction_see_the_same_image(store, size, contrast):
+    config = RunConfig(
+        head="foreground", augment=NONE, input=InputConfig(size=size, contrast=contrast)
+    )
+    network = Heard("resnet10t", 2, ModelConfig(), config.input).eval()
+    predictor = Predictor(network, make_head(config, 64), ("identity",), size)
+    chosen = [int(i) for i in store.labelled[:2]]
+    predictor(np.stack([store.images[i] for i in chosen]))
+    trained = torch.stack([example(store, 0, i, config)["images"] for i in (0, 1)])
+    # Training images are rounded to 8 bits when they are resized; equalised ones are in both.
+    atol = 0.51 / 255 if size and contrast == "grey" else 1e-7
+    assert torch.allclose(network.images, trained, rtol=0, atol=atol)
+    if contrast == "clahe":
+        grey = replace(config, input=InputConfig(size=size))
+        assert (example(store, 0, 0, grey)["images"] - trained[0]).abs().max() > 0.02

@@ -6,11 +6,12 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for a new version
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
 
-from compkit.config import AugmentConfig  # noqa: E402
+from compkit.config import AugmentConfig
+from compkit.data.crop import random_window
 
 
 class Augment:
@@ -24,31 +25,42 @@ class Augment:
         Side of the images, pixels.
     crop : int or None
         Side of the random crop, pixels.
+    focus : float
+        Probability that the crop lies around a region.
     """
 
-    def __init__(self, config: AugmentConfig, side: int, crop: int | None) -> None:
-        transforms = _geometry(config, side) + _greys(config)
-        if crop is not None and crop < side:
-            transforms.insert(0, A.RandomCrop(crop, crop))
-        self._compose = A.Compose(transforms)
+    def __init__(
+        self, config: AugmentConfig, side: int, crop: int | None, focus: float = 0.0
+    ) -> None:
+        self._crop = crop if crop is not None and crop < side else None
+        self._focus = focus
+        self._compose = A.Compose(_geometry(config, side) + _greys(config))
 
     def __call__(
-        self, image: np.ndarray, labels: np.ndarray, seed: int
+        self, image: np.ndarray, labels: np.ndarray, place: np.ndarray, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return image, labels and the mask of pixels that come from inside the image.
+        """Return image, labels and places, cropped and changed alike.
 
         Parameters
         ----------
         image : ndarray of uint8, shape (H, W)
         labels : ndarray of uint8 or uint16, shape (H, W)
+        place : ndarray of uint8, shape (H, W)
+            A second map that moves as the labels do, from 1; it becomes 0 where a pixel comes from
+            outside the image.
         seed : int
             The same seed gives the same change, in whatever process or order.
         """
+        if self._crop is not None:
+            # Albumentations seeds a generator with the bare seed: another stream, or the place of a
+            # crop and the first change would go together.
+            rng = np.random.default_rng((seed, 1))
+            part = random_window(labels, self._crop, self._focus, rng)
+            image, labels, place = image[part], labels[part], place[part]
         self._compose.set_random_seed(seed)
-        inside = np.ones(labels.shape, np.uint8)
-        out = self._compose(image=image, masks=[labels, inside])
-        labels, inside = out["masks"]
-        return out["image"], labels, inside > 0
+        out = self._compose(image=image, masks=[labels, place])
+        labels, place = out["masks"]
+        return out["image"], labels, place
 
 
 def one_thread(_worker: int) -> None:

@@ -12,8 +12,10 @@ from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
 from compkit.data.augment import Augment
+from compkit.data.contrast import equalised
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
+from compkit.data.weights import pixel_weights, places
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
 
@@ -74,7 +76,7 @@ class TrainingSet(Dataset[Batch]):
     indices : sequence of int
         Indices into ``store.train``.
     config : RunConfig
-        Input, augmentation and seed.
+        Input, augmentation, weights and seed.
     head : Head
         Makes the targets.
     """
@@ -85,10 +87,13 @@ class TrainingSet(Dataset[Batch]):
             raise CompkitError(
                 f"input.crop is {crop}, but the images are {side} pixels wide: make it smaller"
             )
-        self._images = [shrunk(np.asarray(store.images[i]), side) for i in indices]
+        grey = [shrunk(np.asarray(store.images[i]), side) for i in indices]
+        clahe = config.input.contrast == "clahe"
+        self._images = [equalised(image) for image in grey] if clahe else grey
         self._labels = [shrunk_labels(np.asarray(store.labels_of(i)), side) for i in indices]
-        self._augment = Augment(config.augment, side, crop)
-        self._head, self._seed = head, config.seed
+        self._places = [places(image, config.weights) for image in grey]
+        self._augment = Augment(config.augment, side, crop, config.input.focus)
+        self._head, self._weights, self._seed = head, config.weights, config.seed
 
     def __len__(self) -> int:
         return len(self._images)
@@ -97,10 +102,13 @@ class TrainingSet(Dataset[Batch]):
         draw, index = key
         # 31 bits, as the augmentations' generators take them.
         seed = int(np.random.SeedSequence((self._seed, draw)).generate_state(1)[0] >> 1)
-        image, labels, inside = self._augment(self._images[index], self._labels[index], seed)
+        image, labels, place = self._augment(
+            self._images[index], self._labels[index], self._places[index], seed
+        )
+        weights = pixel_weights(labels, place, self._weights)
         return {
             "images": torch.from_numpy(image[None].astype(np.float32) / 255),
             "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
-            "weights": torch.from_numpy(inside.astype(np.float32))[None],
+            "weights": torch.from_numpy(weights)[None],
         }

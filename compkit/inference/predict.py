@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compkit.data.contrast import equalised
 from compkit.data.resample import resized
 from compkit.heads.base import Head
 from compkit.inference.tta import View, parse_view
@@ -40,9 +41,12 @@ class Predictor:
         """Return maps, float32 (N, M, h, w) on the network's device, of uint8 images (N, H, W)."""
         device = next(self.network.parameters()).device
         x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
-        x = x.to(device)[:, None].float() / 255
+        x = x.to(device)[:, None].float()
         if self.size is not None:
             x = resized(x, (self.size, self.size))
+        if self.network.inputs.contrast == "clahe":
+            x = _equalised(x)
+        x = x / 255
         total = sum(
             (self._view(view, x) for view in self.views), start=torch.zeros((), device=device)
         )
@@ -64,3 +68,10 @@ class Predictor:
         for start in range(0, len(indices), batch):
             chosen = np.stack([images[i] for i in indices[start : start + batch]])
             yield from self(chosen).cpu().numpy()
+
+
+def _equalised(images: Tensor) -> Tensor:
+    """Return grey images, float32 (N, 1, H, W) from 0 to 255, equalised as training images are."""
+    grey = images.round().clamp(0, 255).byte()[:, 0].cpu().numpy()
+    equal = np.stack([equalised(one) for one in grey])[:, None]
+    return torch.from_numpy(equal).to(images.device).float()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compkit.config import RunConfig
 from compkit.config_files import from_plain, to_plain
@@ -15,11 +18,21 @@ from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.models.network import Network
+from compkit.progress import say
 
 #: Where a checkpoint says what it is of.
 CARD = "compkit"
 
 _PREFIX = "network."
+
+#: Where a network's last layer is, whose channels are the head's own.
+_LAST = "model.segmentation_head."
+
+#: What reading and rebuilding raise when a file is not what it should be.
+_BROKEN = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError,
+    ValueError, AttributeError,
+)  # fmt: skip
 
 
 def card(config: RunConfig, encoder: str, side: int) -> dict[str, Any]:
@@ -35,22 +48,61 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
     CompkitError
         If the file is absent, unreadable or not a checkpoint of compkit.
     """
-    if not path.is_file():
-        raise CompkitError(f"there is no checkpoint {path}: run train.py on this run again")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        config = from_plain(checkpoint[CARD]["config"])
-        head = make_head(config, checkpoint[CARD]["side"])
-        encoder = checkpoint[CARD]["encoder"]
-        network = Network(encoder, len(head.outputs), config.model, pretrained=False)
-        state = checkpoint["state_dict"].items()
-        network.load_state_dict({k.removeprefix(_PREFIX): v for k, v in state})
-    except (
-        pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError,
-        ValueError, AttributeError,
-    ) as error:  # fmt: skip
-        reason = str(error).split("\n")[0][:200]
-        raise CompkitError(
-            f"{path} is not a readable checkpoint ({reason}): delete its folder and train it again"
-        ) from None
+    with _refusing(path, "run train.py on this run again", "delete its folder and train it again"):
+        made, state = _read(path)
+        config = from_plain(made["config"])
+        head = make_head(config, made["side"])
+        outputs = len(head.outputs)
+        network = Network(made["encoder"], outputs, config.model, config.input, pretrained=False)
+        network.load_state_dict(state)
     return network.eval(), head, config
+
+
+def warm_start(network: Network, path: Path) -> None:
+    """Start a network from a checkpoint's encoder and decoder, and say what matched.
+
+    Tensors are matched by name and shape. The last layer is taken too if it fits; that of a head
+    with other outputs does not, and keeps its random start.
+
+    Raises
+    ------
+    CompkitError
+        If the file is absent, unreadable, not a checkpoint of compkit, or of another network.
+    """
+    with _refusing(
+        path, "check model.start", "give model.start the best.ckpt or last.ckpt of a run"
+    ):
+        made, given = _read(path)
+        origin = f"{made['encoder']} under {made['config']['model']['decoder']}"
+    own = network.state_dict()
+    matched = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
+    # Either way round: a small encoder's tensors may all be found in a larger one's.
+    others = [name for name in own | given if name not in matched]
+    if wrong := [name for name in others if not name.startswith(_LAST)]:
+        raise CompkitError(
+            f"{path}, of {origin}, does not fit the network: {len(wrong)} of its tensors differ "
+            f"(first: {wrong[0]}): give model.start a checkpoint of the same encoder, decoder and "
+            "input channels"
+        )
+    network.load_state_dict(own | matched)
+    left = f"without {', '.join(others)}" if others else "without exception"
+    say(f"{path}: {len(matched)} of {len(own)} tensors taken by name and shape, {left}")
+
+
+@contextmanager
+def _refusing(path: Path, absent: str, broken: str) -> Iterator[None]:
+    """Turn what goes wrong with a checkpoint into a sentence that ends in what to do."""
+    if not path.is_file():
+        raise CompkitError(f"there is no checkpoint {path}: {absent}")
+    try:
+        yield
+    except _BROKEN as error:
+        reason = str(error).split("\n")[0][:200]
+        raise CompkitError(f"{path} is not a readable checkpoint ({reason}): {broken}") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a checkpoint says that it is of, and its network's tensors."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    state = checkpoint["state_dict"].items()
+    return checkpoint[CARD], {k.removeprefix(_PREFIX): v for k, v in state}

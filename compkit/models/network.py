@@ -1,4 +1,4 @@
-"""Networks: a timm encoder under a segmentation-models-pytorch decoder, one grey channel in."""
+"""Networks: a timm encoder under a segmentation-models-pytorch decoder, grey images in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from compkit.config import ModelConfig
+from compkit.config import InputConfig, ModelConfig
 from compkit.errors import CompkitError, nearest
-
-#: Mean and standard deviation of ImageNet in grey, on a scale of 0 to 1: pretrained encoders
-#: expect images normalised so, and a timm encoder folds its three input channels into one.
-_MEAN, _STD = 0.449, 0.226
+from compkit.models.channels import channel_counts, input_channels
 
 
 class Network(nn.Module):
@@ -29,35 +26,48 @@ class Network(nn.Module):
         Number of output channels C.
     config : ModelConfig
         Decoder and encoder weights.
+    inputs : InputConfig
+        Which channels are made of the grey image.
     pretrained : bool
-        Load the weights that `config` names; a checkpoint's network needs none.
+        Load the encoder weights that `config` names; a checkpoint's network needs none.
 
     Attributes
     ----------
+    inputs : InputConfig
+        As given.
     stride : int
         Height and width of an input must be multiples of it.
     """
 
     def __init__(
-        self, encoder: str, outputs: int, config: ModelConfig, pretrained: bool = True
+        self,
+        encoder: str,
+        outputs: int,
+        config: ModelConfig,
+        inputs: InputConfig,
+        pretrained: bool = True,
     ) -> None:
         super().__init__()
         check_names((encoder,), config)
         weights = config.weights_of(encoder) if pretrained else "none"
-        self.model = _build(encoder, outputs, config.decoder, weights == "hub")
+        self.inputs = inputs
+        images, coordinates = channel_counts(inputs)
+        self.model = _build(
+            encoder, images + coordinates, outputs, config.decoder, weights == "hub"
+        )
         self.model.to(memory_format=torch.channels_last)
         encoder_part: Any = self.model.encoder
         self.stride = int(encoder_part.output_stride)
         if weights not in ("none", "hub"):
             from compkit.models.weights import load_encoder
 
-            load_encoder(encoder_part.model, weights)
+            load_encoder(encoder_part.model, weights, images, coordinates)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W) of grey images (N, 1, H, W) between 0 and 1."""
         # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
-        images = ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
-        return self.model(images)
+        channels = input_channels(images, self.inputs)
+        return self.model(channels.contiguous(memory_format=torch.channels_last))
 
 
 def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
@@ -86,13 +96,17 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
 DECODERS: tuple[str, ...] = tuple(sorted(smp.MODEL_ARCHITECTURES_MAPPING))
 
 
-def _build(encoder: str, outputs: int, decoder: str, hub: bool) -> nn.Module:
+def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -> nn.Module:
     weights = "imagenet" if hub else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return smp.create_model(
-                decoder, f"tu-{encoder}", encoder_weights=weights, in_channels=1, classes=outputs
+                decoder,
+                f"tu-{encoder}",
+                encoder_weights=weights,
+                in_channels=channels,
+                classes=outputs,
             )
     except OSError as error:
         reason = " ".join(str(error).split())[:200]

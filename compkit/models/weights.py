@@ -43,18 +43,21 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     return state
 
 
-def load_encoder(encoder: nn.Module, path: str) -> None:
+def load_encoder(encoder: nn.Module, path: str, images: int = 1, coordinates: int = 0) -> None:
     """Load a timm encoder's weights from `path`, and say what matched.
 
     Tensors are matched by name. A file in which no name matches, as of the same network in another
     library, is matched in order if every shape agrees. A classifier's head in the file is left
-    aside, and a first convolution over three colours is summed over them for the one grey channel,
-    as timm does.
+    aside. A first convolution over three colours is summed over them, as timm does for one grey
+    channel, and shared out equally among the channels that are images; coordinates begin without
+    any effect. So what is the same in all image channels has the effect that grey had.
 
     Parameters
     ----------
     path : str
         A file, or ``package:NAME/FILE``, a file that an installed Python package carries.
+    images, coordinates : int
+        The encoder's input channels of either kind, in this order.
 
     Raises
     ------
@@ -66,10 +69,11 @@ def load_encoder(encoder: nn.Module, path: str) -> None:
     given = state if by_name else dict(zip(wanted, state.values(), strict=False))
     matched: dict[str, Tensor] = {}
     wrong = []
+    first = _first_convolution(wanted, images + coordinates)
     for name, own in wanted.items():
         tensor = given.get(name)
-        if tensor is not None and tensor.ndim == 4 and tensor.shape[1] == 3 and own.shape[1] == 1:
-            tensor = tensor.float().sum(dim=1, keepdim=True)
+        if tensor is not None and name == first and tensor.ndim == 4 and tensor.shape[1] == 3:
+            tensor = _shared_out(tensor.float(), images, coordinates)
         if tensor is None or tensor.shape != own.shape:
             shape = "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
             wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
@@ -83,6 +87,19 @@ def load_encoder(encoder: nn.Module, path: str) -> None:
     encoder.load_state_dict(matched)
     way = "by name" if by_name else "in order, as no name matches"
     say(f"{path}: {len(matched)} tensors loaded {way}, {len(state) - len(matched)} left aside")
+
+
+def _first_convolution(state: dict[str, Tensor], channels: int) -> str | None:
+    """Return the name of the first weight over `channels` input channels."""
+    over = (name for name, own in state.items() if own.ndim == 4 and own.shape[1] == channels)
+    return next(over, None)
+
+
+def _shared_out(colours: Tensor, images: int, coordinates: int) -> Tensor:
+    """Return a convolution over colours, (O, 3, H, W), as one over images and coordinates."""
+    grey = colours.sum(dim=1, keepdim=True) / images
+    none = torch.zeros_like(grey)
+    return torch.cat([grey] * images + [none] * coordinates, dim=1)
 
 
 def _located(path: str) -> Path:

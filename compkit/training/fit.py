@@ -22,6 +22,7 @@ from compkit.data.dataset import Draws, TrainingSet
 from compkit.files import locked, read_json, write_json
 from compkit.inference.members import write_member_maps
 from compkit.machine import device_of, precision_of, worker_count
+from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, is_done
 from compkit.training.callbacks import (
@@ -71,9 +72,11 @@ def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
         config,
         encoder,
         run.side,
-        run.store.competition.rules.ranking,
+        run.ranking,
         pretrained=not last.exists(),
     )
+    if (start := config.model.start_of(encoder, fold)) is not None and not last.exists():
+        warm_start(module.network, start)
     write_json(part / "environment.json", _environment())
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
     trainer = _trainer(config, part, [history, keeper], label, keeper)

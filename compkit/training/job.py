@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from compkit.config import RunConfig, check
+from compkit.config import RunConfig
+from compkit.config_check import check
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate
+from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.tta import parse_view
 from compkit.metrics.rand import METRICS
@@ -36,6 +38,10 @@ def train(
     make_head(config, config.input.size or 128)
     for view in config.inference.views:
         parse_view(view)
+    for each in config.encoders:
+        start = config.model.start_of(each, fold or 0)
+        if start is not None and not start.is_file():
+            raise CompkitError(f"there is no checkpoint {start}: check model.start")
     run = start_run(name, config, data)
     parts = list(run.parts(encoder, fold))
     for number, (part_encoder, part_fold) in enumerate(parts, start=1):
@@ -56,10 +62,9 @@ def _finish(run: Run) -> None:
         cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
         rows.append([label, *cells, f"{low:.4f} to {high:.4f}", "yes" if decoder.tuned else "no"])
     decoder.save(run.directory / "decoder.json")
-    ranking = run.store.competition.rules.ranking
     print_table(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it)",
-        ["encoder", *METRICS, f"95 % of {ranking}", "decoder tuned"],
+        ["encoder", *METRICS, f"95 % of {run.ranking}", "decoder tuned"],
         rows,
     )
     say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")

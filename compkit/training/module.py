@@ -44,7 +44,8 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
         self.head = make_head(config, side)
-        self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
+        outputs = len(self.head.outputs)
+        self.network = Network(encoder, outputs, config.model, config.input, pretrained)
         # Validation is unaugmented: views are for the maps that are kept.
         self._predictor = Predictor(self.network, self.head, ("identity",), config.input.size)
         self._scores: list[dict[str, float]] = []

@@ -1,0 +1,68 @@
+"""Which configurations cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from compkit.config import RunConfig
+from compkit.errors import CompkitError
+
+
+def check(config: RunConfig) -> None:
+    """Refuse values that cannot work.
+
+    Raises
+    ------
+    CompkitError
+        Naming every setting that is wrong.
+    """
+    i, t, f, a = config.input, config.training, config.folds, config.augment
+    p = config.partition
+    weights, start = config.model.weights, config.model.start
+    named = {weights} if isinstance(weights, str) else set(weights.values())
+    rules = {
+        "model.weights must name the weights of every encoder, and of no other": (
+            isinstance(weights, str) or set(weights) == set(config.encoders)
+        ),
+        "encoders must name at least one encoder": len(config.encoders) > 0,
+        "encoders must not name one twice": len(set(config.encoders)) == len(config.encoders),
+        "folds.k must be at least 2": f.k >= 2,
+        "input.size must be at least 16": i.size is None or i.size >= 16,
+        "input.crop must be at least 16": i.crop is None or i.crop >= 16,
+        "input.crop must not exceed input.size": not i.crop or not i.size or i.crop <= i.size,
+        "input.focus must be from 0 to 1": 0 <= i.focus <= 1,
+        "input.focus needs input.crop": not i.focus or i.crop is not None,
+        "input.batch must be at least 2 (batch normalisation)": i.batch >= 2,
+        "inference.batch must be at least 1": config.inference.batch >= 1,
+        "inference.views must name at least one view": len(config.inference.views) > 0,
+        "training.steps must be a positive multiple of training.steps_per_epoch": (
+            t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
+        ),
+        "training.lr must be positive": t.lr > 0,
+        "training.warmup must be from 0 to training.steps": 0 <= t.warmup <= t.steps,
+        "training.ema must be at least 0 and under 1": 0 <= t.ema < 1,
+        "training.clip must not be negative": t.clip >= 0,
+        "training.patience must not be negative": t.patience >= 0,
+        "augment.scale must be under 1": a.scale < 1,
+        "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90) <= 1,
+        "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,
+        "augment must not hold a negative number": min(asdict(a).values()) >= 0,
+        "partition.slots must be at least 2": p.slots >= 2,
+        "partition.temperature must be positive": p.temperature > 0,
+        "partition.slot_window must be positive": p.slot_window > 0,
+        "partition.dims must be at least 1": p.dims >= 1,
+        "partition.border must be positive": p.border > 0,
+        "partition.touching must not be negative": p.touching >= 0,
+        "loss.kappa must not be negative": config.loss.kappa >= 0,
+        "loss.adaptive_lambda must not be negative": config.loss.adaptive_lambda >= 0,
+        "loss.ignore_above must be above 0 and at most 1": 0 < config.loss.ignore_above <= 1,
+        "weights must not hold a negative number": min(asdict(config.weights).values()) >= 0,
+        "model.start and model.weights exclude each other: leave one out": (
+            start is None or named == {"none"}
+        ),
+        "model.start must hold {encoder} where there are several": (
+            start is None or len(config.encoders) <= 1 or "{encoder}" in start
+        ),
+    }
+    if broken := [rule for rule, kept in rules.items() if not kept]:
+        raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
