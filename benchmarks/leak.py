@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compkit.competition.table import read_table
 from compkit.display import print_table
-from compkit.ensemble.calibrate import read_decoder
+from compkit.ensemble.decoder import read_decoder
 from compkit.submission.report import score_tables
 from compkit.submission.submit import submit
 

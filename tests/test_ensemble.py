@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from compkit.config import FoldsConfig, RunConfig
-from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate, read_decoder
+from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate
+from compkit.ensemble.decoder import read_decoder
 from compkit.ensemble.mean import mean_maps, out_of_fold, prove_alike
 from compkit.errors import CompkitError
 from compkit.files import write_json

@@ -8,13 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from compkit.ensemble.calibrate import Decoder
+from compkit.ensemble.decoder import Decoder
 from compkit.errors import CompkitError
 from compkit.metrics.rand import METRICS
 from compkit.submission.ledger import COLUMNS, add_row
 
 SCORES = dict.fromkeys(METRICS, 0.5)
-DECODER = Decoder("foreground", {}, False, SCORES, (0.4, 0.6), SCORES, SCORES, 3)
+DECODER = Decoder(
+    "foreground", "adjusted_all", {}, False, {}, SCORES, dict.fromkeys(SCORES, (0.4, 0.6)), SCORES,
+    SCORES, 3,
+)  # fmt: skip
 
 
 def add(ledger: Path, name: str, sha256: str = "a") -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
+from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.mean import common_head, mean_maps, out_of_fold
-from compkit.errors import CompkitError
-from compkit.files import read_json, write_json
 from compkit.heads.base import Head
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS, rand_scores
@@ -24,70 +21,18 @@ from compkit.run import Run
 
 #: Passes over the parameters; the third hardly ever moves one.
 _ROUNDS = 3
-#: A value replaces another only for at least this much of score, so ties keep the default.
+#: A value replaces another only for at least this much of score, so that ties keep the default.
 _GAIN = 1e-5
+#: What the other metrics weigh beside the one that ranks: where that cannot tell two settings
+#: apart, they do, so that a partition is not given away for a gain within noise.
+_TIE_BREAK = 0.05
 #: Pixels of maps from which several processes pay for their start.
 _PARALLEL = 20_000_000
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """Tuned decoder parameters, and out-of-fold scores.
-
-    Attributes
-    ----------
-    head : str
-        Whose parameters they are.
-    params : dict
-        For the test: tuned on all out-of-fold maps, or the head's defaults (see `tuned`).
-    tuned : bool
-        Whether tuning helps on folds that it did not see; if not, the defaults are kept.
-    scores : dict of str to float
-        Mean of each metric, as expected of `params`: the better of the next two.
-    interval : tuple of float
-        95 % bootstrap interval, over images, of the metric that ranks.
-    tuned_scores : dict of str to float
-        The means when every fold is decoded with parameters tuned on the *other* folds: no image's
-        score comes from parameters that saw its labels.
-    default_scores : dict of str to float
-        The means with the head's default parameters.
-    images : int
-        Number of images.
-    """
-
-    head: str
-    params: dict[str, Any]
-    tuned: bool
-    scores: dict[str, float]
-    interval: tuple[float, float]
-    tuned_scores: dict[str, float]
-    default_scores: dict[str, float]
-    images: int
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_json(path, asdict(self))
-
-
-def read_decoder(path: Path) -> Decoder:
-    """Read what `Decoder.save` wrote; its absence is an error, never a default.
-
-    Raises
-    ------
-    CompkitError
-        If it is absent or damaged.
-    """
-    if not path.is_file():
-        raise CompkitError(f"there is no tuned decoder {path}: run train.py on this run again")
-    try:
-        return Decoder(**read_json(path))
-    except TypeError as error:
-        raise CompkitError(
-            f"{path} is damaged ({error}): delete it and run train.py again"
-        ) from None
-
-
-def calibrate(runs: Sequence[Run], encoder: str | None = None) -> Decoder:
+def calibrate(
+    runs: Sequence[Run], encoder: str | None = None, ranking: str | None = None
+) -> Decoder:
     """Tune the decoder of the mean of all members on their out-of-fold maps.
 
     Parameters
@@ -96,6 +41,8 @@ def calibrate(runs: Sequence[Run], encoder: str | None = None) -> Decoder:
         Finished runs with one head on the same data.
     encoder : str, optional
         Take the members of this encoder alone.
+    ranking : str, optional
+        Tune for this metric instead of the runs' own.
     """
     store = runs[0].store
     covered = out_of_fold(runs, encoder)
@@ -111,7 +58,7 @@ def calibrate(runs: Sequence[Run], encoder: str | None = None) -> Decoder:
         file.flush()
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
         evaluate = _Evaluation(head, maps, truths)
-        return _tune(head, evaluate, folds, store.competition.rules.ranking)
+        return _tune(head, evaluate, folds, ranking or runs[0].ranking)
 
 
 class _Evaluation:
@@ -143,46 +90,58 @@ def _scores(head: Head, maps: np.ndarray, truth: np.ndarray, params: dict[str, A
 def _tune(head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str) -> Decoder:
     column = METRICS.index(ranking)
     honest = np.zeros((len(folds), len(METRICS)))
+
+    def score(chosen: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
+        return _objective(evaluate(params)[chosen], column)
+
     numbers = sorted(set(folds.tolist()))
+    by_fold = {}
     with task("tuning the decoder", len(numbers) + 1) as progress:
         for fold in numbers:
             inside = folds == fold
-            params = _descend(head, partial(_mean, evaluate, ~inside, column))
-            honest[inside] = evaluate(params)[inside]
+            chosen = _descend(head, partial(score, ~inside))
+            by_fold[str(fold)] = chosen
+            honest[inside] = evaluate(chosen)[inside]
             progress.advance()
-        params = _descend(head, partial(_mean, evaluate, folds >= 0, column))
+        params = _descend(head, partial(score, folds >= 0))
         progress.advance()
     default = evaluate(head.defaults)
-    tuned = bool(honest[:, column].mean() > default[:, column].mean())
+    tuned = bool((_objective(honest, column) - _objective(default, column)).mean() > 0)
     kept = honest if tuned else default
     return Decoder(
         head=head.name,
+        ranking=ranking,
         params=params if tuned else head.defaults,
         tuned=tuned,
+        fold_params=by_fold if tuned else dict.fromkeys(by_fold, head.defaults),
         scores=_named(kept),
-        interval=interval(kept[:, column]),
+        intervals={name: interval(kept[:, i]) for i, name in enumerate(METRICS)},
         tuned_scores=_named(honest),
         default_scores=_named(default),
         images=len(folds),
     )
 
 
-def _mean(
-    evaluate: _Evaluation, chosen: np.ndarray, column: int, params: Mapping[str, Any]
-) -> float:
-    return float(evaluate(params)[chosen, column].mean())
+def _objective(rows: np.ndarray, column: int) -> np.ndarray:
+    """Return every image's score: the metric that ranks, plus a little of the others."""
+    return rows[:, column] + _TIE_BREAK * np.delete(rows, column, axis=1).mean(axis=1)
 
 
-def _descend(head: Head, score: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
-    """Improve one parameter at a time over its values until none moves."""
+def _descend(head: Head, score: Callable[[dict[str, Any]], np.ndarray]) -> dict[str, Any]:
+    """Move one parameter at a time to its best value, where that helps beyond chance.
+
+    `score` gives one value an image. A gain must exceed its standard error over images: of the
+    many settings that are equally good, the one nearest the defaults carries over best.
+    """
     params, best = head.defaults, score(head.defaults)
     for _ in range(_ROUNDS):
         before = params
         for name, param in head.space.items():
-            for value in param.values:
-                candidate = params | {name: value}
-                if (reached := score(candidate)) > best + _GAIN:
-                    params, best = candidate, reached
+            tried = [params | {name: value} for value in param.values]
+            candidate = max(tried, key=lambda each: score(each).mean())
+            gain = score(candidate) - best
+            if gain.mean() > max(_GAIN, gain.std() / len(gain) ** 0.5):
+                params, best = candidate, score(candidate)
         if params == before:
             break
     return params

@@ -108,6 +108,11 @@ def prove_alike(runs: Sequence[Run]) -> None:
                 f"the runs {first.name} and {run.name} have different heads "
                 f"({one}, {other}) or partition settings: their maps have no mean"
             )
+        if run.ranking != first.ranking:
+            raise CompkitError(
+                f"the runs {first.name} and {run.name} rank by {first.ranking} and {run.ranking}: "
+                "submit them one by one"
+            )
         if run.store.content != first.store.content:
             raise CompkitError(
                 f"the runs {first.name} and {run.name} were made on different data: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from compkit.ensemble.calibrate import Decoder
+from compkit.ensemble.decoder import Decoder
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.metrics.rand import METRICS

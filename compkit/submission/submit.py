@@ -13,7 +13,8 @@ import numpy as np
 from compkit import __version__
 from compkit.competition.table import write_table
 from compkit.data.store import Store
-from compkit.ensemble.calibrate import Decoder, calibrate, read_decoder
+from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.mean import common_head, mean_maps, test_members
 from compkit.files import replacing, write_json
 from compkit.heads.base import Head
@@ -67,15 +68,15 @@ def submit(
         "members": [{"member": name, "weight": 1 / len(chosen)} for name in chosen],
         "views": {run.name: list(run.config.inference.views) for run in runs},
         "decoder": {"head": decoder.head, "params": decoder.params},
-        "out_of_fold": asdict(decoder) | {"ranking": rules.ranking},
+        "out_of_fold": asdict(decoder),
     }
     write_json(out.with_suffix(".json"), manifest)
     ledger = out.parent / "ledger.csv"
     add_row(ledger, out, digest, "+".join(names), len(chosen), decoder)
     low, high = decoder.interval
-    score = decoder.scores[rules.ranking]
-    say(f"{out}: {len(store.test)} images from {len(chosen)} members; out-of-fold {rules.ranking} "
-        f"{score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
+    score = decoder.scores[decoder.ranking]
+    say(f"{out}: {len(store.test)} images from {len(chosen)} members; out-of-fold "
+        f"{decoder.ranking} {score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
 
 
 def _decoder(runs: Sequence[Run], encoder: str | None) -> Decoder:

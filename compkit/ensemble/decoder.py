@@ -1,0 +1,96 @@
+"""Decoder parameters tuned on out-of-fold maps, and what they scored there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compkit.ensemble.mean import common_head, mean_maps, out_of_fold
+from compkit.errors import CompkitError
+from compkit.files import read_json, write_json
+from compkit.run import Run
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Tuned decoder parameters, and out-of-fold scores.
+
+    Attributes
+    ----------
+    head : str
+        Whose parameters they are.
+    ranking : str
+        The metric that they are tuned for.
+    params : dict
+        For the test: tuned on all out-of-fold maps, or the head's defaults (see `tuned`).
+    tuned : bool
+        Whether tuning helps on folds that it did not see; if not, the defaults are kept.
+    fold_params : dict of str to dict
+        By fold, parameters that its images may be scored with: tuned on the *other* folds, or the
+        defaults.
+    scores : dict of str to float
+        Mean of each metric, as expected of `params`: the better of the next two.
+    intervals : dict of str to (float, float)
+        Their 95 % bootstrap intervals, over images.
+    tuned_scores : dict of str to float
+        The means when every fold is decoded with parameters tuned on the other folds: no image's
+        score comes from parameters that saw its labels.
+    default_scores : dict of str to float
+        The means with the head's default parameters.
+    images : int
+        Number of images.
+    """
+
+    head: str
+    ranking: str
+    params: dict[str, Any]
+    tuned: bool
+    fold_params: dict[str, dict[str, Any]]
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    tuned_scores: dict[str, float]
+    default_scores: dict[str, float]
+    images: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval of the metric that ranks."""
+        return self.intervals[self.ranking]
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, asdict(self))
+
+
+def read_decoder(path: Path) -> Decoder:
+    """Read what `Decoder.save` wrote; its absence is an error, never a default.
+
+    Raises
+    ------
+    CompkitError
+        If it is absent or damaged.
+    """
+    if not path.is_file():
+        raise CompkitError(f"there is no tuned decoder {path}: run train.py on this run again")
+    try:
+        return Decoder(**read_json(path))
+    except TypeError as error:
+        raise CompkitError(
+            f"{path} is damaged ({error}): delete it and run train.py again"
+        ) from None
+
+
+def out_of_fold_regions(run: Run, decoder: Decoder) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield every labelled image's true and predicted label maps, (H, W) each.
+
+    Predictions come from networks and parameters that did not see the image.
+    """
+    covered, head, store = out_of_fold([run]), common_head([run]), run.store
+    for index in store.labelled:
+        name, truth = store.train[int(index)], store.labels_of(int(index))
+        params = decoder.fold_params[str(run.folds.fold[index])]
+        yield truth, head.decode(mean_maps(covered[name], name), params, truth.shape)
