@@ -6,11 +6,17 @@ from compkit.config import RunConfig
 from compkit.errors import CompkitError, nearest
 from compkit.heads.affinity import Affinity
 from compkit.heads.base import Head
+from compkit.heads.boundary import Boundary
 from compkit.heads.combined import Combined
+from compkit.heads.distance import Distance
+from compkit.heads.embedding import Embedding
 from compkit.heads.foreground import Foreground
 from compkit.heads.partition import Partition
+from compkit.heads.slots import Slots
 
-PARTITIONS: dict[str, type[Partition]] = {kind.name: kind for kind in (Affinity,)}
+PARTITIONS: dict[str, type[Partition]] = {
+    kind.name: kind for kind in (Affinity, Boundary, Distance, Embedding, Slots)
+}
 
 #: What a run's `head` may be; partitions may also be joined by "+".
 HEADS = ("foreground", *PARTITIONS)

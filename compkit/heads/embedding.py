@@ -1,0 +1,36 @@
+"""Embeddings: pixels of one region lie near each other, regions far apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compkit.config import PartitionConfig
+from compkit.heads.pairwise import Pairwise, shift
+from compkit.heads.partition import Truth
+from compkit.losses.discriminative import PUSH, discriminative_loss
+
+#: Change of distance over which affinities fall from 1/2 to 1/(1 + e): pairs of one region, at
+#: most 1 apart where the loss is 0, get over 0.9; pairs of two, at least 2 apart, under 0.1.
+_FALL = 0.2
+
+
+class Embedding(Pairwise):
+    """A vector for each pixel, compared by its distance to others (De Brabandere et al. 2017)."""
+
+    name = "embedding"
+
+    def __init__(self, config: PartitionConfig, side: int) -> None:
+        super().__init__(config, side)
+        self.outputs = tuple(f"dim{number}" for number in range(config.dims))
+
+    def loss(self, logits: Tensor, truth: Truth, foreground: Tensor) -> Tensor:
+        return discriminative_loss(logits, truth.labels, truth.weights)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return a sigmoid of the distance, 1/2 in the middle between one region and two."""
+        channels = []
+        for offset in self.offsets:
+            distance = torch.linalg.vector_norm(logits - shift(logits, offset), dim=1)
+            channels.append(((PUSH - distance) / _FALL).sigmoid())
+        return torch.stack(channels, dim=1)

@@ -1,0 +1,73 @@
+"""Slots: exclusive classes without names, matched to regions by the loss alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from compkit.config import PartitionConfig
+from compkit.errors import CompkitError, nearest
+from compkit.heads.pairwise import Pairwise, shift
+from compkit.heads.partition import Truth
+from compkit.losses.rand import soft_rand_loss
+from compkit.losses.set_cross_entropy import set_cross_entropy
+
+
+class Slots(Pairwise):
+    """A distribution over K slots for each pixel; two pixels agree if they draw the same one."""
+
+    name = "slots"
+
+    def __init__(self, config: PartitionConfig, side: int) -> None:
+        super().__init__(config, side)
+        for name in config.slot_terms:
+            if name not in TERMS:
+                raise CompkitError(
+                    f"partition.slot_terms has an unknown loss {name!r}{nearest(name, TERMS)}: "
+                    f"take some of {', '.join(TERMS)}"
+                )
+        if not any(weight > 0 for weight in config.slot_terms.values()):
+            raise CompkitError(
+                "partition.slot_terms has no loss with a positive weight: give at least one"
+            )
+        self.outputs = tuple(f"slot{number}" for number in range(config.slots))
+        self.window = max(2, round(config.slot_window * side / 128))
+
+    def loss(self, logits: Tensor, truth: Truth, foreground: Tensor) -> Tensor:
+        log_slots = log_softmax(logits / self.config.temperature, dim=1)
+        total = logits.new_zeros(())
+        for name, weight in self.config.slot_terms.items():
+            total = total + weight * TERMS[name](self, log_slots, truth, foreground)
+        return total
+
+    def activate(self, logits: Tensor) -> Tensor:
+        slots = (logits / self.config.temperature).softmax(dim=1)
+        return torch.stack([(slots * shift(slots, o)).sum(1) for o in self.offsets], dim=1)
+
+
+_Term = Callable[[Slots, Tensor, Truth, Tensor], Tensor]
+
+
+def _joint(log_slots: Tensor, foreground: Tensor) -> Tensor:
+    """Return the probabilities of the background and of each slot in the foreground."""
+    return torch.cat([1 - foreground, foreground * log_slots.exp()], dim=1)
+
+
+#: Loss terms by the name that a configuration gives them. The first three are the soft forms of
+#: the metrics adjusted_all, adjusted_foreground and plain_foreground.
+TERMS: Mapping[str, _Term] = {
+    "soft_rand_adjusted": lambda head, z, t, f: soft_rand_loss(
+        _joint(z, f), t.labels, t.weights, background=True
+    ),
+    "soft_rand_foreground": lambda head, z, t, f: soft_rand_loss(z.exp(), t.labels, t.weights),
+    "soft_rand_plain": lambda head, z, t, f: soft_rand_loss(
+        z.exp(), t.labels, t.weights, adjusted=False
+    ),
+    "soft_rand_local": lambda head, z, t, f: soft_rand_loss(
+        z.exp(), t.labels, t.weights, window=head.window
+    ),
+    "set_cross_entropy": lambda head, z, t, f: set_cross_entropy(z, t.labels, t.weights),
+}
