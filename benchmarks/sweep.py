@@ -1,0 +1,159 @@
+"""Variants of one configuration, trained at equal budgets on the same folds, in one table.
+
+    python benchmarks/sweep.py benchmarks/sweeps/heads.yaml --data DIR
+
+A sweep file names a `config`, `settings` on top of it, `seeds`, and `variants`: settings by name.
+With `seconds`, each variant trains for as many steps as fit in that time, measured first; otherwise
+for as many as the configuration says. Runs are called <sweep>-<data>-<variant>-<seed>; those that
+are done are not repeated.
+
+Scores are out-of-fold, and no fold is decoded with parameters tuned on it. Three metrics under the
+decoder tuned for the first, then the last two each under a decoder tuned for it. Intervals are over
+images, of the mean over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from throughput import Bench
+
+from compkit.display import print_table
+from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions
+from compkit.ensemble.mean import mean_maps, out_of_fold
+from compkit.files import read_json
+from compkit.metrics.bootstrap import interval
+from compkit.metrics.rand import METRICS
+from compkit.metrics.regions import SIZE_NAMES
+from compkit.run import FITTED, Run, open_run
+from compkit.submission.report import Report, report_of
+from compkit.training.command import parse
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+TIMED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one variant reached with one seed."""
+
+    report: Report
+    tuned_for: dict[str, float]
+    seconds: float
+    steps: int
+    decode: float
+
+
+def main() -> None:
+    """Train what is missing, print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--only", nargs="+", help="these variants alone")
+    parser.add_argument("--seeds", type=int, help="instead of the file's")
+    a = parser.parse_args()
+    sweep = yaml.safe_load(a.sweep.read_text())
+    seeds = range(a.seeds or sweep["seeds"])
+    chosen = {k: v for k, v in sweep["variants"].items() if not a.only or k in a.only}
+    place = a.data.split(":")[0].rstrip("/").split("/")[-1]
+    results: dict[str, list[Result]] = {name: [] for name in chosen}
+    for seed in seeds:
+        for name, settings in chosen.items():
+            run = f"{a.sweep.stem}-{place}-{name}-{seed}"
+            given = [*_flags(sweep.get("settings", {})), *_flags(settings), "--seed", str(seed)]
+            command = ["--config", sweep["config"], "--data", a.data, "--run", run, *given]
+            results[name].append(_result(_trained(command, run, sweep.get("seconds"))))
+    _print(f"{a.sweep.stem}, {a.data}, {len(seeds)} seeds", results)
+
+
+def _flags(settings: dict[str, Any]) -> list[str]:
+    return [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in settings.items()
+    ]
+
+
+def _trained(command: list[str], name: str, seconds: float | None) -> Run:
+    if not (Path("runs") / name / "decoder.json").is_file():
+        if seconds is not None:
+            command = [*command, *_budget(command, seconds)]
+        subprocess.run([sys.executable, str(TRAIN), *command], check=True)
+    return open_run(name)
+
+
+def _budget(command: list[str], seconds: float) -> list[str]:
+    """Return the settings that train for `seconds`, in a few epochs."""
+    arguments, config = parse(command)
+    bench = Bench(config, arguments["data"])
+    bench.loaded()
+    start = time.perf_counter()
+    for _ in range(TIMED_STEPS // 2):
+        bench.step(bench.moved(next(bench.stream)))
+    step = (time.perf_counter() - start) / (TIMED_STEPS // 2)
+    epochs = config.training.steps // config.training.steps_per_epoch
+    length = max(1, round(seconds / step / epochs))
+    return [f"--training.steps={length * epochs}", f"--training.steps_per_epoch={length}"]
+
+
+def _result(run: Run) -> Result:
+    decoders = {metric: calibrate([run], ranking=metric) for metric in METRICS}
+    names = tuple(run.store.train[int(i)] for i in run.store.labelled)
+    fits = [read_json(run.part(*part) / FITTED) for part in run.parts()]
+    return Result(
+        report_of(names, out_of_fold_regions(run, decoders[METRICS[0]])),
+        {metric: decoder.scores[metric] for metric, decoder in decoders.items()},
+        float(np.mean([fit["seconds"] for fit in fits])),
+        run.config.training.steps,
+        _decode_seconds(run, decoders[METRICS[0]]),
+    )
+
+
+def _decode_seconds(run: Run, decoder: Decoder) -> float:
+    head, size = run.head(), run.store.size
+    seconds = []
+    for name, members in out_of_fold([run]).items():
+        maps = mean_maps(members, name)
+        start = time.perf_counter()
+        head.decode(maps, decoder.params, (size, size))
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def _print(title: str, results: dict[str, list[Result]]) -> None:
+    rows, sizes = [], []
+    for name, seeds in results.items():
+        cells = []
+        for metric in METRICS:
+            values = np.mean([one.report.scores[metric] for one in seeds], axis=0)
+            low, high = interval(values)
+            cells.append(f"{values.mean():.3f} ({low:.3f}–{high:.3f})")
+        spread = np.std([one.report.means[METRICS[0]] for one in seeds], ddof=len(seeds) > 1)
+        cells.append(f"{spread:.3f}")
+        cells += [f"{np.mean([s.tuned_for[m] for s in seeds]):.3f}" for m in METRICS[1:]]
+        cells.append(f"{np.mean([s.report.means['pixel_dice'] for s in seeds]):.3f}")
+        cells.append(f"{np.mean([s.steps for s in seeds]):.0f}")
+        cells.append(f"{np.mean([s.seconds for s in seeds]):.0f}")
+        cells.append(f"{1000 * np.mean([s.decode for s in seeds]):.1f}")
+        rows.append([name, *cells])
+        ious = [[s.report.by_size.get(c, (0, np.nan))[1] for c in SIZE_NAMES] for s in seeds]
+        sizes.append([name, *(f"{iou:.3f}" for iou in np.mean(ious, axis=0))])
+    tuned = [f"{metric}, tuned for it" for metric in METRICS[1:]]
+    columns = ["variant", *METRICS, "± seeds", *tuned, "mask Dice", "steps", "s/fit", "decode ms"]
+    print_table(title, columns, rows)
+    print_table("IoU of true regions by their share of the image", ["variant", *SIZE_NAMES], sizes)
+
+
+if __name__ == "__main__":
+    main()
