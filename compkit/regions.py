@@ -8,10 +8,15 @@ import numpy as np
 
 
 def numbered(labels: np.ndarray) -> np.ndarray:
-    """Return the regions numbered 1…n by increasing id, int32."""
-    seen = np.bincount(labels.ravel()) > 0
-    seen[:1] = False
-    return np.where(seen, np.cumsum(seen), 0).astype(np.int32)[labels]
+    """Return the regions numbered 1…n by their first pixel, row by row, int32."""
+    flat = labels.ravel()
+    places = np.flatnonzero(flat)
+    first = np.full(int(flat.max(initial=0)) + 1, -1, np.intp)
+    first[flat[places[::-1]]] = places[::-1]  # of several, the last write stays: the first place
+    ids = np.flatnonzero(first >= 0)
+    numbers = np.zeros(len(first), np.int32)
+    numbers[ids[np.argsort(first[ids])]] = np.arange(1, len(ids) + 1)
+    return numbers[labels]
 
 
 def spread(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:

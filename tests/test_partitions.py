@@ -125,3 +125,15 @@ def test_unknown_and_doubled_heads_are_refused():
         made("afinity")
     with pytest.raises(CompkitError, match="names one twice"):
         made("affinity+affinity")
+
+
+def test_regions_are_numbered_the_same_every_time():
+    """The graph's library numbers segments at random."""
+    head, labels = made("affinity"), slices(64, 1)[0]
+    maps = np.clip(head.ideal(labels) + np.random.default_rng(0).normal(0, 0.3, (15, 64, 64)), 0, 1)
+    once = head.decode(maps.astype(np.float32), head.defaults)
+    assert all(
+        np.array_equal(once, head.decode(maps.astype(np.float32), head.defaults)) for _ in range(3)
+    )
+    first = [int(np.flatnonzero(once == number)[0]) for number in range(1, once.max() + 1)]
+    assert first == sorted(first)
