@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def main() -> None:
     results: dict[str, list[Result]] = {name: [] for name in chosen}
     for seed in seeds:
         for name, settings in chosen.items():
-            run = f"{a.sweep.stem}-{place}-{name}-{seed}"
+            run = re.sub(r"[^\w.+]+", "-", f"{a.sweep.stem}-{place}-{name}-{seed}")
             given = [*_flags(sweep.get("settings", {})), *_flags(settings), "--seed", str(seed)]
             command = ["--config", sweep["config"], "--data", a.data, "--run", run, *given]
             results[name].append(_result(_trained(command, run, sweep.get("seconds"))))
