@@ -92,21 +92,21 @@ def _tune(head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str) ->
     honest = np.zeros((len(folds), len(METRICS)))
 
     def score(chosen: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
-        return _objective(evaluate(params)[chosen], column)
+        return objective(evaluate(params)[chosen], column)
 
     numbers = sorted(set(folds.tolist()))
     by_fold = {}
     with task("tuning the decoder", len(numbers) + 1) as progress:
         for fold in numbers:
             inside = folds == fold
-            chosen = _descend(head, partial(score, ~inside))
+            chosen = descend(head, partial(score, ~inside))
             by_fold[str(fold)] = chosen
             honest[inside] = evaluate(chosen)[inside]
             progress.advance()
-        params = _descend(head, partial(score, folds >= 0))
+        params = descend(head, partial(score, folds >= 0))
         progress.advance()
     default = evaluate(head.defaults)
-    tuned = bool((_objective(honest, column) - _objective(default, column)).mean() > 0)
+    tuned = bool((objective(honest, column) - objective(default, column)).mean() > 0)
     kept = honest if tuned else default
     return Decoder(
         head=head.name,
@@ -122,12 +122,12 @@ def _tune(head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str) ->
     )
 
 
-def _objective(rows: np.ndarray, column: int) -> np.ndarray:
+def objective(rows: np.ndarray, column: int) -> np.ndarray:
     """Return every image's score: the metric that ranks, plus a little of the others."""
     return rows[:, column] + _TIE_BREAK * np.delete(rows, column, axis=1).mean(axis=1)
 
 
-def _descend(head: Head, score: Callable[[dict[str, Any]], np.ndarray]) -> dict[str, Any]:
+def descend(head: Head, score: Callable[[dict[str, Any]], np.ndarray]) -> dict[str, Any]:
     """Move one parameter at a time to its best value, where that helps beyond chance.
 
     `score` gives one value an image. A gain must exceed its standard error over images: of the
