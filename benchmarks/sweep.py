@@ -7,9 +7,9 @@ With `seconds`, each variant trains for as many steps as fit in that time, measu
 for as many as the configuration says. Runs are called <sweep>-<data>-<variant>-<seed>; those that
 are done are not repeated.
 
-Scores are out-of-fold, and no fold is decoded with parameters tuned on it. Three metrics under the
-decoder tuned for the first, then the last two each under a decoder tuned for it. Intervals are over
-images, of the mean over seeds.
+Scores are out-of-fold, and no fold is decoded with parameters tuned on it. The three metrics stand
+under a decoder tuned for the first, then the last two under one tuned for the second, where the
+background does not count. Intervals are over images, of the mean over seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from throughput import Bench
 
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate
-from compkit.ensemble.decoder import Decoder, out_of_fold_regions
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
 from compkit.ensemble.mean import mean_maps, out_of_fold
 from compkit.files import read_json
 from compkit.metrics.bootstrap import interval
@@ -49,7 +49,7 @@ class Result:
     """What one variant reached with one seed."""
 
     report: Report
-    tuned_for: dict[str, float]
+    filled: dict[str, float]
     seconds: float
     steps: int
     decode: float
@@ -109,15 +109,15 @@ def _budget(command: list[str], seconds: float) -> list[str]:
 
 
 def _result(run: Run) -> Result:
-    decoders = {metric: calibrate([run], ranking=metric) for metric in METRICS}
+    decoder = read_decoder(run.directory / "decoder.json")
     names = tuple(run.store.train[int(i)] for i in run.store.labelled)
     fits = [read_json(run.part(*part) / FITTED) for part in run.parts()]
     return Result(
-        report_of(names, out_of_fold_regions(run, decoders[METRICS[0]])),
-        {metric: decoder.scores[metric] for metric, decoder in decoders.items()},
+        report_of(names, out_of_fold_regions(run, decoder)),
+        calibrate([run], ranking=METRICS[1]).scores,
         float(np.mean([fit["seconds"] for fit in fits])),
         run.config.training.steps,
-        _decode_seconds(run, decoders[METRICS[0]]),
+        _decode_seconds(run, decoder),
     )
 
 
@@ -142,7 +142,7 @@ def _print(title: str, results: dict[str, list[Result]]) -> None:
             cells.append(f"{values.mean():.3f} ({low:.3f}–{high:.3f})")
         spread = np.std([one.report.means[METRICS[0]] for one in seeds], ddof=len(seeds) > 1)
         cells.append(f"{spread:.3f}")
-        cells += [f"{np.mean([s.tuned_for[m] for s in seeds]):.3f}" for m in METRICS[1:]]
+        cells += [f"{np.mean([s.filled[m] for s in seeds]):.3f}" for m in METRICS[1:]]
         cells.append(f"{np.mean([s.report.means['pixel_dice'] for s in seeds]):.3f}")
         cells.append(f"{np.mean([s.steps for s in seeds]):.0f}")
         cells.append(f"{np.mean([s.seconds for s in seeds]):.0f}")
@@ -150,7 +150,7 @@ def _print(title: str, results: dict[str, list[Result]]) -> None:
         rows.append([name, *cells])
         ious = [[s.report.by_size.get(c, (0, np.nan))[1] for c in SIZE_NAMES] for s in seeds]
         sizes.append([name, *(f"{iou:.3f}" for iou in np.mean(ious, axis=0))])
-    tuned = [f"{metric}, tuned for it" for metric in METRICS[1:]]
+    tuned = [f"{metric}, tuned for {METRICS[1]}" for metric in METRICS[1:]]
     columns = ["variant", *METRICS, "± seeds", *tuned, "mask Dice", "steps", "s/fit", "decode ms"]
     print_table(title, columns, rows)
     print_table("IoU of true regions by their share of the image", ["variant", *SIZE_NAMES], sizes)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from compkit.config import FoldsConfig, RunConfig
-from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate
+from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate, descend, objective
 from compkit.ensemble.decoder import read_decoder
 from compkit.ensemble.mean import mean_maps, out_of_fold, prove_alike
 from compkit.errors import CompkitError
 from compkit.files import write_json
 from compkit.heads import make_head
 from compkit.inference.maps import read_maps, write_maps
+from compkit.metrics.rand import METRICS
 from compkit.run import FITTED, open_run, start_run
 
 DATA = "phantom:size=32,labelled=6,unlabelled=2,test=3,seed=5"
@@ -173,3 +174,34 @@ def test_a_folds_file_must_stay_the_runs_split(run, tmp_path):
     swapped = replace(run.folds, fold=np.where(run.folds.fold >= 0, (run.folds.fold + 1) % 3, -1))
     swapped.write(tmp_path / "f.csv")
     assert "not the split" in refusal(start_run, "c", config, DATA)
+
+
+def test_a_gain_within_noise_keeps_the_default():
+    """A threshold that helps half of the images as much as it harms the other half is not taken."""
+    head = make_head(RunConfig(head="foreground"), 32)
+    noise = np.tile([0.1, -0.09], 8)
+
+    def score(gain: float):
+        return lambda params: 0.5 + (params["threshold"] == 0.3) * (gain + noise)
+
+    assert descend(head, score(0.0)) == head.defaults
+    assert descend(head, score(0.1))["threshold"] == 0.3
+
+
+def test_ties_are_broken_by_the_metrics_that_do_not_rank():
+    rows = np.array([[0.7, 0.6, 0.9], [0.7, 0.1, 0.5], [0.72, 0.1, 0.5]])
+    best = objective(rows, 0)
+    assert best[0] > best[2] > best[1]  # 0.02 of the ranking metric is not worth half a partition
+    assert objective(np.array([[0.75, 0.1, 0.5]]), 0) > best[0]
+
+
+@pytest.mark.parametrize("ranking", METRICS)
+def test_the_image_is_filled_where_background_does_not_count(ranking):
+    """Only the cores of two regions are found: the rest is background, or goes to the nearest."""
+    truth, cores = np.zeros((60, 60), np.uint8), np.zeros((1, 60, 60), np.float32)
+    truth[2:18, 2:18], truth[2:18, 22:38] = 5, 9
+    cores[0, 7:13, 7:13] = cores[0, 7:13, 27:33] = 1
+    head = make_head(RunConfig(head="foreground"), 32)
+    evaluate = _Evaluation(head, np.stack([cores] * 4), [truth] * 4)
+    decoder = _tune(head, evaluate, np.array([0, 0, 1, 1]), ranking)
+    assert decoder.params["fill"] == (ranking != "adjusted_all")
