@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from compkit.config import PartitionConfig
-from compkit.heads.pairwise import Pairwise, inside, shift
+from compkit.heads.pairwise import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
 
 
@@ -25,27 +25,27 @@ class Affinity(Pairwise):
 
         Pairs with an end outside the image, or without an end in a region, do not count.
         """
-        losses = []
-        for channel, offset in enumerate(self.offsets):
-            same, weights = _pairs(truth, offset)
-            pixels = binary_cross_entropy_with_logits(
-                logits[:, channel], same.to(logits.dtype), reduction="none"
-            )
-            losses += [_mean(pixels, weights * same), _mean(pixels, weights * ~same)]
-        return torch.stack(losses).mean()
+        same, weights = self._pairs(truth)
+        pixels = binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
+        return torch.stack([_mean(pixels, weights * same), _mean(pixels, weights * ~same)]).mean()
+
+    def _pairs(self, truth: Truth) -> tuple[Tensor, Tensor]:
+        """Return whether pairs are of one region, and how much they count, (N, O, H, W) each."""
+        same, weights = [], []
+        for offset in self.offsets:
+            here, there = pairs(truth.labels, offset)
+            first, second = pairs(truth.weights[:, 0], offset)
+            known = (here > 0) | (there > 0)
+            shape = truth.labels.shape[-2:]
+            same.append(at_first_end((here == there) & known, offset, shape))
+            weights.append(at_first_end((first * second).sqrt() * known, offset, shape))
+        return torch.stack(same, dim=1), torch.stack(weights, dim=1)
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
 
 
-def _pairs(truth: Truth, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return whether each pair is of one region, and how much it counts, (N, H, W) each."""
-    here, there = truth.labels, shift(truth.labels, offset)
-    weights = truth.weights[:, 0]
-    both = (weights * shift(weights, offset)).sqrt()
-    known = inside(here.shape[-2:], offset, here.device) & ((here > 0) | (there > 0))
-    return (here == there) & (here > 0), both * known
-
-
 def _mean(pixels: Tensor, weights: Tensor) -> Tensor:
-    return (pixels * weights).sum() / weights.sum().clamp_min(1)
+    """Return the weighted mean over images and pixels, averaged over channels."""
+    sums = (pixels * weights).sum((0, 2, 3)) / weights.sum((0, 2, 3)).clamp_min(1)
+    return sums.mean()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from compkit.config import PartitionConfig
-from compkit.heads.pairwise import Pairwise, shift
+from compkit.heads.pairwise import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
 from compkit.losses.discriminative import PUSH, discriminative_loss
 
@@ -31,6 +31,8 @@ class Embedding(Pairwise):
         """Return a sigmoid of the distance, 1/2 in the middle between one region and two."""
         channels = []
         for offset in self.offsets:
-            distance = torch.linalg.vector_norm(logits - shift(logits, offset), dim=1)
-            channels.append(((PUSH - distance) / _FALL).sigmoid())
+            here, there = pairs(logits, offset)
+            distance = torch.linalg.vector_norm(here - there, dim=1)
+            same = ((PUSH - distance) / _FALL).sigmoid()
+            channels.append(at_first_end(same, offset, logits.shape[-2:]))
         return torch.stack(channels, dim=1)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from compkit.config import PartitionConfig
 from compkit.heads.graph import graph_space, mutex_watershed, offsets_of, shifted
@@ -66,8 +67,25 @@ def shift(values: Tensor, offset: tuple[int, int]) -> Tensor:
     return values[..., rows[:, None], columns]
 
 
-def inside(shape: Sequence[int], offset: tuple[int, int], device: torch.device) -> Tensor:
-    """Return bool (H, W): whether the pixel at `offset` from each lies in the image."""
-    rows = torch.arange(shape[0], device=device)[:, None] + offset[0]
-    columns = torch.arange(shape[1], device=device) + offset[1]
-    return (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+def pairs(values: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return both ends of every pair of pixels at `offset`, two views (..., H', W') of `values`.
+
+    An offset beyond the image has no pairs: the views are empty.
+    """
+    height, width = values.shape[-2:]
+    (top, bottom), (left, right) = _span(offset[0], height), _span(offset[1], width)
+    here = values[..., top:bottom, left:right]
+    down, across = offset
+    return here, values[..., top + down : bottom + down, left + across : right + across]
+
+
+def at_first_end(values: Tensor, offset: tuple[int, int], shape: Sequence[int]) -> Tensor:
+    """Return values of `pairs`, (..., H', W'), at their first pixels, and 0 elsewhere."""
+    (top, bottom), (left, right) = _span(offset[0], shape[0]), _span(offset[1], shape[1])
+    return pad(values, (left, shape[1] - right, top, shape[0] - bottom))
+
+
+def _span(step: int, length: int) -> tuple[int, int]:
+    """Return the range of places from which `step` leads to another place under `length`."""
+    first = min(max(0, -step), length)
+    return first, max(first, length - max(0, step))

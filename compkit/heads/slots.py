@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 
 from compkit.config import PartitionConfig
 from compkit.errors import CompkitError, nearest
-from compkit.heads.pairwise import Pairwise, shift
+from compkit.heads.pairwise import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
 from compkit.losses.rand import soft_rand_loss
 from compkit.losses.set_cross_entropy import set_cross_entropy
@@ -45,7 +45,11 @@ class Slots(Pairwise):
 
     def activate(self, logits: Tensor) -> Tensor:
         slots = (logits / self.config.temperature).softmax(dim=1)
-        return torch.stack([(slots * shift(slots, o)).sum(1) for o in self.offsets], dim=1)
+        channels = []
+        for offset in self.offsets:
+            here, there = pairs(slots, offset)
+            channels.append(at_first_end((here * there).sum(1), offset, slots.shape[-2:]))
+        return torch.stack(channels, dim=1)
 
 
 _Term = Callable[[Slots, Tensor, Truth, Tensor], Tensor]
