@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from throughput import Bench
 
@@ -64,18 +68,34 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--seeds", type=int, help="instead of the file's")
+    parser.add_argument("--workers", type=int, default=1, help="runs trained at a time")
     a = parser.parse_args()
     sweep = yaml.safe_load(a.sweep.read_text())
     seeds = range(a.seeds or sweep["seeds"])
     chosen = {k: v for k, v in sweep["variants"].items() if not a.only or k in a.only}
     place = a.data.split(":")[0].rstrip("/").split("/")[-1]
+    runs = {
+        (name, seed): re.sub(r"[^\w.+]+", "-", f"{a.sweep.stem}-{place}-{name}-{seed}")
+        for seed in seeds
+        for name in chosen
+    }
+    # Each run gets its share of the cores, also while its steps are timed.
+    threads = max(1, (os.cpu_count() or 1) // a.workers)
+    torch.set_num_threads(threads)
+    commands = []
+    for (name, seed), run in runs.items():
+        if not (Path("runs") / run / "decoder.json").is_file():
+            settings = {**sweep.get("settings", {}), **chosen[name], "seed": seed}
+            command = ["--config", sweep["config"], "--data", a.data, "--run", run]
+            commands.append([*command, *_flags(settings)])
+            if "seconds" in sweep:
+                commands[-1] += _budget(commands[-1], run, sweep["seconds"])
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with ThreadPoolExecutor(a.workers) as pool:
+        list(pool.map(partial(_train, environment), commands))
     results: dict[str, list[Result]] = {name: [] for name in chosen}
-    for seed in seeds:
-        for name, settings in chosen.items():
-            run = re.sub(r"[^\w.+]+", "-", f"{a.sweep.stem}-{place}-{name}-{seed}")
-            given = [*_flags(sweep.get("settings", {})), *_flags(settings), "--seed", str(seed)]
-            command = ["--config", sweep["config"], "--data", a.data, "--run", run, *given]
-            results[name].append(_result(_trained(command, run, sweep.get("seconds"))))
+    for (name, _), run in runs.items():
+        results[name].append(_result(open_run(run)))
     _print(f"{a.sweep.stem}, {a.data}, {len(seeds)} seeds", results)
 
 
@@ -86,16 +106,15 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     ]
 
 
-def _trained(command: list[str], name: str, seconds: float | None) -> Run:
-    if not (Path("runs") / name / "decoder.json").is_file():
-        if seconds is not None:
-            command = [*command, *_budget(command, seconds)]
-        subprocess.run([sys.executable, str(TRAIN), *command], check=True)
-    return open_run(name)
+def _train(environment: dict[str, str], command: list[str]) -> None:
+    subprocess.run([sys.executable, str(TRAIN), *command], check=True, env=environment)
 
 
-def _budget(command: list[str], seconds: float) -> list[str]:
-    """Return the settings that train for `seconds`, in a few epochs."""
+def _budget(command: list[str], run: str, seconds: float) -> list[str]:
+    """Return the settings that train for `seconds`, in a few epochs; a begun run's stay."""
+    if (begun := Path("runs") / run / "config.yaml").is_file():
+        t = yaml.safe_load(begun.read_text())["training"]
+        return [f"--training.{key}={t[key]}" for key in ("steps", "steps_per_epoch")]
     arguments, config = parse(command)
     bench = Bench(config, arguments["data"])
     bench.loaded()

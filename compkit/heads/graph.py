@@ -36,7 +36,7 @@ def offsets_of(reach: Sequence[float], side: int) -> tuple[tuple[int, int], ...]
 
 def graph_space(reach: Sequence[float]) -> Mapping[str, Param]:
     """Return the parameters of `mutex_watershed`: the stride, and a bias for each distance."""
-    bias = Param((0.0, -0.3, -0.2, -0.1, 0.1, 0.2), -1, 1)
+    bias = Param((0.0, -0.3, -0.15, 0.15), -1, 1)
     return {"stride": Param((4, 2, 8), 1, 64)} | {f"bias{r:g}": bias for r in reach}
 
 
