@@ -38,8 +38,9 @@ class ModelConfig:
     decoder
         A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
     weights
-        Encoder weights: none, hub, or a file's path; package:NAME/FILE is a file that an
-        installed package carries. Several encoders take one for all, or a mapping from encoder.
+        Encoder weights: auto (ImageNet's where an installed package carries them for the encoder,
+        else none), none, hub, or a file's path; package:NAME/FILE is a file that an installed
+        package carries. Several encoders take one for all, or a mapping from encoder.
     start
         A checkpoint of compkit of the same encoder and decoder, whose weights the whole network
         starts from; {encoder} and {fold} in its path stand for the network's own, as in
@@ -47,7 +48,7 @@ class ModelConfig:
     """
 
     decoder: str = "unet"
-    weights: str | dict[str, str] = "none"
+    weights: str | dict[str, str] = "auto"
     start: str | None = None
 
     def weights_of(self, encoder: str) -> str:
@@ -79,7 +80,9 @@ class LossConfig:
         of the loss, as perhaps unlabelled; 1 leaves nothing out.
     """
 
-    terms: dict[str, float] = field(default_factory=lambda: {"adaptive_tvmf_dice": 1.0})
+    terms: dict[str, float] = field(
+        default_factory=lambda: {"cross_entropy": 1.0, "adaptive_tvmf_dice": 1.0}
+    )
     kappa: float = 32.0
     adaptive_lambda: float = 32.0
     ignore_above: float = 1.0
@@ -315,7 +318,7 @@ class RunConfig:
         plain_foreground); null takes the competition's.
     """
 
-    encoders: tuple[str, ...] = ("resnet34",)
+    encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
     head: str = "affinity"
     seed: int = 0
     ranking: Literal["adjusted_all", "adjusted_foreground", "plain_foreground"] | None = None

@@ -58,7 +58,7 @@ def check(config: RunConfig) -> None:
         "loss.ignore_above must be above 0 and at most 1": 0 < config.loss.ignore_above <= 1,
         "weights must not hold a negative number": min(asdict(config.weights).values()) >= 0,
         "model.start and model.weights exclude each other: leave one out": (
-            start is None or named == {"none"}
+            start is None or named <= {"auto", "none"}
         ),
         "model.start must hold {encoder} where there are several": (
             start is None or len(config.encoders) <= 1 or "{encoder}" in start

@@ -119,7 +119,7 @@ def test_settings_that_exclude_each_other_or_leave_their_range(argv, expected):
 
 def test_a_focused_crop_and_a_warm_start_are_accepted():
     argv = ["--input.crop", "64", "--input.focus", "0.5", "--model.start", "a.ckpt"]
-    check(parse([*GO, *argv, "--model.weights", "{resnet34: none}"])[1])
+    check(parse([*GO, *argv, "--encoders", "[resnet34]", "--model.weights", "{resnet34: none}"])[1])
 
 
 def test_differences_leave_out_the_machine():

@@ -13,6 +13,7 @@ from compkit.heads import make_head
 from compkit.models.channels import WINDOWS, input_channels
 from compkit.models.checkpoint import CARD, card, load_checkpoint, warm_start
 from compkit.models.network import DECODERS, Network
+from compkit.models.weights import PACKAGED, packaged
 
 
 @pytest.mark.parametrize("decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus"])
@@ -229,3 +230,13 @@ def test_a_warm_start_from_no_checkpoint_is_refused(tmp_path, capsys):
         with pytest.raises(CompkitError, match="is not a readable checkpoint"):
             warm_start(network, tmp_path / f"{number}.ckpt")
     assert "ran" not in capsys.readouterr().out
+
+
+def test_weights_that_a_package_carries_are_taken_and_else_none(monkeypatch, capsys):
+    assert packaged("resnet10t") == "none"
+    assert "resnet10t starts from random weights" in capsys.readouterr().err
+    monkeypatch.setattr("compkit.models.weights.find_spec", lambda package: object())
+    assert packaged("tf_efficientnet_lite0") == PACKAGED["tf_efficientnet_lite0"]
+    monkeypatch.setattr("compkit.models.weights.find_spec", lambda package: None)
+    assert packaged("tf_efficientnet_lite0") == "none"
+    assert ModelConfig().weights == "auto"

