@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from compkit.config import RunConfig
+from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.heads import HEADS, PARTITIONS, make_head
 from compkit.heads.graph import offsets_of
@@ -17,6 +19,7 @@ from compkit.inference.tta import parse_view
 from compkit.metrics.rand import rand_scores
 from compkit.phantom.slices import draw_slice
 
+REAL = Path(__file__).parents[2] / "shared" / "data" / "ct-mini"
 VIEWS = [f"{a}+{b}" for a, b in itertools.product(("identity", "hflip"), ("identity", "rot90"))]
 VIEWS += ["vflip", "rot180", "rot270"]
 ALONE_AND_TOGETHER = [*HEADS, "+".join(PARTITIONS)]
@@ -137,3 +140,16 @@ def test_regions_are_numbered_the_same_every_time():
     )
     first = [int(np.flatnonzero(once == number)[0]) for number in range(1, once.max() + 1)]
     assert first == sorted(first)
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_perfect_maps_of_real_slices_give_back_the_regions(name, tmp_path, monkeypatch):
+    if not REAL.is_dir():
+        pytest.skip(f"needs the real slices in {REAL}")
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path))
+    store = open_store(str(REAL))
+    head = made(name, store.size)
+    rows = [scores(head, store.labels_of(int(index))) for index in store.labelled[::4]]
+    mean = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
+    assert mean["adjusted_all"] >= 0.99
+    assert mean["adjusted_foreground"] >= 0.95
