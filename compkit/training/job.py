@@ -33,16 +33,11 @@ def train(
     CompkitError
         For any bad input, before anything is trained.
     """
-    check_names(config.encoders, config.model)
-    check(config)
-    make_head(config, config.input.size or 128)
-    for view in config.inference.views:
-        parse_view(view)
-    for each in config.encoders:
-        start = config.model.start_of(each, fold or 0)
-        if start is not None and not start.is_file():
-            raise CompkitError(f"there is no checkpoint {start}: check model.start")
+    _check_all(config, fold or 0)
     run = start_run(name, config, data)
+    slots, most = config.partition.slots, int(run.folds.regions.max())
+    if "slots" in config.head.split("+") and most > slots:
+        say(f"images have up to {most} regions, but partition.slots is {slots}: some share a slot")
     parts = list(run.parts(encoder, fold))
     for number, (part_encoder, part_fold) in enumerate(parts, start=1):
         fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")
@@ -50,6 +45,19 @@ def train(
         say(f"{run.directory}: still to train: {', '.join(unfinished)}")
         return
     _finish(run)
+
+
+def _check_all(config: RunConfig, fold: int) -> None:
+    """Refuse what can be refused before the data are opened."""
+    check_names(config.encoders, config.model)
+    check(config)
+    make_head(config, config.input.size or 128)
+    for view in config.inference.views:
+        parse_view(view)
+    for encoder in config.encoders:
+        start = config.model.start_of(encoder, fold)
+        if start is not None and not start.is_file():
+            raise CompkitError(f"there is no checkpoint {start}: check model.start")
 
 
 def _finish(run: Run) -> None:
