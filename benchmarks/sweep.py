@@ -152,26 +152,26 @@ def _decode_seconds(run: Run, decoder: Decoder) -> float:
 
 
 def _print(title: str, results: dict[str, list[Result]]) -> None:
-    rows, sizes = [], []
+    scores, costs, sizes = [], [], []
     for name, seeds in results.items():
         cells = []
         for metric in METRICS:
             values = np.mean([one.report.scores[metric] for one in seeds], axis=0)
             low, high = interval(values)
-            cells.append(f"{values.mean():.3f} ({low:.3f}–{high:.3f})")
+            cells.append(f"{values.mean():.3f} ({low:.3f} to {high:.3f})")
         spread = np.std([one.report.means[METRICS[0]] for one in seeds], ddof=len(seeds) > 1)
-        cells.append(f"{spread:.3f}")
-        cells += [f"{np.mean([s.filled[m] for s in seeds]):.3f}" for m in METRICS[1:]]
-        cells.append(f"{np.mean([s.report.means['pixel_dice'] for s in seeds]):.3f}")
-        cells.append(f"{np.mean([s.steps for s in seeds]):.0f}")
-        cells.append(f"{np.mean([s.seconds for s in seeds]):.0f}")
-        cells.append(f"{1000 * np.mean([s.decode for s in seeds]):.1f}")
-        rows.append([name, *cells])
+        scores.append([name, *cells, f"{spread:.3f}"])
+        filled = [f"{np.mean([s.filled[m] for s in seeds]):.3f}" for m in METRICS[1:]]
+        dice = np.mean([s.report.means["pixel_dice"] for s in seeds])
+        steps, seconds, decode = np.mean([(s.steps, s.seconds, 1000 * s.decode) for s in seeds], 0)
+        costs.append(
+            [name, *filled, f"{dice:.3f}", f"{steps:.0f}", f"{seconds:.0f}", f"{decode:.1f}"]
+        )
         ious = [[s.report.by_size.get(c, (0, np.nan))[1] for c in SIZE_NAMES] for s in seeds]
         sizes.append([name, *(f"{iou:.3f}" for iou in np.mean(ious, axis=0))])
-    tuned = [f"{metric}, tuned for {METRICS[1]}" for metric in METRICS[1:]]
-    columns = ["variant", *METRICS, "± seeds", *tuned, "mask Dice", "steps", "s/fit", "decode ms"]
-    print_table(title, columns, rows)
+    print_table(title, ["variant", *METRICS, "± seeds"], scores)
+    columns = ["variant", *METRICS[1:], "mask Dice", "steps", "s/fit", "decode ms"]
+    print_table(f"tuned for {METRICS[1]}; the mask; costs", columns, costs)
     print_table("IoU of true regions by their share of the image", ["variant", *SIZE_NAMES], sizes)
 
 
