@@ -116,9 +116,11 @@ def highest_between(values: np.ndarray, offset: tuple[int, int], spacing: float)
     The segment's inside is sampled at least every `spacing` pixels.
     """
     count = max(2, int(np.ceil(np.hypot(*offset) / spacing)))
-    steps = np.arange(1, count)[:, None] * np.array(offset) / count
-    places = {(int(down), int(right)) for down, right in np.rint(steps)}
-    return np.max([shifted(values, place) for place in places], axis=0)
+    steps = np.rint(np.arange(1, count)[:, None] * np.array(offset) / count).astype(int)
+    reach = int(np.abs(steps).max())
+    line = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
+    line[steps[:, 0] + reach, steps[:, 1] + reach] = 1
+    return cv2.dilate(values, line)
 
 
 def disk(radius: float) -> np.ndarray:
