@@ -319,7 +319,7 @@ class RunConfig:
     """
 
     encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
-    head: str = "affinity"
+    head: str = "boundary"
     seed: int = 0
     ranking: Literal["adjusted_all", "adjusted_foreground", "plain_foreground"] | None = None
     folds: FoldsConfig = FoldsConfig()
