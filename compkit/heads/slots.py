@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from compkit.config import PartitionConfig
-from compkit.errors import CompkitError, nearest
 from compkit.heads.pairwise import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
+from compkit.losses.mixture import check_terms
 from compkit.losses.rand import soft_rand_loss
 from compkit.losses.set_cross_entropy import set_cross_entropy
 
@@ -23,16 +23,7 @@ class Slots(Pairwise):
 
     def __init__(self, config: PartitionConfig, side: int) -> None:
         super().__init__(config, side)
-        for name in config.slot_terms:
-            if name not in TERMS:
-                raise CompkitError(
-                    f"partition.slot_terms has an unknown loss {name!r}{nearest(name, TERMS)}: "
-                    f"take some of {', '.join(TERMS)}"
-                )
-        if not any(weight > 0 for weight in config.slot_terms.values()):
-            raise CompkitError(
-                "partition.slot_terms has no loss with a positive weight: give at least one"
-            )
+        check_terms("partition.slot_terms", config.slot_terms, TERMS)
         self.outputs = tuple(f"slot{number}" for number in range(config.slots))
         self.window = max(2, round(config.slot_window * side / 128))
 

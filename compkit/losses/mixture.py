@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -28,6 +28,25 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (pixels * weights).sum() / weights.sum().clamp_min(1)
 
 
+def check_terms(setting: str, terms: Mapping[str, float], known: Iterable[str]) -> None:
+    """Refuse unknown loss terms, and a sum without any.
+
+    Raises
+    ------
+    CompkitError
+        Naming the setting and the term.
+    """
+    known = list(known)
+    for name in terms:
+        if name not in known:
+            raise CompkitError(
+                f"{setting} has an unknown loss {name!r}{nearest(name, known)}: "
+                f"take some of {', '.join(known)}"
+            )
+    if not any(weight > 0 for weight in terms.values()):
+        raise CompkitError(f"{setting} has no loss with a positive weight: give at least one")
+
+
 class ClassLoss:
     """A weighted sum of losses over exclusive classes, and its adaptive concentration.
 
@@ -46,14 +65,7 @@ class ClassLoss:
     """
 
     def __init__(self, config: LossConfig, classes: int) -> None:
-        for name in config.terms:
-            if name not in TERMS:
-                raise CompkitError(
-                    f"loss.terms has an unknown loss {name!r}{nearest(name, TERMS)}: "
-                    f"take some of {', '.join(TERMS)}"
-                )
-        if not any(weight > 0 for weight in config.terms.values()):
-            raise CompkitError("loss.terms has no loss with a positive weight: give at least one")
+        check_terms("loss.terms", config.terms, TERMS)
         self.config = config
         self.kappa = torch.zeros(classes)
 
