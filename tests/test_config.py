@@ -119,7 +119,10 @@ def test_settings_that_exclude_each_other_or_leave_their_range(argv, expected):
 
 def test_a_focused_crop_and_a_warm_start_are_accepted():
     argv = ["--input.crop", "64", "--input.focus", "0.5", "--model.start", "a.ckpt"]
-    check(parse([*GO, *argv, "--encoders", "[resnet34]", "--model.weights", "{resnet34: none}"])[1])
+    argv += ["--encoders", "[resnet34]", "--model.weights", "{resnet34: none}"]
+    config = parse([*GO, *argv])[1]
+    check(config)
+    assert (config.input.crop, config.input.focus, config.model.start) == (64, 0.5, "a.ckpt")
 
 
 def test_differences_leave_out_the_machine():

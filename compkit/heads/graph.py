@@ -127,6 +127,8 @@ def _numbered(ids: np.ndarray, limit: int) -> np.ndarray:
 
 
 def _refuse_too_many(edges: int, shape: tuple[int, int]) -> None:
+    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return  # macOS and Windows do not tell what is free
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if edges * _EDGE > free:
         raise CompkitError(
