@@ -6,16 +6,13 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from compkit.losses.rand import image_numbers, number_regions, pool
+from compkit.losses.regions import Regions
 
 #: A pixel within `PULL` of its region's mean is not pulled; means 2 · `PUSH` apart not pushed.
 PULL, PUSH = 0.5, 1.5
 
 #: Weight of the means' distances to the origin.
 _TO_ORIGIN = 1e-3
-
-#: Stands in for the size of a region without known pixels.
-_EMPTY = 1e-6
 
 
 def discriminative_loss(embeddings: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -37,18 +34,16 @@ def discriminative_loss(embeddings: Tensor, labels: Tensor, weights: Tensor) -> 
     Tensor of float, shape ()
         Without any pixel it is 0, with a gradient of 0.
     """
-    counted = weights * (labels > 0)[:, None]
-    rows, image = number_regions(labels, image_numbers(labels))
-    sums = pool(torch.cat([embeddings * counted, counted], dim=1), rows, len(image))
-    sizes = sums[:, -1]
-    means = sums[:, :-1] / sizes.clamp_min(_EMPTY)[:, None]
-    distance = vector_norm(embeddings - means[rows].movedim(-1, 1), dim=1, keepdim=True)
-    beyond = (distance - PULL).relu() ** 2
-    pull = pool(beyond * counted, rows, len(image))[:, 0] / sizes.clamp_min(_EMPTY)
-    there = sizes > 0
-    own = image[there, None] == torch.arange(len(labels), device=labels.device)
+    regions = Regions(labels, weights)
+    means = regions.means(embeddings)
+    own_mean = means[regions.rows].movedim(-1, 1)
+    distance = vector_norm(embeddings - own_mean, dim=1, keepdim=True)
+    pull = regions.means((distance - PULL).relu() ** 2)[:, 0]
+    there = regions.sizes > 0
+    images = torch.arange(len(labels), device=labels.device)
+    own = (regions.image[there, None] == images).to(means.dtype)
     each = (pull + _TO_ORIGIN * vector_norm(means, dim=1))[there]
-    return _image_mean(each, own.to(each.dtype)) + _push(means[there], own.to(each.dtype))
+    return _image_mean(each, own) + _push(means[there], own)
 
 
 def _push(means: Tensor, own: Tensor) -> Tensor:

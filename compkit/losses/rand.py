@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from compkit.losses.regions import image_numbers, number_regions, pool
+
 #: Added to denominators that are shares of pairs: an image of one region has none by chance.
 _SMALL = 1e-5
 
@@ -78,37 +80,6 @@ def soft_rand_loss(
     most = per_image((truth + found) / 2 - chance) if adjusted else pairs / 2
     losses = apart / (most + _SMALL * pairs).clamp_min(_SMALL)
     return losses.sum() / (pairs > 0).sum().clamp_min(1)
-
-
-def number_regions(labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Number each pair of a group and a label that occurs.
-
-    Parameters
-    ----------
-    labels, groups : Tensor of int, shape (N, H, W)
-        Region ids, and in which images or parts of them each pixel lies.
-
-    Returns
-    -------
-    rows : Tensor of int64, shape (N, H, W)
-        The pair's number, from 0, by increasing group and then label.
-    group : Tensor of int64, shape (R,)
-        Group of each pair.
-    """
-    height = int(labels.max()) + 1
-    keys, rows = torch.unique(groups * height + labels.long(), return_inverse=True)
-    return rows, keys // height
-
-
-def pool(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Return the sum of `values` (N, C, H, W) over each row's pixels (N, H, W), (count, C)."""
-    flat = values.movedim(1, -1).reshape(-1, values.shape[1])
-    return flat.new_zeros(count, flat.shape[1]).index_add(0, rows.flatten(), flat)
-
-
-def image_numbers(labels: Tensor) -> Tensor:
-    """Return the number of the image for every pixel of labels (N, H, W)."""
-    return torch.arange(len(labels), device=labels.device)[:, None, None].expand(labels.shape)
 
 
 def _tiles(labels: Tensor, window: int | None) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from compkit.losses.rand import image_numbers, number_regions, pool
+from compkit.losses.regions import Regions
 
 
 def set_cross_entropy(log_slots: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -38,14 +38,12 @@ def set_cross_entropy(log_slots: Tensor, labels: Tensor, weights: Tensor) -> Ten
     Tensor of float, shape ()
         Without any pixel it is 0, with a gradient of 0.
     """
-    counted = weights * (labels > 0)[:, None]
-    rows, image = number_regions(labels, image_numbers(labels))
-    sums = pool(torch.cat([-log_slots * counted, counted], dim=1), rows, len(image))
-    costs, sizes = sums[:, :-1], sums[:, -1]
-    costs = costs / sizes.clamp_min(1e-6)[:, None]
-    slots = _assignment(*(values.detach().cpu().numpy() for values in (costs, sizes, image)))
+    regions = Regions(labels, weights)
+    costs = regions.means(-log_slots)
+    known = (costs, regions.sizes, regions.image)
+    slots = _assignment(*(values.detach().cpu().numpy() for values in known))
     chosen = costs.gather(1, torch.from_numpy(slots).to(costs.device)[:, None])
-    return chosen.sum() / (sizes > 0).sum().clamp_min(1)
+    return chosen.sum() / (regions.sizes > 0).sum().clamp_min(1)
 
 
 def _assignment(costs: np.ndarray, sizes: np.ndarray, image: np.ndarray) -> np.ndarray:
