@@ -106,7 +106,8 @@ def start_run(name: str, config: RunConfig, data: str) -> Run:
     Raises
     ------
     CompkitError
-        If it was made with another configuration, other data, or another split.
+        If it was made with another configuration, other data, or another split; or if a network
+        would start from one that was trained on images that now validate.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise CompkitError(f"{name!r} is no name for a run: take letters, digits, - and _")
@@ -117,6 +118,7 @@ def start_run(name: str, config: RunConfig, data: str) -> Run:
             _refuse_another(name, config, store)
         else:
             folds = _split(config, store)
+            _refuse_leak(config, store, folds)
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
@@ -150,6 +152,25 @@ def _split(config: RunConfig, store: Store) -> Folds:
     if f.file is not None:
         return read_folds(Path(f.file), store)
     return make_folds(store, k=f.k, seed=f.seed, grouped=f.grouped)
+
+
+def _refuse_leak(config: RunConfig, store: Store, folds: Folds) -> None:
+    """Refuse starts from networks of other runs that were trained on what a fold validates."""
+    for fold in range(folds.k):
+        for encoder in config.encoders:
+            start = config.model.start_of(encoder, fold)
+            if start is None or not (made := start.absolute().parents[2] / "run.json").is_file():
+                continue
+            number = start.absolute().parent.name.removeprefix("fold")
+            if read_json(made)["content"] != store.content or not number.isdigit():
+                continue
+            seen = read_folds(made.with_name("folds.csv"), store).train_indices(int(number))
+            if len(leaked := np.intersect1d(seen, folds.valid_indices(fold))):
+                raise CompkitError(
+                    f"{start} was trained on {len(leaked)} of the images that validate fold {fold} "
+                    f"(first: {folds.images[leaked[0]]}): give both runs the same folds "
+                    "(folds.file), and model.start a path with {fold}"
+                )
 
 
 def _refuse_another(name: str, config: RunConfig, store: Store) -> None:

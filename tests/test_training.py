@@ -19,7 +19,8 @@ import torch
 from compkit.cli import main as compkit
 from compkit.entry import guarded
 from compkit.files import locked
-from compkit.training.command import run_command
+from compkit.run import start_run
+from compkit.training.command import parse, run_command
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -225,6 +226,18 @@ def test_submitting_what_is_not_whole_names_it(workplace, monkeypatch, capsys, r
         lost.write_bytes(kept)
     assert expected in capsys.readouterr().err
     assert not Path("submissions/no.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_start_from_a_network_that_saw_what_validates_is_refused(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    fixed = "runs/whole/{encoder}/fold0/last.ckpt"
+    assert guarded(lambda: run_command(command("warm", model__start=fixed)[2:])) == 2
+    assert "of the images that validate fold 1" in capsys.readouterr().err
+    assert not Path("runs/warm/run.json").exists()
+    own = "runs/whole/{encoder}/fold{fold}/last.ckpt"
+    _, config = parse(command("warm", model__start=own)[2:])
+    start_run("warm", config, "data")
 
 
 @pytest.mark.slow
