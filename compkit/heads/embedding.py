@@ -19,6 +19,7 @@ class Embedding(Pairwise):
     """A vector for each pixel, compared by its distance to others (De Brabandere et al. 2017)."""
 
     name = "embedding"
+    weight = 0.1
 
     def __init__(self, config: PartitionConfig, side: int) -> None:
         super().__init__(config, side)

@@ -20,6 +20,7 @@ class Slots(Pairwise):
     """A distribution over K slots for each pixel; two pixels agree if they draw the same one."""
 
     name = "slots"
+    weight = 0.3
 
     def __init__(self, config: PartitionConfig, side: int) -> None:
         super().__init__(config, side)
