@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_folds(commands)
     _add_baseline(commands)
     _add_submit(commands)
+    _add_views(commands)
     _add_check(commands)
     _add_score(commands)
     return parser
@@ -116,6 +117,23 @@ def _submit(a: argparse.Namespace) -> None:
     from compkit.submission.submit import submit
 
     submit(a.runs, a.out, data=a.data, encoder=a.encoder)
+
+
+def _add_views(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "views", "measure on out-of-fold images what TTA views bring")
+    p.add_argument("--run", required=True, metavar="NAME", help="a finished run of train.py")
+    p.add_argument(
+        "--view", dest="views", action="append", metavar="VIEW",
+        help="as in inference.views; give it again for more (default: flips, turns and scales)",
+    )  # fmt: skip
+    p.add_argument("--data", help="where the data lie now, if not where the run was trained")
+    p.set_defaults(command=_views)
+
+
+def _views(a: argparse.Namespace) -> None:
+    from compkit.ensemble.audit import VIEWS, audit
+
+    audit(a.run, a.views or VIEWS, a.data)
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:

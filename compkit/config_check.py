@@ -35,6 +35,9 @@ def check(config: RunConfig) -> None:
         "input.batch must be at least 2 (batch normalisation)": i.batch >= 2,
         "inference.batch must be at least 1": config.inference.batch >= 1,
         "inference.views must name at least one view": len(config.inference.views) > 0,
+        "inference.tile must be at least 16": (
+            config.inference.tile is None or config.inference.tile >= 16
+        ),
         "training.steps must be a positive multiple of training.steps_per_epoch": (
             t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
         ),

@@ -30,7 +30,7 @@ class Head:
     foreground : Foreground
     partition : Partition, optional
     weight : float
-        Of the partition's loss beside the foreground's.
+        Of the partition's loss beside the foreground's, on top of the partition's own.
 
     Attributes
     ----------
@@ -82,7 +82,8 @@ class Head:
         loss = self.foreground.loss(two, truth.labels, truth.weights)
         if self.partition is not None:
             probability = self.foreground.activate(two)
-            loss = loss + self.weight * self.partition.loss(others, truth, probability)
+            weight = self.weight * self.partition.weight
+            loss = loss + weight * self.partition.loss(others, truth, probability)
         return loss
 
     def activate(self, logits: Tensor) -> Tensor:
@@ -92,6 +93,16 @@ class Head:
         if self.partition is None:
             return foreground
         return torch.cat([foreground, self.partition.activate(logits[:, 2:])], dim=1)
+
+    def known(self, shape: tuple[int, int]) -> Tensor:
+        """Return which of the maps' values have a meaning, bool (len(maps), H, W).
+
+        Not the pairs of pixels of which one lies outside.
+        """
+        known = torch.ones(len(self.maps), *shape, dtype=torch.bool)
+        if self.partition is not None:
+            known[1:] = self.partition.known(shape)
+        return known
 
     def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
         """Return maps whose pixels were moved back from a view, with directed channels put right.

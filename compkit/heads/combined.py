@@ -38,12 +38,15 @@ class Combined(Partition):
         losses = []
         for part, outputs, targets in zip(self._parts, self._outputs, self._targets, strict=True):
             own = Truth(truth.labels, truth.targets[:, targets], truth.weights)
-            losses.append(part.loss(logits[:, outputs], own, foreground))
+            losses.append(part.weight * part.loss(logits[:, outputs], own, foreground))
         return torch.stack(losses).sum()
 
     def activate(self, logits: Tensor) -> Tensor:
         parts = zip(self._parts, self._outputs, strict=True)
         return torch.cat([part.activate(logits[:, outputs]) for part, outputs in parts], dim=1)
+
+    def known(self, shape: tuple[int, int]) -> Tensor:
+        return torch.cat([part.known(shape) for part in self._parts])
 
     def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
         parts = zip(self._parts, self._maps, strict=True)

@@ -36,6 +36,12 @@ class Pairwise(Partition):
     def activate(self, logits: Tensor) -> Tensor:
         """Return the probability that the pixel at each offset is of the same region."""
 
+    def known(self, shape: tuple[int, int]) -> Tensor:
+        """Pairs whose other pixel lies outside have none."""
+        inside = torch.ones(shape, dtype=torch.bool)
+        ends = [at_first_end(pairs(inside, o)[0], o, shape) for o in self.offsets]
+        return torch.stack(ends)
+
     def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
         """Take each offset's map from the channel that held it in the view."""
         channels = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from compkit.config import PartitionConfig
@@ -94,9 +95,13 @@ class Partition(ABC):
         Their mean over views and networks must mean something: a slot's number does not.
     space : mapping of str to Param
         The decoder's parameters.
+    weight : float
+        What its loss is multiplied by to stand beside the foreground's. One that outweighs it
+        crowds it out of the common, clipped gradient.
     """
 
     name: str
+    weight: float = 1.0
     outputs: tuple[str, ...]
     maps: tuple[str, ...]
     space: Mapping[str, Param]
@@ -122,6 +127,10 @@ class Partition(ABC):
     @abstractmethod
     def activate(self, logits: Tensor) -> Tensor:
         """Return maps, float32 (N, len(maps), H, W) between 0 and 1, of float32 logits."""
+
+    def known(self, shape: tuple[int, int]) -> Tensor:
+        """Return which values have a meaning in maps of this shape, bool (len(maps), H, W)."""
+        return torch.ones(len(self.maps), *shape, dtype=torch.bool)
 
     def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
         """Return maps whose pixels were just moved back from a view, with channels put right.

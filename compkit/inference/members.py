@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,23 +31,37 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
         maps = read_maps(part / kind)
         if maps.made == made:
             return maps
-    network, head, config = load_checkpoint(checkpoint)
-    machine = run.config.machine
-    predictor = Predictor(
-        network.to(device_of(machine)), head, run.config.inference.views, config.input.size
-    )
+    inference = run.config.inference
+    predictor = member_predictor(run, encoder, fold, inference.views)
     store = run.store
     if kind == "oof":
         images, names = store.images, store.train
         indices = [int(i) for i in run.folds.valid_indices(fold)]
     else:
         images, names, indices = store.test_images, store.test, list(range(len(store.test)))
-    stream = predictor.stream(images, indices, run.config.inference.batch)
+    stream = predictor.stream(images, indices, inference.batch)
     label = f"{kind} maps of {encoder} fold {fold}"
     chosen = [names[i] for i in indices]
-    with autocast(machine):
-        write_maps(part / kind, chosen, head.maps, track(stream, label, len(chosen)), made)
+    with autocast(run.config.machine):
+        write_maps(
+            part / kind, chosen, predictor.head.maps, track(stream, label, len(chosen)), made
+        )
     return read_maps(part / kind)
+
+
+def member_predictor(run: Run, encoder: str, fold: int, views: Sequence[str]) -> Predictor:
+    """Return the predictor of a trained member on the run's device.
+
+    Raises
+    ------
+    CompkitError
+        If its checkpoint is absent or unreadable.
+    """
+    inference = run.config.inference
+    path = run.part(encoder, fold) / f"{inference.checkpoint}.ckpt"
+    network, head, config = load_checkpoint(path)
+    network = network.to(device_of(run.config.machine))
+    return Predictor(network, head, views, config.input.size, inference.tile)
 
 
 def _origin(run: Run, checkpoint: Path) -> dict[str, object]:
@@ -54,5 +69,6 @@ def _origin(run: Run, checkpoint: Path) -> dict[str, object]:
         raise CompkitError(f"there is no checkpoint {checkpoint}: run train.py on this run again")
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    views = list(run.config.inference.views)
-    return {"checkpoint": digest, "views": views, "data": run.store.content}
+    inference = run.config.inference
+    shown = {"views": list(inference.views), "tile": inference.tile}
+    return {"checkpoint": digest, **shown, "data": run.store.content}

@@ -11,6 +11,7 @@ from torch import Tensor
 from compkit.data.contrast import equalised
 from compkit.data.resample import resized
 from compkit.heads.base import Head
+from compkit.inference.tiles import tiled
 from compkit.inference.tta import View, parse_view
 from compkit.models.network import Network, padded
 
@@ -28,17 +29,29 @@ class Predictor:
         See `compkit.inference.tta.parse_view`.
     size : int or None
         The side that the network was trained at; maps are of that size. None takes the images'.
+    tile : int or None
+        Side of the tiles that the network is shown of a larger image; None shows it whole.
     """
 
     def __init__(
-        self, network: Network, head: Head, views: Sequence[str], size: int | None = None
+        self,
+        network: Network,
+        head: Head,
+        views: Sequence[str],
+        size: int | None = None,
+        tile: int | None = None,
     ) -> None:
-        self.network, self.head, self.size = network, head, size
+        self.network, self.head, self.size, self.tile = network, head, size, tile
         self.views = tuple(parse_view(view) for view in views)
 
-    @torch.no_grad()
     def __call__(self, images: np.ndarray | Tensor) -> Tensor:
         """Return maps, float32 (N, M, h, w) on the network's device, of uint8 images (N, H, W)."""
+        total = sum(self.by_view(images), start=torch.zeros(()))
+        return total / len(self.views)
+
+    @torch.no_grad()
+    def by_view(self, images: np.ndarray | Tensor) -> Iterator[Tensor]:
+        """Yield what `__call__` averages, one view at a time."""
         device = next(self.network.parameters()).device
         x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
         x = x.to(device)[:, None].float()
@@ -47,14 +60,17 @@ class Predictor:
         if self.network.inputs.contrast == "clahe":
             x = _equalised(x)
         x = x / 255
-        total = sum(
-            (self._view(view, x) for view in self.views), start=torch.zeros((), device=device)
-        )
-        # Resampling may overshoot a probability by a rounding error.
-        return (total / len(self.views)).clamp(0, 1)
+        for view in self.views:
+            # Resampling may overshoot a probability by a rounding error.
+            yield self._view(view, x).clamp(0, 1)
 
     def _view(self, view: View, x: Tensor) -> Tensor:
-        return self.head.reorient(view.through(self._maps, x), view.matrix)
+        return self.head.reorient(view.through(self._blended, x), view.matrix)
+
+    def _blended(self, x: Tensor) -> Tensor:
+        if self.tile is None:
+            return self._maps(x)
+        return tiled(self._maps, x, self.tile, self.head.known)
 
     def _maps(self, x: Tensor) -> Tensor:
         x, (height, width) = padded(self.network.stride, x)
