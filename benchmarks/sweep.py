@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from joblib import Parallel, delayed
 from throughput import Bench
 
 from compkit.display import print_table
@@ -93,9 +94,10 @@ def main() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with ThreadPoolExecutor(a.workers) as pool:
         list(pool.map(partial(_train, environment), commands))
+    found = Parallel(a.workers)(delayed(_result)(run) for run in runs.values())
     results: dict[str, list[Result]] = {name: [] for name in chosen}
-    for (name, _), run in runs.items():
-        results[name].append(_result(open_run(run)))
+    for (name, _), result in zip(runs, found, strict=True):
+        results[name].append(result)
     _print(f"{a.sweep.stem}, {a.data}, {len(seeds)} seeds", results)
 
 
@@ -127,7 +129,8 @@ def _budget(command: list[str], run: str, seconds: float) -> list[str]:
     return [f"--training.steps={length * epochs}", f"--training.steps_per_epoch={length}"]
 
 
-def _result(run: Run) -> Result:
+def _result(name: str) -> Result:
+    run = open_run(name)
     decoder = read_decoder(run.directory / "decoder.json")
     names = tuple(run.store.train[int(i)] for i in run.store.labelled)
     fits = [read_json(run.part(*part) / FITTED) for part in run.parts()]

@@ -39,7 +39,7 @@ class Distance(Partition):
     """
 
     name = "distance"
-    weight = 0.3
+    weight = 0.1
     outputs = maps = ("distance", "flow_down", "flow_right")
 
     def __init__(self, config: PartitionConfig, side: int) -> None:
