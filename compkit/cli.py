@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_views(commands)
     _add_check(commands)
     _add_score(commands)
+    _add_ledger(commands)
     return parser
 
 
@@ -167,6 +168,34 @@ def _score(a: argparse.Namespace) -> None:
     from compkit.submission.score import score
 
     score(a.submissions, a.truth, as_json=a.json)
+
+
+def _add_ledger(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "ledger", "show all submissions, and what their public scores tell")
+    where = "the ledger of the submissions"
+    p.add_argument("--ledger", type=Path, default=Path("submissions/ledger.csv"), help=where)
+    p.set_defaults(command=_ledger)
+    actions = p.add_subparsers(title="instead of showing", metavar="set")
+    s = _add(actions, "set", "record what the platform said of a submission")
+    s.add_argument("id", metavar="ID", help="its number in the ledger, or its file name")
+    s.add_argument("--public", type=float, help="its public score")
+    s.add_argument("--private", type=float, help="its private score")
+    s.add_argument("--ledger", type=Path, default=argparse.SUPPRESS, help=where)
+    s.set_defaults(command=_ledger_set)
+
+
+def _ledger(a: argparse.Namespace) -> None:
+    from compkit.submission.standings import show
+
+    show(a.ledger)
+
+
+def _ledger_set(a: argparse.Namespace) -> None:
+    from compkit.submission.ledger import set_scores
+
+    given = {"public": a.public, "private": a.private}
+    known = {name: score for name, score in given.items() if score is not None}
+    print(f"{a.ledger}: {set_scores(a.ledger, a.id, known)}")
 
 
 if __name__ == "__main__":

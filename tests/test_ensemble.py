@@ -10,17 +10,18 @@ import pytest
 
 from compkit.config import FoldsConfig, RunConfig
 from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate, descend, objective
-from compkit.ensemble.decoder import read_decoder
+from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
 from compkit.ensemble.mean import mean_maps, out_of_fold, prove_alike
 from compkit.errors import CompkitError
-from compkit.files import write_json
+from compkit.files import read_json, write_json
 from compkit.heads import make_head
 from compkit.inference.maps import read_maps, write_maps
-from compkit.metrics.rand import METRICS
+from compkit.metrics.rand import METRICS, rand_scores
 from compkit.run import FITTED, open_run, start_run
 
 DATA = "phantom:size=32,labelled=6,unlabelled=2,test=3,seed=5"
 CONFIG = RunConfig(encoders=("resnet10t", "resnet14t"), head="foreground", folds=FoldsConfig(k=3))
+NAMES = [f"{number}.png" for number in range(6)]
 
 
 def fill(run, level: float = 0.4) -> None:
@@ -68,8 +69,24 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
     assert 0.1 < decoder.params["threshold"] <= 0.4
     assert decoder.scores["adjusted_all"] > 0.9
     assert decoder.interval[0] <= decoder.scores["adjusted_all"] <= decoder.interval[1]
-    decoder.save(run.directory / "decoder.json")
-    assert read_decoder(run.directory / "decoder.json").params == decoder.params
+    path = run.directory / "decoder.json"
+    decoder.save(path)
+    assert read_decoder(path).params == decoder.params
+
+
+def test_the_scores_of_every_image_are_kept(run):
+    decoder = calibrate([run])
+    path = run.directory / "decoder.json"
+    decoder.save(path)
+    kept = read_decoder(path)
+    assert kept.image_names == [run.store.train[i] for i in run.store.labelled]
+    pairs = out_of_fold_regions(run, decoder)
+    assert kept.image_scores["adjusted_all"] == [rand_scores(*p)["adjusted_all"] for p in pairs]
+    assert {m: np.mean(kept.image_scores[m]) for m in METRICS} == pytest.approx(kept.scores)
+    old = read_json(path)
+    del old["image_scores"]
+    write_json(path, old)
+    assert "is damaged" in refusal(read_decoder, path)
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):
@@ -90,7 +107,7 @@ def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     maps = np.stack([low, high])[:, None].astype(np.float32)
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 1])
-    decoder = _tune(head, _Evaluation(head, maps, [truth, truth]), folds, "adjusted_all")
+    decoder = _tune(head, _Evaluation(head, maps, [truth, truth]), folds, "adjusted_all", NAMES[:2])
     assert decoder.tuned_scores["adjusted_all"] <= decoder.default_scores["adjusted_all"]
     assert not decoder.tuned
     assert decoder.params == head.defaults
@@ -106,7 +123,7 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 0, 1, 1, 2, 2])
     evaluate = _Evaluation(head, maps, [truth] * 6)
-    decoder = _tune(head, evaluate, folds, "adjusted_all")
+    decoder = _tune(head, evaluate, folds, "adjusted_all", NAMES)
     assert decoder.params["threshold"] in (0.2, 0.25)  # tuned on all, it serves the odd fold too
     # ... but the odd fold's own score came from the ordinary ones, which settle for 0.2 first.
     honest = evaluate(head.defaults | {"threshold": 0.2})[:, 0].mean()
@@ -203,5 +220,5 @@ def test_the_image_is_filled_where_background_does_not_count(ranking):
     cores[0, 7:13, 7:13] = cores[0, 7:13, 27:33] = 1
     head = make_head(RunConfig(head="foreground"), 32)
     evaluate = _Evaluation(head, np.stack([cores] * 4), [truth] * 4)
-    decoder = _tune(head, evaluate, np.array([0, 0, 1, 1]), ranking)
+    decoder = _tune(head, evaluate, np.array([0, 0, 1, 1]), ranking, NAMES[:4])
     assert decoder.params["fill"] == (ranking != "adjusted_all")

@@ -2,35 +2,85 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from compkit.cli import main as compkit
 from compkit.ensemble.decoder import Decoder
 from compkit.errors import CompkitError
 from compkit.metrics.rand import METRICS
-from compkit.submission.ledger import COLUMNS, add_row
+from compkit.submission.ledger import COLUMNS, add_row, read_ledger, set_scores
 
-SCORES = dict.fromkeys(METRICS, 0.5)
-DECODER = Decoder(
-    "foreground", "adjusted_all", {}, False, {}, SCORES, dict.fromkeys(SCORES, (0.4, 0.6)), SCORES,
-    SCORES, 3,
-)  # fmt: skip
+LOCAL = np.array([[0.70, 0.50, 0.80], [0.72, 0.40, 0.81], [0.71, 0.45, 0.85], [0.74, 0.43, 0.83]])
+
+
+def decoder(means: np.ndarray, images: int = 40) -> Decoder:
+    """Return a decoder with these mean scores, and scores of images that spread around them."""
+    spread = np.linspace(-0.1, 0.1, images)
+    scores = dict(zip(METRICS, means.tolist(), strict=True))
+    return Decoder(
+        head="foreground",
+        ranking="adjusted_all",
+        params={},
+        tuned=False,
+        fold_params={},
+        scores=scores,
+        intervals={name: (mean - 0.1, mean + 0.1) for name, mean in scores.items()},
+        tuned_scores=scores,
+        default_scores=scores,
+        images=images,
+        image_names=[f"{n}.png" for n in range(images)],
+        image_scores={name: (mean + spread).tolist() for name, mean in scores.items()},
+    )
 
 
 def add(ledger: Path, name: str, sha256: str = "a") -> None:
-    add_row(ledger, Path(name), sha256, "run", 2, DECODER)
+    add_row(ledger, Path(name), sha256, "run", 2, decoder(LOCAL[0]))
+
+
+def submitted(folder: Path) -> Path:
+    """Write a ledger of four submissions s1.csv to s4.csv with their manifests."""
+    ledger = folder / "ledger.csv"
+    for number, means in enumerate(LOCAL, start=1):
+        made = decoder(means)
+        manifest = {"sha256": str(number), "data": "d", "test_images": 30}
+        path = folder / f"s{number}.json"
+        path.write_text(json.dumps(manifest | {"out_of_fold": asdict(made)}))
+        add_row(ledger, path.with_suffix(".csv"), str(number), "run", 2, made)
+    return ledger
+
+
+def publish(ledger: Path) -> None:
+    """Record public scores that lie 0.02 below the last metric's, up to a little noise."""
+    for number, (score, noise) in enumerate(zip(LOCAL[:, 2], (1, -1, 0, 1), strict=True), start=1):
+        set_scores(ledger, str(number), {"public": round(score - 0.02 + noise * 1e-4, 4)})
+
+
+def shown(ledger: Path, capsys) -> str:
+    capsys.readouterr()
+    assert compkit(["ledger", "--ledger", str(ledger)]) == 0
+    return capsys.readouterr().out
+
+
+def refusal(function, *arguments) -> str:
+    with pytest.raises(CompkitError) as caught:
+        function(*arguments)
+    return str(caught.value)
 
 
 def test_rows_are_appended_once_and_recorded_scores_survive(tmp_path):
     ledger = tmp_path / "ledger.csv"
     add(ledger, "x.csv")
-    table = pd.read_csv(ledger)
-    assert tuple(table.columns) == COLUMNS
-    table["public"] = 0.7619
-    table.to_csv(ledger, index=False)
+    assert tuple(pd.read_csv(ledger).columns) == COLUMNS
+    set_scores(ledger, "1", {"public": 0.7619})
     add(ledger, "x.csv")
     add(ledger, "x.csv", "b")
     table = pd.read_csv(ledger)
@@ -39,17 +89,173 @@ def test_rows_are_appended_once_and_recorded_scores_survive(tmp_path):
     assert pd.isna(table.public[1])
 
 
-def test_writers_at_once_lose_nothing(tmp_path):
+WRITER = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from compkit.metrics.rand import METRICS
+from compkit.submission.ledger import add_row, set_scores
+
+ledger, decoder = Path("ledger.csv"), SimpleNamespace(
+    scores=dict.fromkeys(METRICS, 0.5), interval=(0.4, 0.6)
+)
+for number in range(int(sys.argv[1]), int(sys.argv[2])):
+    add_row(ledger, Path(f"new{number}.csv"), "a", "run", 2, decoder)
+    set_scores(ledger, f"old{number}.csv", {"public": number / 100})
+    set_scores(ledger, str(number + 1), {"private": -number / 100})
+assert "torch" not in sys.modules  # neither command needs to wait for it
+"""
+
+
+def test_processes_at_once_lose_nothing(tmp_path):
+    ledger, count = tmp_path / "ledger.csv", 12
+    for number in range(count):
+        add(ledger, f"old{number}.csv")
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(first), str(first + 3)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        for first in range(0, count, 3)
+    ]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    table = pd.read_csv(ledger)
+    assert sorted(table.submission[count:]) == sorted(f"new{n}.csv" for n in range(count))
+    assert table.public[:count].tolist() == [n / 100 for n in range(count)]
+    assert table.private[:count].tolist() == [-n / 100 for n in range(count)]
+    assert table.public[count:].isna().all()
+
+
+def test_setting_one_score_leaves_the_other_and_says_what_it_replaced(tmp_path, capsys):
     ledger = tmp_path / "ledger.csv"
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: add(ledger, f"{n}.csv"), range(24)))
-    assert sorted(pd.read_csv(ledger).submission) == sorted(f"{n}.csv" for n in range(24))
+    add(ledger, "x.csv")
+    add(ledger, "y.csv")
+    command = ["ledger", "--ledger", str(ledger), "set"]
+    assert compkit([*command, "2", "--public", "0.75", "--private", "-0.1"]) == 0
+    assert compkit([*command, "submissions/y.csv", "--public", "0.7619"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("2 y.csv: public 0.75, private -0.1")
+    assert second.endswith("2 y.csv: public 0.7619 (was 0.75)")
+    table = pd.read_csv(ledger)
+    assert table.public[1] == 0.7619
+    assert table.private[1] == -0.1
+    assert table.loc[0, ["public", "private"]].isna().all()
+
+
+def test_what_cannot_be_recorded_is_named(tmp_path, capsys):
+    ledger = tmp_path / "ledger.csv"
+    assert "there is no ledger" in refusal(set_scores, ledger, "1", {"public": 0.5})
+    add(ledger, "x.csv", "a")
+    add(ledger, "x.csv", "b")
+    before = ledger.read_text()
+    good = {"public": 0.5}
+    assert "numbers 1, 2" in refusal(set_scores, ledger, "x.csv", good)
+    assert "did you mean 'x.csv'" in refusal(set_scores, ledger, "xx.csv", good)
+    assert "none of them number 3" in refusal(set_scores, ledger, "3", good)
+    assert "none of them number 0" in refusal(set_scores, ledger, "0", good)
+    assert "from -1 to 1" in refusal(set_scores, ledger, "1", {"public": 0.5, "private": 76.19})
+    assert "from -1 to 1" in refusal(set_scores, ledger, "1", {"public": float("nan")})
+    assert compkit(["ledger", "set", "1", "--ledger", str(ledger)]) == 2
+    assert "give --public, --private or both" in capsys.readouterr().err
+    assert ledger.read_text() == before
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", ""])
 def test_something_else_is_refused_and_left_alone(tmp_path, text):
     ledger = tmp_path / "ledger.csv"
     ledger.write_text(text)
-    with pytest.raises(CompkitError, match="is not a ledger"):
-        add(ledger, "x.csv")
+    assert "is not a ledger" in refusal(add, ledger, "x.csv")
     assert ledger.read_text() == text
+
+
+def test_a_spreadsheet_may_reorder_columns_and_leave_blanks(tmp_path):
+    ledger = submitted(tmp_path)
+    set_scores(ledger, "2", {"public": 0.5})
+    table = pd.read_csv(ledger, dtype=str, keep_default_na=False)
+    lines = table[sorted(COLUMNS)].assign(note="mine").to_csv(index=False).splitlines()
+    lines = [f"{line},," for line in lines]
+    lines.insert(2, "," * lines[0].count(","))
+    ledger.write_text("\n".join(lines), encoding="utf-8-sig")
+    add(ledger, "x.csv")
+    set_scores(ledger, "s3.csv", {"public": 0.6})
+    table, scores = read_ledger(ledger)
+    assert list(table.columns) == [*sorted(COLUMNS), "note"]
+    assert table.submission.to_dict() == {**{n: f"s{n}.csv" for n in range(1, 5)}, 5: "x.csv"}
+    assert table.note.tolist() == ["mine"] * 4 + [""]
+    assert scores.public.dropna().to_dict() == {2: 0.5, 3: 0.6}
+
+
+def test_what_a_spreadsheet_broke_is_named(tmp_path):
+    ledger = submitted(tmp_path)
+    set_scores(ledger, "2", {"public": 0.5})
+    good = ledger.read_text()
+    ledger.write_text(good.replace(",", ";"))
+    assert "no column made" in refusal(read_ledger, ledger)
+    ledger.write_text(good.replace("public", "Public"))
+    assert "no column public" in refusal(read_ledger, ledger)
+    lines = good.splitlines()
+    ledger.write_text("\n".join([lines[0], *(f"{line},7" for line in lines[1:])]))
+    assert "more cells than its first line" in refusal(read_ledger, ledger)
+    ledger.write_text("\n".join([*lines, f"{lines[-1]},7"]))
+    assert "is not a ledger" in refusal(read_ledger, ledger)
+    ledger.write_text(good.replace(",0.5,", ',"0,5",'))
+    assert "of submission 1 is '0,5'" in refusal(read_ledger, ledger)
+    set_scores(ledger, "1", {"private": 0.5})  # one row's cell need not keep others from being set
+
+
+def test_a_short_ledger_is_shown_without_conclusions(tmp_path, capsys):
+    ledger = tmp_path / "ledger.csv"
+    assert compkit(["ledger", "--ledger", str(ledger)]) == 2
+    assert "there is no ledger" in capsys.readouterr().err
+    ledger.write_text(",".join(COLUMNS) + "\n")
+    assert "submission" in shown(ledger, capsys)
+    add(ledger, "x[new].csv")
+    set_scores(ledger, "1", {"public": 0.5})
+    text = shown(ledger, capsys)
+    for part in ("x[new].csv", "run", "0.7000", "0.5000", "0.8000", "0.600 to 0.800"):
+        assert part in text
+    assert "explain" not in text
+
+
+def test_the_metric_behind_the_public_scores_is_named(tmp_path, capsys):
+    ledger = submitted(tmp_path)
+    publish(ledger)
+    text = shown(ledger, capsys)
+    assert "plain_foreground explains the public scores best" in text
+    assert "-0.0200" in text
+    assert "selecting among 4: local score of the best is optimistic by about 0.0000" in text
+    # The scores differ by a constant, so no draw of images changes their order.
+    assert "not the best in 0% of the draws" in text
+    assert "left out" not in text
+    assert "private − local" not in text
+    set_scores(ledger, "1", {"private": 0.7})
+    assert "private − local" in shown(ledger, capsys)
+
+
+def test_two_public_scores_tell_nothing_yet(tmp_path, capsys):
+    ledger = submitted(tmp_path)
+    for number in "12":
+        set_scores(ledger, number, {"public": 0.5})
+    assert "two public scores cannot tell" in shown(ledger, capsys)
+
+
+def test_submissions_without_comparable_scores_are_left_out_and_named(tmp_path, capsys):
+    ledger = submitted(tmp_path)
+    publish(ledger)
+    add_row(ledger, Path("s4.csv"), "other bytes", "run", 2, decoder(LOCAL[3]))
+    (tmp_path / "s1.json").unlink()
+    (tmp_path / "s2.json").write_text('{"sha256": ')
+    text = shown(ledger, capsys)
+    assert "1 (no manifest)" in text
+    assert "2 (manifest damaged, or without per-image scores)" in text
+    assert "5 (manifest of another file of that name)" in text
+    assert "selecting among 2" in text
+    manifest = json.loads((tmp_path / "s3.json").read_text())
+    (tmp_path / "s3.json").write_text(json.dumps(manifest | {"data": "other"}))
+    text = shown(ledger, capsys)
+    assert "3 (other images)" in text
+    assert "need two submissions" in text
+    del manifest["out_of_fold"]["image_scores"]
+    (tmp_path / "s4.json").write_text(json.dumps(manifest))
+    assert "2, 4, 5 (manifest damaged" in shown(ledger, capsys)

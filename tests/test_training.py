@@ -204,6 +204,14 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     ledger = pd.read_csv("submissions/ledger.csv")
     assert ledger.submission.tolist() == ["x.csv"]
     assert ledger.sha256[0] == manifest["sha256"]
+    assert manifest["test_images"] == 3
+    kept = manifest["out_of_fold"]
+    assert len(kept["image_names"]) == 8
+    mean = np.mean(kept["image_scores"]["adjusted_all"])
+    assert ledger.adjusted_all[0] == pytest.approx(mean, abs=1e-6)
+    assert compkit(["ledger", "set", "x.csv", "--public", "0.5"]) == 0
+    assert compkit(["ledger"]) == 0
+    assert "0.5000" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def calibrate(
         file.flush()
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
         evaluate = _Evaluation(head, maps, truths)
-        return _tune(head, evaluate, folds, ranking or runs[0].ranking)
+        return _tune(head, evaluate, folds, ranking or runs[0].ranking, list(covered))
 
 
 class _Evaluation:
@@ -87,7 +87,9 @@ def _scores(head: Head, maps: np.ndarray, truth: np.ndarray, params: dict[str, A
     return [scores[name] for name in METRICS]
 
 
-def _tune(head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str) -> Decoder:
+def _tune(
+    head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str, names: list[str]
+) -> Decoder:
     column = METRICS.index(ranking)
     honest = np.zeros((len(folds), len(METRICS)))
 
@@ -119,6 +121,8 @@ def _tune(head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str) ->
         tuned_scores=_named(honest),
         default_scores=_named(default),
         images=len(folds),
+        image_names=names,
+        image_scores=dict(zip(METRICS, kept.T.tolist(), strict=True)),
     )
 
 

@@ -43,6 +43,10 @@ class Decoder:
         The means with the head's default parameters.
     images : int
         Number of images.
+    image_names : list of str
+        The images, in the store's order.
+    image_scores : dict of str to list of float
+        By metric, the values whose means are `scores`: one an image, in the order of `image_names`.
     """
 
     head: str
@@ -55,6 +59,8 @@ class Decoder:
     tuned_scores: dict[str, float]
     default_scores: dict[str, float]
     images: int
+    image_names: list[str]
+    image_scores: dict[str, list[float]]
 
     @property
     def interval(self) -> tuple[float, float]:

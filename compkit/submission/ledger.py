@@ -1,20 +1,24 @@
-"""The ledger: one row for every submission that was made."""
+"""The ledger: one row for every submission that was made, and what the platform said of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from compkit.ensemble.decoder import Decoder
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, nearest
 from compkit.files import locked, replacing
 from compkit.metrics.rand import METRICS
 
-COLUMNS = (
-    "made", "submission", "sha256", "runs", "members", *METRICS, "low", "high", "public", "private",
-)  # fmt: skip
+if TYPE_CHECKING:  # it imports torch, which showing the ledger does not need
+    from compkit.ensemble.decoder import Decoder
+
+#: Columns that hold a score or nothing.
+SCORES = (*METRICS, "low", "high", "public", "private")
+COLUMNS = ("made", "submission", "sha256", "runs", "members", *SCORES)
 
 
 def add_row(
@@ -34,27 +38,129 @@ def add_row(
         "submission": submission.name,
         "sha256": sha256,
         "runs": runs,
-        "members": members,
-        **{name: round(decoder.scores[name], 6) for name in METRICS},
-        "low": round(decoder.interval[0], 6),
-        "high": round(decoder.interval[1], 6),
+        "members": str(members),
+        **{name: str(round(decoder.scores[name], 6)) for name in METRICS},
+        "low": str(round(decoder.interval[0], 6)),
+        "high": str(round(decoder.interval[1], 6)),
     }
     with locked(ledger.parent, "writing the ledger", wait=True):
-        rows = _read(ledger)
-        if any((r["submission"], r["sha256"]) == (submission.name, sha256) for r in rows):
+        table = _read(ledger) if ledger.exists() else pd.DataFrame(columns=list(COLUMNS))
+        if ((table["submission"] == submission.name) & (table["sha256"] == sha256)).any():
             return
-        table = pd.DataFrame([*rows, row], columns=list(COLUMNS))
-        with replacing(ledger) as temporary:
-            table.to_csv(temporary, index=False)
+        _write(pd.concat([table, pd.DataFrame([row])]), ledger)
 
 
-def _read(ledger: Path) -> list[dict[str, object]]:
-    if not ledger.exists():
-        return []
+def set_scores(ledger: Path, which: str, scores: Mapping[str, float]) -> str:
+    """Record scores that the platform gave to one submission; its other scores stay.
+
+    Parameters
+    ----------
+    which : str
+        The row's number from 1, or the submission's file name if only one row has it.
+    scores : mapping of str to float
+        For ``public``, ``private`` or both, a number from -1 to 1.
+
+    Returns
+    -------
+    str
+        What is recorded now, and what it replaced.
+
+    Raises
+    ------
+    CompkitError
+        If there is no such ledger or row, several rows have that name, or a score is none.
+    """
+    if not scores:
+        raise CompkitError("there is nothing to record: give --public, --private or both")
+    for name, score in scores.items():
+        if not -1 <= score <= 1:
+            raise CompkitError(f"--{name} is {score:g}, but a score is a number from -1 to 1")
+    _require(ledger)
+    with locked(ledger.parent, "writing the ledger", wait=True):
+        table = _read(ledger)
+        row = _find(table, which, ledger)
+        before = {name: str(table.loc[row, name]) for name in scores}
+        for name, score in scores.items():
+            table.loc[row, name] = str(score)
+        _write(table, ledger)
+    said = [f"{n} {s}" + (f" (was {before[n]})" if before[n] else "") for n, s in scores.items()]
+    return f"{row} {table['submission'][row]}: {', '.join(said)}"
+
+
+def read_ledger(ledger: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read all submissions.
+
+    Returns
+    -------
+    table : DataFrame of str
+        The columns `COLUMNS`, and any others that someone added; the index counts from 1.
+    scores : DataFrame of float
+        The columns `SCORES` of the same rows as numbers, NaN where a cell is blank.
+
+    Raises
+    ------
+    CompkitError
+        If there is no ledger, it is not one, or a score is not a number from -1 to 1.
+    """
+    _require(ledger)
+    table = _read(ledger)
+    cells = table[list(SCORES)].apply(lambda column: column.str.strip())
+    scores = cells.apply(pd.to_numeric, errors="coerce").astype(float)
+    wrong = (cells != "") & ~scores.abs().le(1)
+    for row in table.index[wrong.any(axis=1)]:
+        name = wrong.columns[wrong.loc[row]][0]
+        raise CompkitError(
+            f"{ledger}: {name} of submission {row} is {cells.loc[row, name]!r}, but a score is a "
+            "number from -1 to 1: correct that cell"
+        )
+    return table, scores
+
+
+def _require(ledger: Path) -> None:
+    if not ledger.is_file():
+        raise CompkitError(f"there is no ledger {ledger}: compkit submit writes one")
+
+
+def _read(ledger: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(ledger, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+        # A spreadsheet may put a byte order mark before the header.
+        table = pd.read_csv(ledger, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:
         raise CompkitError(f"{ledger} is not a ledger ({error}): move it away") from None
-    if tuple(table.columns) != COLUMNS:
-        raise CompkitError(f"{ledger} is not a ledger (its columns differ): move it away")
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        raise CompkitError(
+            f"{ledger} is not a ledger (it has no column {missing[0]}): move it away, or restore "
+            "its first line, with commas between the columns"
+        )
+    if not isinstance(table.index, pd.RangeIndex):
+        raise CompkitError(
+            f"{ledger} is not a ledger (its rows have more cells than its first line): move it "
+            "away, or remove those cells"
+        )
+    table = table.fillna("")  # rows that end early
+    filled = table.apply(lambda column: column.str.strip() != "")
+    blank = [c for c in table if str(c).startswith("Unnamed: ") and not filled[c].any()]
+    table = table[filled.any(axis=1)].drop(columns=blank)
+    return table.set_axis(range(1, len(table) + 1))
+
+
+def _write(table: pd.DataFrame, ledger: Path) -> None:
+    with replacing(ledger) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _find(table: pd.DataFrame, which: str, ledger: Path) -> int:
+    if which.isdecimal():
+        if int(which) in table.index:
+            return int(which)
+        raise CompkitError(f"{ledger} has {len(table)} submissions, none of them number {which}")
+    name = Path(which).name
+    rows = [int(row) for row in table.index[table["submission"] == name]]
+    if len(rows) > 1:
+        raise CompkitError(
+            f"{ledger} has several submissions {name}, numbers {', '.join(map(str, rows))}: "
+            "name one by its number"
+        )
+    if not rows:
+        raise CompkitError(f"{ledger} has no submission {name}{nearest(name, table['submission'])}")
+    return rows[0]

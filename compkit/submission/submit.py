@@ -65,6 +65,7 @@ def submit(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "compkit": __version__,
         "data": store.content,
+        "test_images": len(store.test),
         "members": [{"member": name, "weight": 1 / len(chosen)} for name in chosen],
         "views": {run.name: list(run.config.inference.views) for run in runs},
         "decoder": {"head": decoder.head, "params": decoder.params},

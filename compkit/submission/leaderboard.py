@@ -1,0 +1,177 @@
+"""What public scores tell of local ones, and how much chance is in a ranking; arrays in and out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+#: Scores nearer than this are equal: beyond the digits that a ledger keeps.
+_EQUAL = 1e-6
+#: Below this p-value two spreads differ beyond noise.
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Official minus local scores; NaN where there are too few rows to tell.
+
+    Attributes
+    ----------
+    mean, sd : float
+        Of the gap over submissions; `sd` needs two.
+    rank : float
+        Spearman's correlation of official and local scores; needs three, and neither constant.
+    """
+
+    mean: float
+    sd: float
+    rank: float
+
+
+def gap(local: np.ndarray, official: np.ndarray) -> Gap:
+    """Return how local scores differ from official ones.
+
+    Parameters
+    ----------
+    local, official : ndarray of float, shape (R,)
+        Of the same submissions, R ≥ 1.
+    """
+    difference = official - local
+    sd = float(difference.std(ddof=1)) if len(local) > 1 else np.nan
+    rank = np.nan
+    if len(local) > 2 and not (_constant(local) or _constant(official)):
+        rank = float(stats.spearmanr(local, official).statistic)
+    return Gap(float(difference.mean()), sd, rank)
+
+
+def explain(local: np.ndarray, public: np.ndarray) -> tuple[int, list[int]]:
+    """Find the local metric that predicts the public scores best, up to a constant.
+
+    Parameters
+    ----------
+    local : ndarray of float, shape (R, V)
+        Scores of R submissions under V metrics, R ≥ 2.
+    public : ndarray of float, shape (R,)
+
+    Returns
+    -------
+    best : int
+        The metric whose gap spreads least; among equal ones, the one of highest rank correlation.
+    rivals : list of int
+        What predicts as well within noise: other metrics, and V for no metric at all, that is a
+        constant. Empty where `best` stands alone.
+
+    Notes
+    -----
+    Two gaps over the same submissions are correlated, and often only a handful, too few to be
+    resampled. Their variances are equal if and only if their sum and difference are uncorrelated,
+    which Pearson's test decides exactly for normal gaps and any R ≥ 3: E. J. G. Pitman (1939), "A
+    note on normal correlation"; W. A. Morgan (1939), "A test for the significance of the
+    difference between the two variances in a sample from a normal bivariate population".
+    """
+    gaps = public[:, None] - np.column_stack([local, np.zeros(len(local))])
+    spread = gaps.std(axis=0, ddof=1)
+    ranks = np.nan_to_num([gap(column, public).rank for column in local.T], nan=-2)
+    metrics = range(local.shape[1])
+    best = min(metrics, key=lambda v: (round(spread[v] / _EQUAL), -ranks[v]))
+    rivals = [
+        other
+        for other in (*metrics, len(metrics))
+        if other != best
+        and (spread[other] <= spread[best] or _alike(gaps[:, best], gaps[:, other]))
+    ]
+    return best, rivals
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether the variances of paired values, shape (R,), are equal within noise."""
+    total, difference = one + other, one - other
+    if len(one) < 3 or _constant(total) or _constant(difference):
+        return True
+    return bool(stats.pearsonr(total, difference).pvalue >= _LEVEL)
+
+
+def _constant(values: np.ndarray) -> bool:
+    return bool(np.ptp(values) < _EQUAL)
+
+
+def selection_optimism(scores: np.ndarray, seed: int = 0, resamples: int = 2000) -> float:
+    """Return how much the best of K local scores owes, on average, to being the best of K.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (K, N)
+        Of K submissions on the same N ≥ 2 images.
+
+    Returns
+    -------
+    float
+        In units of the score; 0 for one submission, and near 0 where one is far ahead.
+
+    Notes
+    -----
+    The best on a bootstrap resample of the images falls back on the images left out of it, beyond
+    what a submission picked beforehand (here the mean of all) does. The mean of a resample has
+    twice the variance of the mean of N images, since its weights sum to N but their squares to
+    2N; so K equal submissions fall back √2 times as far as the local scores themselves would, and
+    the result is divided by that. Where submissions differ truly, it errs upwards.
+
+    The left-out images as a test: B. Efron and R. Tibshirani (1997), "Improvements on
+    cross-validation: the .632+ bootstrap method".
+    """
+    counts = _draws(scores.shape[1], scores.shape[1], seed, resamples)
+    left_out = (counts == 0).astype(float)
+    usable = left_out.any(axis=1)
+    counts, left_out = counts[usable], left_out[usable]
+    inside = scores @ counts.T / counts.sum(axis=1)
+    fall = inside - scores @ left_out.T / left_out.sum(axis=1)
+    picked = np.take_along_axis(fall, inside.argmax(axis=0)[None], axis=0)[0]
+    return float((picked - fall.mean(axis=0)).mean() / np.sqrt(2))
+
+
+@dataclass(frozen=True)
+class ShakeUp:
+    """How a ranking by local scores changes on other images.
+
+    Attributes
+    ----------
+    lost : float
+        Share of draws in which the local best is not the best.
+    swapped : float
+        Share of draws in which two submissions or more stand in another order than locally.
+    first : ndarray of float64, shape (K,)
+        Share of draws in which each submission is the best; equals share a draw.
+    """
+
+    lost: float
+    swapped: float
+    first: np.ndarray
+
+
+def shake_up(scores: np.ndarray, size: int, seed: int = 0, draws: int = 2000) -> ShakeUp:
+    """Rank submissions on random sets of images.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (K, N)
+        Of K submissions on the same N images.
+    size : int
+        How many images a set has, drawn with replacement; the same for all submissions.
+    """
+    means = scores @ _draws(scores.shape[1], size, seed, draws).T / size
+    order = np.argsort(-scores.mean(axis=1), kind="stable")
+    best = means >= means.max(axis=0) - _EQUAL
+    climbs = np.diff(means[order], axis=0) > _EQUAL
+    return ShakeUp(
+        lost=float(1 - best[order[0]].mean()),
+        swapped=float(climbs.any(axis=0).mean()),
+        first=(best / best.sum(axis=0)).mean(axis=1),
+    )
+
+
+def _draws(images: int, size: int, seed: int, draws: int) -> np.ndarray:
+    """Return how often each image is in each draw, float64, shape (draws, images)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(size, np.full(images, 1 / images), size=draws).astype(float)

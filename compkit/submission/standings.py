@@ -1,0 +1,112 @@
+"""The ledger for people: all submissions, and what may be learnt from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from compkit.display import print_table
+from compkit.metrics.rand import METRICS
+from compkit.submission.leaderboard import explain, gap, selection_optimism, shake_up
+from compkit.submission.ledger import read_ledger
+from compkit.submission.manifests import OutOfFold, comparable
+
+
+def show(ledger: Path) -> None:
+    """Print the ledger, and what public scores and chance tell of it, from two of each on.
+
+    Raises
+    ------
+    CompkitError
+        If there is no ledger, or it is not in order.
+    """
+    table, scores = read_ledger(ledger)
+    _show_submissions(table, scores, ledger)
+    known = scores.dropna(subset=[*METRICS, "public"])
+    if len(known) > 1:
+        _show_gaps(known)
+        print(_verdict(known))
+    if len(table) < 2:
+        return
+    kept, left_out = comparable(table, ledger.parent)
+    if left_out:
+        reasons = [f"{', '.join(map(str, ids))} ({why})" for why, ids in left_out.items()]
+        print(f"left out of what follows: {'; '.join(reasons)}")
+    if len(kept) < 2:
+        print("selection and shake-up need two submissions with scores of the same images")
+        return
+    _show_chance(kept, table)
+
+
+def _show_submissions(table: pd.DataFrame, scores: pd.DataFrame, ledger: Path) -> None:
+    rows = []
+    whose = table[["submission", "runs", "members"]].to_numpy().tolist()
+    for number, who, (*local, low, high, public, private) in zip(
+        table.index, whose, scores.to_numpy(), strict=True
+    ):
+        interval = "" if np.isnan(low + high) else f"{low:.3f} to {high:.3f}"
+        cells = [*map(_cell, local), interval, _cell(public), _cell(private)]
+        rows.append([str(number), *who, *cells])
+    columns = ["submission", "runs", "members", *METRICS, "95 % of what ranks"]
+    print_table(str(ledger), ["id", *columns, "public", "private"], rows)
+
+
+def _show_gaps(scores: pd.DataFrame) -> None:
+    """Print how each metric's local scores compare with the official ones."""
+    ended = scores.dropna(subset=["private"])
+    chosen = {"public": scores} | ({"private": ended} if len(ended) else {})
+    rows = []
+    for metric in METRICS:
+        cells = [metric]
+        for name, part in chosen.items():
+            found = gap(part[metric].to_numpy(), part[name].to_numpy())
+            three = (_cell(found.mean, "+.4f"), _cell(found.sd), _cell(found.rank, "+.2f"))
+            cells += [cell or "n/a" for cell in three]
+        rows.append(cells)
+    columns = [c for name in chosen for c in (f"{name} − local", "its sd", "rank correlation")]
+    counts = " and ".join(f"{len(part)} {name}" for name, part in chosen.items())
+    print_table(f"{counts} scores against the local ones", ["metric", *columns], rows)
+
+
+def _verdict(scores: pd.DataFrame) -> str:
+    """Return the sentence on which metric explains the public scores."""
+    local, public = scores[list(METRICS)].to_numpy(), scores["public"].to_numpy()
+    if len(scores) == 2:
+        return "two public scores cannot tell yet which metric explains them best"
+    best, rivals = explain(local, public)
+    spread = f"±{gap(local[:, best], public).sd:.4f}"
+    if not rivals:
+        return f"{METRICS[best]} explains the public scores best: up to a constant, to {spread}"
+    others = ", ".join([*METRICS, "a constant"][rival] for rival in rivals)
+    return (
+        f"the public scores cannot tell yet which metric explains them best: {METRICS[best]} comes "
+        f"nearest ({spread} up to a constant), and within noise of it: {others}"
+    )
+
+
+def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
+    """Print what selection does to the best score, and how stable the ranking is."""
+    latest = kept[max(kept)]
+    metric, size = latest.ranking, latest.test_images // 2
+    scores = np.stack([one.scores[METRICS.index(metric)] for one in kept.values()])
+    optimism = selection_optimism(scores)
+    print(f"selecting among {len(kept)}: local score of the best is optimistic by about "
+          f"{optimism:.4f} ({metric})")  # fmt: skip
+    result, means = shake_up(scores, size), scores.mean(axis=1)
+    rows = [
+        [str(number), str(table.loc[number, "submission"]), _cell(mean), f"{first:.0%}"]
+        for mean, number, first in sorted(
+            zip(means, kept, result.first, strict=True), key=lambda row: -row[0]
+        )
+    ]
+    title = f"shake-up: ranks on {size} random images"
+    print_table(title, ["id", "submission", f"local {metric}", "first"], rows)
+    print(f"on half as many images as the test has, drawn at random, the local best is not the "
+          f"best in {result.lost:.0%} of the draws; at least two submissions swap in "
+          f"{result.swapped:.0%}")  # fmt: skip
+
+
+def _cell(value: float, style: str = ".4f") -> str:
+    return "" if np.isnan(value) else f"{value:{style}}"
