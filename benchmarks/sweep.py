@@ -36,12 +36,13 @@ from throughput import Bench
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
-from compkit.ensemble.mean import mean_maps, out_of_fold
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
 from compkit.files import read_json
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.metrics.regions import SIZE_NAMES
-from compkit.run import FITTED, Run, open_run
+from compkit.run import FITTED, open_run
 from compkit.submission.report import Report, report_of
 from compkit.training.command import parse
 
@@ -131,25 +132,25 @@ def _budget(command: list[str], run: str, seconds: float) -> list[str]:
 
 def _result(name: str) -> Result:
     run = open_run(name)
+    mixture = Mixture(members_of([run]))
     decoder = read_decoder(run.directory / "decoder.json")
-    names = tuple(run.store.train[int(i)] for i in run.store.labelled)
     fits = [read_json(run.part(*part) / FITTED) for part in run.parts()]
     return Result(
-        report_of(names, out_of_fold_regions(run, decoder)),
-        calibrate([run], ranking=METRICS[1]).scores,
+        report_of(mixture.images, out_of_fold_regions(mixture, decoder)),
+        calibrate(mixture, METRICS[1]).scores,
         float(np.mean([fit["seconds"] for fit in fits])),
         run.config.training.steps,
-        _decode_seconds(run, decoder),
+        _decode_seconds(mixture, decoder),
     )
 
 
-def _decode_seconds(run: Run, decoder: Decoder) -> float:
-    head, size = run.head(), run.store.size
+def _decode_seconds(mixture: Mixture, decoder: Decoder) -> float:
+    size = mixture.store.size
     seconds = []
-    for name, members in out_of_fold([run]).items():
-        maps = mean_maps(members, name)
+    for image in mixture.images:
+        maps = mixture.out_of_fold(image)
         start = time.perf_counter()
-        head.decode(maps, decoder.params, (size, size))
+        mixture.head.decode(maps, decoder.params, (size, size))
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
 

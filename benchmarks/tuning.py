@@ -19,7 +19,8 @@ import optuna
 
 from compkit.display import print_table
 from compkit.ensemble.calibrate import descend, objective
-from compkit.ensemble.mean import mean_maps, out_of_fold
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.run import open_run
@@ -38,14 +39,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of Optuna's samplers")
     a = parser.parse_args()
     run = open_run(a.run)
-    head, store = run.head(), run.store
-    maps = {name: mean_maps(members, name) for name, members in out_of_fold([run]).items()}
+    mixture = Mixture(members_of([run]))
+    head, store = mixture.head, run.store
+    maps = [mixture.out_of_fold(image) for image in mixture.images]
     truths = [store.labels_of(int(i)) for i in store.labelled]
     folds = run.folds.fold[store.labelled]
     column = METRICS.index(run.ranking)
 
     def rows(params: dict[str, Any]) -> np.ndarray:
-        pairs = zip(maps.values(), truths, strict=True)
+        pairs = zip(maps, truths, strict=True)
         scores = [rand_scores(t, head.decode(m, params, t.shape)) for m, t in pairs]
         return np.array([[one[metric] for metric in METRICS] for one in scores])
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from compkit.config import FoldsConfig, RunConfig
+from compkit.config import FoldsConfig, InputConfig, RunConfig
 from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate, descend, objective
 from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
-from compkit.ensemble.mean import mean_maps, out_of_fold, prove_alike
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
 from compkit.heads import make_head
@@ -43,27 +45,104 @@ def run(tmp_path, monkeypatch):
     return made
 
 
-def test_every_labelled_image_has_each_encoder_once(run):
-    covered = out_of_fold([run])
-    assert set(covered) == {run.store.train[i] for i in run.store.labelled}
-    assert all(len(members) == 2 for members in covered.values())
-    assert all(len(members) == 1 for members in out_of_fold([run], "resnet14t").values())
+def mixture(*runs) -> Mixture:
+    return Mixture(members_of(runs))
 
 
-def test_the_mean_is_over_members(run):
-    encoder, fold = "resnet14t", 0
-    part = run.part(encoder, fold)
-    maps = read_maps(part / "oof")
-    write_maps(part / "oof", maps.images, maps.channels, (m * 0.5 for m in maps.values), {})
-    image = maps.images[0]
-    members = out_of_fold([run])[image]
-    expected = np.mean([m.of(image) for m in members], axis=0)
-    assert np.allclose(mean_maps(members, image), expected)
-    assert np.allclose(expected, 0.75 * maps.of(image), atol=1e-3)
+def test_every_labelled_image_is_out_of_fold_once(run):
+    wanted = {run.store.train[i] for i in run.store.labelled}
+    assert [member.name for member in members_of([run])] == ["a/resnet10t", "a/resnet14t"]
+    assert all(set(member.out_of_fold) == wanted for member in members_of([run]))
+    assert [member.encoder for member in members_of([run], "resnet14t")] == ["resnet14t"]
+    assert set(mixture(run).images) == wanted
+
+
+def test_the_mean_is_weighted(run):
+    image = run.store.train[int(run.folds.valid_indices(0)[0])]
+    part = run.part("resnet14t", 0) / "oof"
+    maps = read_maps(part)
+    write_maps(part, maps.images, maps.channels, (m * 0.5 for m in maps.values), {})
+    members = members_of([run])
+    one, other = (member.out_of_fold[image].of(image) for member in members)
+    assert np.allclose(Mixture(members).out_of_fold(image), (one + other) / 2)
+    assert np.allclose(Mixture(members, (3, 1)).out_of_fold(image), 0.75 * one + 0.25 * other)
+    assert np.allclose(Mixture(members, (0, 2)).out_of_fold(image), other)
+    assert Mixture(members, (0, 2)).members == (members[1],)
+
+
+def test_a_member_that_lacks_a_fold_leaves_it_to_the_others(run):
+    (run.part("resnet14t", 0) / FITTED).unlink()
+    assert "resnet14t fold 0" in refusal(members_of, [run])
+    members = members_of([run], partial=True)
+    assert [member.folds for member in members] == [(0, 1, 2), (1, 2)]
+    both, image = Mixture(members), run.store.train[int(run.folds.valid_indices(0)[0])]
+    assert np.array_equal(both.out_of_fold(image), members[0].out_of_fold[image].of(image))
+    assert len(both.images) == 6
+    assert len(Mixture(members, (0, 1)).images) == 6 - len(run.folds.valid_indices(0))
+
+
+def perfect(run) -> None:
+    """Write perfect out-of-fold maps."""
+    head = run.head()
+    for encoder, fold in run.parts():
+        part, chosen = run.part(encoder, fold), run.folds.valid_indices(fold)
+        sizes = [resize_labels(run.store.labels_of(i), run.side) for i in chosen]
+        maps = [head.ideal(labels) for labels in sizes]
+        write_maps(part / "oof", [run.store.train[i] for i in chosen], head.maps, maps, {})
+        write_json(part / FITTED, {"score": 0.5})
+
+
+def resize_labels(labels: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+
+
+def test_heads_and_input_sizes_are_joined(run):
+    """Perfect maps of different heads at different sizes are cut together, and stay perfect."""
+    runs = [run]
+    for head, size in (("boundary", 32), ("affinity", 48), ("boundary+affinity", 32)):
+        config = replace(CONFIG, head=head, encoders=("resnet10t",), input=InputConfig(size=size))
+        runs.append(start_run(head, config, DATA))
+    for each in runs:
+        perfect(each)
+    joined = mixture(*runs)
+    assert joined.head.name == "affinity+boundary"
+    assert joined.side == 48
+    for image in joined.images:
+        truth = run.store.labels_of(run.store.train.index(image))
+        maps = joined.out_of_fold(image)
+        regions = joined.head.decode(maps, joined.head.defaults, truth.shape)
+        assert rand_scores(truth, regions)["adjusted_all"] > 0.9
+
+
+def test_parts_are_cut_by_the_weights_of_their_members(run):
+    """A member of next to no weight does not spoil the others' partition."""
+    runs = []
+    for head in ("affinity", "boundary"):
+        config = replace(CONFIG, head=head, encoders=("resnet10t",))
+        runs.append(start_run(head, config, DATA))
+        perfect(runs[-1])
+    for fold in range(3):
+        part = runs[1].part("resnet10t", fold) / "oof"
+        maps = read_maps(part)
+        noise = np.random.default_rng(fold).random((len(maps.images), 2, 32, 32))
+        write_maps(part, maps.images, maps.channels, list(noise), {})
+    members = members_of(runs)
+
+    def score(weights) -> float:
+        mixed = Mixture(members, weights)
+        scores = []
+        for image in mixed.images:
+            truth = run.store.labels_of(run.store.train.index(image))
+            regions = mixed.head.decode(mixed.out_of_fold(image), mixed.head.defaults)
+            scores.append(rand_scores(truth, regions)["adjusted_foreground"])
+        return float(np.mean(scores))
+
+    assert score((0.99, 0.01)) > score((1, 0)) - 0.1
+    assert score((0.01, 0.99)) < score((1, 0)) - 0.2
 
 
 def test_tuning_finds_the_threshold_that_the_default_misses(run):
-    decoder = calibrate([run])
+    decoder = calibrate(mixture(run))
     assert decoder.default_scores["adjusted_all"] == pytest.approx(0, abs=1e-9)
     assert decoder.tuned
     assert 0.1 < decoder.params["threshold"] <= 0.4
@@ -75,12 +154,12 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
 
 
 def test_the_scores_of_every_image_are_kept(run):
-    decoder = calibrate([run])
+    decoder = calibrate(mixture(run))
     path = run.directory / "decoder.json"
     decoder.save(path)
     kept = read_decoder(path)
     assert kept.image_names == [run.store.train[i] for i in run.store.labelled]
-    pairs = out_of_fold_regions(run, decoder)
+    pairs = out_of_fold_regions(mixture(run), decoder)
     assert kept.image_scores["adjusted_all"] == [rand_scores(*p)["adjusted_all"] for p in pairs]
     assert {m: np.mean(kept.image_scores[m]) for m in METRICS} == pytest.approx(kept.scores)
     old = read_json(path)
@@ -90,10 +169,10 @@ def test_the_scores_of_every_image_are_kept(run):
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):
-    alone = calibrate([run])
+    alone = calibrate(mixture(run))
     monkeypatch.setattr("compkit.ensemble.calibrate._PARALLEL", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    assert calibrate([run]) == alone
+    assert calibrate(mixture(run)) == alone
 
 
 def test_tuning_that_does_not_carry_over_keeps_the_defaults():
@@ -133,9 +212,8 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
 def test_several_runs_make_one_ensemble(run):
     other = start_run("b", replace(CONFIG, seed=1, encoders=("resnet10t",)), DATA)
     fill(other, level=0.8)
-    covered = out_of_fold([run, other])
-    assert all(len(members) == 3 for members in covered.values())
-    assert calibrate([run, other]).images == 6
+    assert len(mixture(run, other).members) == 3
+    assert calibrate(mixture(run, other)).images == 6
 
 
 def refusal(function, *arguments) -> str:
@@ -149,29 +227,29 @@ def test_missing_and_doubled_images_are_named(run):
     lost = read_maps(part)
     shutil.rmtree(part)
     write_maps(part, lost.images[:-1], lost.channels, lost.values[:-1], {})
-    assert lost.images[-1] in refusal(out_of_fold, [run])
+    assert lost.images[-1] in refusal(mixture, run)
     shutil.rmtree(part)
     shutil.copytree(run.part("resnet10t", 0) / "oof", part)
-    assert "out of fold twice" in refusal(out_of_fold, [run])
+    assert "out of fold twice" in refusal(mixture, run)
 
 
 def test_unfinished_unlike_and_doubled_runs_are_refused(run):
-    assert "named twice" in refusal(prove_alike, [run, run])
+    assert "named twice" in refusal(members_of, [run, run])
     (run.part("resnet14t", 2) / FITTED).unlink()
-    assert "resnet14t fold 2" in refusal(prove_alike, [run])
+    assert "resnet14t fold 2" in refusal(members_of, [run])
     other = start_run("b", CONFIG, DATA.replace("seed=5", "seed=6"))
     fill(other)
     fill(run)
-    assert "different data" in refusal(prove_alike, [run, other])
+    assert "different data" in refusal(members_of, [run, other])
 
 
 def test_damaged_maps_are_named(run):
     path = run.part("resnet10t", 0) / "oof" / "maps.npy"
     kept = path.read_bytes()
     path.write_bytes(kept[: len(kept) // 2])
-    assert "maps.npy" in refusal(out_of_fold, [run])
+    assert "maps.npy" in refusal(mixture, run)
     path.write_bytes(b"nonsense")
-    assert "corrupt" in refusal(out_of_fold, [run])
+    assert "corrupt" in refusal(mixture, run)
 
 
 def test_a_run_keeps_its_configuration_data_and_split(run):

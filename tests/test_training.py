@@ -196,9 +196,8 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     mean = np.mean([image["adjusted_all"] for image in report["per_image"].values()])
     assert report["means"]["adjusted_all"] == pytest.approx(mean)
     manifest = json.loads(out.with_suffix(".json").read_text())
-    assert [m["member"] for m in manifest["members"]] == [
-        "whole/resnet10t/fold0", "whole/resnet10t/fold1",
-    ]  # fmt: skip
+    (member,) = manifest["members"]
+    assert member == {"member": "whole/resnet10t", "weight": 1.0, "folds": [0, 1]}
     assert {"threshold", "fill"} <= manifest["decoder"]["params"].keys()
     assert compkit(["submit", "--run", "whole", "--out", str(out)]) == 0  # again, the same bytes
     ledger = pd.read_csv("submissions/ledger.csv")

@@ -12,12 +12,11 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.mean import common_head, mean_maps, out_of_fold
+from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.progress import task
-from compkit.run import Run
 
 #: Passes over the parameters; the third hardly ever moves one.
 _ROUNDS = 3
@@ -30,35 +29,28 @@ _TIE_BREAK = 0.05
 _PARALLEL = 20_000_000
 
 
-def calibrate(
-    runs: Sequence[Run], encoder: str | None = None, ranking: str | None = None
-) -> Decoder:
-    """Tune the decoder of the mean of all members on their out-of-fold maps.
+def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
+    """Tune the decoder of an ensemble on its out-of-fold maps.
 
     Parameters
     ----------
-    runs : sequence of Run
-        Finished runs with one head on the same data.
-    encoder : str, optional
-        Take the members of this encoder alone.
+    mixture : Mixture
     ranking : str, optional
         Tune for this metric instead of the runs' own.
     """
-    store = runs[0].store
-    covered = out_of_fold(runs, encoder)
-    head = common_head(runs)
-    grid = max(run.side for run in runs)
-    truths = [store.labels_of(int(i)) for i in store.labelled]
-    folds = runs[0].folds.fold[store.labelled]
+    store, run = mixture.store, mixture.members[0].run
+    indices = [store.train.index(image) for image in mixture.images]
+    truths = [store.labels_of(index) for index in indices]
     with tempfile.NamedTemporaryFile(suffix=".maps") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
-        shape = (len(truths), len(head.maps), grid, grid)
-        for image, members in covered.items():
-            file.write(mean_maps(members, image).astype(np.float16).tobytes())
+        shape = (len(truths), len(mixture.head.maps), mixture.side, mixture.side)
+        for image in mixture.images:
+            file.write(mixture.out_of_fold(image).astype(np.float16).tobytes())
         file.flush()
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
-        evaluate = _Evaluation(head, maps, truths)
-        return _tune(head, evaluate, folds, ranking or runs[0].ranking, list(covered))
+        evaluate = _Evaluation(mixture.head, maps, truths)
+        folds = run.folds.fold[indices]
+        return _tune(mixture.head, evaluate, folds, ranking or run.ranking, mixture.images)
 
 
 class _Evaluation:
@@ -88,7 +80,7 @@ def _scores(head: Head, maps: np.ndarray, truth: np.ndarray, params: dict[str, A
 
 
 def _tune(
-    head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str, names: list[str]
+    head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str, names: Sequence[str]
 ) -> Decoder:
     column = METRICS.index(ranking)
     honest = np.zeros((len(folds), len(METRICS)))
@@ -121,7 +113,7 @@ def _tune(
         tuned_scores=_named(honest),
         default_scores=_named(default),
         images=len(folds),
-        image_names=names,
+        image_names=list(names),
         image_scores=dict(zip(METRICS, kept.T.tolist(), strict=True)),
     )
 

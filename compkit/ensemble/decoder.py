@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from compkit.ensemble.mean import common_head, mean_maps, out_of_fold
+from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
-from compkit.run import Run
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,16 @@ def read_decoder(path: Path) -> Decoder:
         ) from None
 
 
-def out_of_fold_regions(run: Run, decoder: Decoder) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def out_of_fold_regions(
+    mixture: Mixture, decoder: Decoder
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield every labelled image's true and predicted label maps, (H, W) each.
 
     Predictions come from networks and parameters that did not see the image.
     """
-    covered, head, store = out_of_fold([run]), common_head([run]), run.store
-    for index in store.labelled:
-        name, truth = store.train[int(index)], store.labels_of(int(index))
-        params = decoder.fold_params[str(run.folds.fold[index])]
-        yield truth, head.decode(mean_maps(covered[name], name), params, truth.shape)
+    store, folds = mixture.store, mixture.members[0].run.folds
+    for image in mixture.images:
+        index = store.train.index(image)
+        params = decoder.fold_params[str(folds.fold[index])]
+        truth = store.labels_of(index)
+        yield truth, mixture.head.decode(mixture.out_of_fold(image), params, truth.shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from compkit.config import RunConfig
 from compkit.errors import CompkitError, nearest
 from compkit.heads.affinity import Affinity
@@ -22,8 +24,13 @@ PARTITIONS: dict[str, type[Partition]] = {
 HEADS = ("foreground", *PARTITIONS)
 
 
-def make_head(config: RunConfig, side: int) -> Head:
+def make_head(config: RunConfig, side: int, shares: Mapping[str, float] | None = None) -> Head:
     """Return the head of a run on images of `side` pixels, as the network sees them.
+
+    Parameters
+    ----------
+    shares : mapping of str to float, optional
+        Weights of several partitions when they are cut together; equal ones by default.
 
     Raises
     ------
@@ -42,5 +49,6 @@ def make_head(config: RunConfig, side: int) -> Head:
     parts = [PARTITIONS[name](config.partition, side) for name in names if name != "foreground"]
     partition: Partition | None = parts[0] if parts else None
     if len(parts) > 1:
-        partition = Combined(parts, config.partition, side)
+        weights = None if shares is None else [shares[part.name] for part in parts]
+        partition = Combined(parts, config.partition, side, weights)
     return Head(Foreground(config.loss), partition, config.partition.weight)

@@ -38,6 +38,8 @@ class Head:
         The name that configurations use.
     outputs, maps : tuple of str
         Names of the network's output channels, and of the channels that files hold.
+    channels : dict of str to slice
+        Where the maps of the foreground and of each partition lie among `maps`.
     space : mapping of str to Param
         The decoder's parameters.
     """
@@ -49,11 +51,14 @@ class Head:
         self.name = "foreground"
         self.outputs: tuple[str, ...] = foreground.outputs
         self.maps: tuple[str, ...] = foreground.maps
+        self.channels = {"foreground": slice(0, 1)}
         space: dict[str, Param] = dict(foreground.space)
         if partition is not None:
             self.name = partition.name
             self.outputs += partition.outputs
-            self.maps += partition.maps
+            for part in partition.parts:
+                self.channels[part.name] = slice(len(self.maps), len(self.maps) + len(part.maps))
+                self.maps += tuple(f"{part.name}.{channel}" for channel in part.maps)
             space |= {"fragment": Param((5e-4, 0.0, 2e-4, 1e-3, 2e-3), 0, 1), **partition.space}
         self.space: Mapping[str, Param] = space | {"fill": Param((False, True))}
 

@@ -12,13 +12,11 @@ import numpy as np
 
 from compkit import __version__
 from compkit.competition.table import write_table
-from compkit.data.store import Store
 from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder, read_decoder
-from compkit.ensemble.mean import common_head, mean_maps, test_members
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
 from compkit.files import replacing, write_json
-from compkit.heads.base import Head
-from compkit.inference.maps import Maps
 from compkit.progress import say, track
 from compkit.regions import keep_largest
 from compkit.run import Run, open_run
@@ -48,17 +46,21 @@ def submit(
         If a run is unfinished, members do not fit together, or the result is not a submission.
     """
     runs = [open_run(name, data) for name in names]
-    members = test_members(runs, encoder)
-    decoder = _decoder(runs, encoder)
-    store = runs[0].store
+    mixture = Mixture(members_of(runs, encoder))
+    decoder = _decoder(runs, encoder, mixture)
+    store = mixture.store
     rules = store.competition.rules
-    labels = _regions(members, common_head(runs), decoder, store, rules.max_label)
+    labels = _regions(mixture, decoder, rules.max_label)
     with replacing(out) as temporary:
         write_table(temporary, store.test, labels, max_label=rules.max_label)
         check_submission(temporary, store.test, store.size, rules.max_label)
         with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    chosen = [f"{run.name}/{e}/fold{k}" for run in runs for e, k in run.parts(encoder)]
+    members = [
+        {"member": member.name, "weight": weight, "folds": member.folds}
+        for member, weight in zip(mixture.members, mixture.weights, strict=True)
+    ]
+    networks = sum(len(member.folds) for member in mixture.members)
     manifest = {
         "submission": out.name,
         "sha256": digest,
@@ -66,35 +68,32 @@ def submit(
         "compkit": __version__,
         "data": store.content,
         "test_images": len(store.test),
-        "members": [{"member": name, "weight": 1 / len(chosen)} for name in chosen],
+        "members": members,
         "views": {run.name: list(run.config.inference.views) for run in runs},
         "decoder": {"head": decoder.head, "params": decoder.params},
         "out_of_fold": asdict(decoder),
     }
     write_json(out.with_suffix(".json"), manifest)
     ledger = out.parent / "ledger.csv"
-    add_row(ledger, out, digest, "+".join(names), len(chosen), decoder)
+    add_row(ledger, out, digest, "+".join(names), networks, decoder)
     low, high = decoder.interval
     score = decoder.scores[decoder.ranking]
-    say(f"{out}: {len(store.test)} images from {len(chosen)} members; out-of-fold "
+    say(f"{out}: {len(store.test)} images from {networks} members; out-of-fold "
         f"{decoder.ranking} {score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
 
 
-def _decoder(runs: Sequence[Run], encoder: str | None) -> Decoder:
+def _decoder(runs: Sequence[Run], encoder: str | None, mixture: Mixture) -> Decoder:
     """Return the run's own decoder; one for just these members if they are not one whole run."""
     if len(runs) == 1 and encoder is None:
         return read_decoder(runs[0].directory / "decoder.json")
-    return calibrate(runs, encoder)
+    return calibrate(mixture)
 
 
-def _regions(
-    members: Sequence[Maps], head: Head, decoder: Decoder, store: Store, max_label: int
-) -> np.ndarray:
-    labels: list[np.ndarray] = []
-    cut = 0
+def _regions(mixture: Mixture, decoder: Decoder, max_label: int) -> np.ndarray:
+    store, labels, cut = mixture.store, [], 0
     for image in track(store.test, "decoding", len(store.test)):
-        maps = mean_maps(members, image)
-        regions = head.decode(maps, decoder.params, (store.size, store.size))
+        maps = mixture.test(image)
+        regions = mixture.head.decode(maps, decoder.params, (store.size, store.size))
         kept, dropped = keep_largest(regions, max_label)
         labels.append(kept.astype(np.uint16 if max_label > 255 else np.uint8))
         cut += dropped > 0

@@ -6,6 +6,8 @@ from compkit.config import RunConfig
 from compkit.config_check import check
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.tta import parse_view
@@ -65,7 +67,7 @@ def _finish(run: Run) -> None:
     chosen = [(e, e) for e in run.config.encoders] if several else []
     rows = []
     for label, encoder in [*chosen, ("all" if several else run.config.encoders[0], None)]:
-        decoder = calibrate([run], encoder)
+        decoder = calibrate(Mixture(members_of([run], encoder)))
         low, high = decoder.interval
         cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
         rows.append([label, *cells, f"{low:.4f} to {high:.4f}", "yes" if decoder.tuned else "no"])

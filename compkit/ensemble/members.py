@@ -1,0 +1,146 @@
+"""A member of an ensemble: all networks of one encoder of a run, which share a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from compkit.errors import CompkitError
+from compkit.heads.base import Head
+from compkit.inference.maps import Maps, read_maps
+from compkit.inference.members import write_member_maps
+from compkit.run import Run, is_done
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One encoder of a run, on the folds that are trained.
+
+    Attributes
+    ----------
+    run : Run
+    encoder : str
+    """
+
+    run: Run
+    encoder: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.name}/{self.encoder}"
+
+    @cached_property
+    def head(self) -> Head:
+        """What its networks' maps are of."""
+        return self.run.head()
+
+    @cached_property
+    def folds(self) -> tuple[int, ...]:
+        """The folds whose network is trained."""
+        k = range(self.run.folds.k)
+        return tuple(fold for fold in k if is_done(self.run.part(self.encoder, fold)))
+
+    @cached_property
+    def out_of_fold(self) -> dict[str, Maps]:
+        """By labelled image, the maps of the network that did not see it.
+
+        Raises
+        ------
+        CompkitError
+            If an image of a trained fold is not there, or one is there twice.
+        """
+        store, found = self.run.store, dict[str, Maps]()
+        for fold in self.folds:
+            maps = read_maps(self.run.part(self.encoder, fold) / "oof")
+            wanted = [store.train[int(i)] for i in self.run.folds.valid_indices(fold)]
+            if twice := [image for image in maps.images if image in found]:
+                raise CompkitError(
+                    f"{twice[0]} is out of fold twice in {self.run.directory / self.encoder} (the "
+                    f"second time in fold {fold}): delete the run and train it again"
+                )
+            found |= dict.fromkeys(maps.images, maps)
+            if missing := [image for image in wanted if image not in found]:
+                raise CompkitError(
+                    f"{self.run.part(self.encoder, fold)} has no out-of-fold maps of {missing[0]} "
+                    f"(and {len(missing) - 1} more): run train.py on this run again"
+                )
+        return found
+
+    @cached_property
+    def test(self) -> tuple[Maps, ...]:
+        """Each network's maps of the test images, predicted where they are not there yet.
+
+        Raises
+        ------
+        CompkitError
+            If one does not cover exactly the test images.
+        """
+        found = []
+        for fold in self.folds:
+            maps = write_member_maps(self.run, self.encoder, fold, "test")
+            if maps.images != self.run.store.test:
+                raise CompkitError(
+                    f"{self.run.part(self.encoder, fold) / 'test'} covers other images than the "
+                    "test set: delete it and run the same command again"
+                )
+            found.append(maps)
+        return tuple(found)
+
+
+def members_of(
+    runs: Sequence[Run], encoder: str | None = None, partial: bool = False
+) -> list[Member]:
+    """Return the members of some runs, or those of one encoder.
+
+    Parameters
+    ----------
+    partial : bool
+        Take members that lack some folds, too.
+
+    Raises
+    ------
+    CompkitError
+        If a run is named twice, a member lacks a fold (or all), or their maps have no mean.
+    """
+    if len({run.name for run in runs}) < len(runs):
+        raise CompkitError("a run is named twice: name each --run once")
+    members = []
+    for run in runs:
+        encoders = dict.fromkeys(e for e, _ in run.parts(encoder))
+        members += [Member(run, e) for e in encoders]
+        unfinished = run.unfinished()
+        if unfinished and not (partial and all(m.folds for m in members)):
+            raise CompkitError(
+                f"the run {run.name} is not finished (missing: {', '.join(unfinished)}): "
+                "run its train.py command again"
+            )
+    prove_alike(members)
+    return members
+
+
+def prove_alike(members: Sequence[Member]) -> None:
+    """Refuse members whose maps cannot be averaged.
+
+    Raises
+    ------
+    CompkitError
+        Naming two runs that differ in data, in what ranks, or in the settings of their heads.
+    """
+    first = members[0].run
+    for run in (member.run for member in members):
+        if run.store.content != first.store.content:
+            raise CompkitError(
+                f"the runs {first.name} and {run.name} were made on different data: "
+                "submit them one by one"
+            )
+        if run.ranking != first.ranking:
+            raise CompkitError(
+                f"the runs {first.name} and {run.name} rank by {first.ranking} and {run.ranking}: "
+                "submit them one by one"
+            )
+        if run.config.partition != first.config.partition:
+            raise CompkitError(
+                f"the runs {first.name} and {run.name} have different partition settings: "
+                "their maps have no mean; `compkit blend` combines their submissions"
+            )
