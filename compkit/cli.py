@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_baseline(commands)
     _add_submit(commands)
     _add_views(commands)
+    _add_blend(commands)
     _add_check(commands)
     _add_score(commands)
     _add_ledger(commands)
@@ -135,6 +136,29 @@ def _views(a: argparse.Namespace) -> None:
     from compkit.ensemble.audit import VIEWS, audit
 
     audit(a.run, a.views or VIEWS, a.data)
+
+
+def _add_blend(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "blend", "combine finished submissions by what they agree on")
+    p.add_argument("inputs", type=Path, nargs="+", metavar="SUBMISSION", help="two CSVs or more")
+    p.add_argument("--out", type=Path, required=True, help="the CSV to write, in submissions/")
+    p.add_argument(
+        "--metric", default="adjusted_all",
+        help="agree by this: adjusted_all, adjusted_foreground or plain_foreground",
+    )  # fmt: skip
+    p.add_argument("--weights", type=float, nargs="+", metavar="W", help="a number an input")
+    p.add_argument(
+        "--oof", type=Path, nargs="+", metavar="CSV",
+        help="out-of-fold label maps of the inputs, in their order, to choose weights by",
+    )  # fmt: skip
+    p.add_argument("--truth", type=Path, help="the CSV of true labels, for --oof")
+    p.set_defaults(command=_blend)
+
+
+def _blend(a: argparse.Namespace) -> None:
+    from compkit.submission.blend import blend
+
+    blend(a.inputs, a.out, a.metric, a.weights, a.oof, a.truth)
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS, rand_scores
+from compkit.parallel import jobs_for
 from compkit.progress import task
 
 #: Passes over the parameters; the third hardly ever moves one.
@@ -25,8 +25,6 @@ _GAIN = 1e-5
 #: What the other metrics weigh beside the one that ranks: where that cannot tell two settings
 #: apart, they do, so that a partition is not given away for a gain within noise.
 _TIE_BREAK = 0.05
-#: Pixels of maps from which several processes pay for their start.
-_PARALLEL = 20_000_000
 
 
 def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
@@ -59,7 +57,7 @@ class _Evaluation:
     def __init__(self, head: Head, maps: np.ndarray, truths: Sequence[np.ndarray]) -> None:
         self._head, self._maps, self._truths = head, maps, truths
         self._known: dict[tuple[Any, ...], np.ndarray] = {}
-        self._jobs = (os.cpu_count() or 1) if maps.size >= _PARALLEL else 1
+        self._jobs = jobs_for(maps.size)
 
     def __call__(self, params: Mapping[str, Any]) -> np.ndarray:
         """Return the metrics of every image, shape (N, len(METRICS))."""

@@ -1,0 +1,165 @@
+"""The label map on which several label maps of one image agree best, whatever their ids.
+
+The wanted partition maximises the weighted mean over inputs of the metric with that input as the
+truth. Of few segments every partition is tried; else it is searched for.
+
+Source: A. Gionis, H. Mannila and P. Tsaparas (2007), "Clustering aggregation".
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from compkit.ensemble.agreement import Agreement, Tally
+from compkit.ensemble.search import search
+from compkit.ensemble.segments import Segments, first_seen, joint_segments
+from compkit.regions import numbered
+
+#: Up to so many segments every partition is tried: 21,147 of them.
+FEW = 9
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What M label maps of one image agree on.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (H, W)
+        Regions numbered 1… by first pixel; 0 is background.
+    agreement : ndarray of float64, shape (M,)
+        The score of the consensus if each input were the truth.
+    mutual : ndarray of float64, shape (M, M)
+        The score of each input (column) if another were the truth (row).
+    """
+
+    labels: np.ndarray
+    agreement: np.ndarray
+    mutual: np.ndarray
+
+
+def find_consensus(labels: np.ndarray, weights: np.ndarray, metric: str) -> Consensus:
+    """Return the label map of the highest weighted mean score with each input as the truth.
+
+    The order of the inputs and their numbering of regions do not matter, and no input does better.
+    The background is the cluster that holds most of the inputs' background; pixels that every input
+    calls background count nowhere under the foreground metrics, and stay background.
+
+    Parameters
+    ----------
+    labels : integer ndarray, shape (M, H, W)
+        The inputs' label maps, of at least one pixel; 0 is background.
+    weights : ndarray of float, shape (M,)
+        Positive.
+    metric : str
+        One of `compkit.metrics.rand.METRICS`.
+    """
+    segments = joint_segments(labels)
+    objective, place, seen = objective_of(segments, weights, metric)
+    inputs = [objective.tally(row) for row in objective.codes]
+    best = _best_partition(objective, inputs)
+    clusters = np.full(len(seen), best.count)
+    clusters[seen] = best.clusters
+    scores = [objective.scores(tally.joined, tally.spread)[place] for tally in (best, *inputs)]
+    return Consensus(
+        numbered(_with_background(clusters, segments, weights)[segments.index]),
+        scores[0],
+        np.stack(scores[1:], axis=1)[:, place],
+    )
+
+
+def objective_of(
+    segments: Segments, weights: np.ndarray, metric: str
+) -> tuple[Agreement, np.ndarray, np.ndarray]:
+    """Return what is to be maximised, and what stands for what in it.
+
+    Inputs that agree count as one. They are sorted by content, so that their order breaks no tie.
+
+    Returns
+    -------
+    objective : Agreement
+        Of the distinct inputs and the segments that any of them judges.
+    place : ndarray of intp, shape (M,)
+        Which of the distinct inputs each one is.
+    seen : ndarray of bool, shape (S,)
+        The segments that any input judges.
+    """
+    if metric == "adjusted_all":
+        codes = np.array([first_seen(row) for row in segments.labels])
+    else:
+        codes = _judged(segments)
+    seen: np.ndarray = np.any(codes >= 0, axis=0)
+    codes, place = np.unique(codes[:, seen], axis=0, return_inverse=True)
+    place = place.ravel()
+    shares = np.array([math.fsum(weights[place == k]) for k in range(len(codes))])
+    shares /= math.fsum(weights)
+    adjusted = metric != "plain_foreground"
+    return Agreement(codes, segments.sizes[seen], shares, adjusted), place, seen
+
+
+def _judged(segments: Segments) -> np.ndarray:
+    """Return the labels of segments, shape (M, S), renumbered from 0, and −1 for background."""
+    codes = np.full(segments.labels.shape, -1, np.intp)
+    for row, labels in zip(codes, segments.labels, strict=True):
+        row[labels != 0] = first_seen(labels[labels != 0])
+    return codes
+
+
+def _with_background(clusters: np.ndarray, segments: Segments, weights: np.ndarray) -> np.ndarray:
+    """Return the clusters of segments numbered from 1, and 0 for that of most background."""
+    clusters = first_seen(clusters)
+    pixels = (segments.labels == 0) * segments.sizes
+    votes = np.array([np.bincount(clusters, row) for row in pixels]) * weights[:, None]
+    if not votes.any():
+        return clusters + 1
+    totals = [math.fsum(column) for column in votes.T]  # exact: whatever the order of the inputs
+    return np.where(clusters == int(np.argmax(totals)), 0, clusters + 1)
+
+
+def _best_partition(objective: Agreement, inputs: list[Tally]) -> Tally:
+    if len(inputs) == 1:
+        return inputs[0]
+    if len(objective.sizes) <= FEW:
+        return exhaustive(objective)
+    return search(objective, inputs)
+
+
+def exhaustive(objective: Agreement) -> Tally:
+    """Return the best of all partitions; of equal ones, the first as `_partitions` has them."""
+    count = len(objective.sizes)
+    if not count:
+        return objective.tally(np.zeros(0, np.intp))
+    one, other = np.triu_indices(count, 1)
+    together = _pairs_together(count)
+    pixels = 2 * objective.sizes[one] * objective.sizes[other]
+    judged = objective.judged[:, one] & objective.judged[:, other]
+    alike = judged & (objective.codes[:, one] == objective.codes[:, other])
+    # Pairs of pixels inside one segment, which are together in every partition.
+    inside = (objective.judged * objective.sizes**2).sum(axis=1) - objective.pixels
+    joined = (together @ (alike * pixels).T).T + inside[:, None]
+    spread = (together @ (judged * pixels).T).T + inside[:, None]
+    values = objective.weights @ objective.scores(joined, spread)
+    return objective.tally(_partitions(count)[np.argmax(values > values.max() - 1e-12)])
+
+
+@functools.cache
+def _partitions(count: int) -> np.ndarray:
+    """Return every partition of `count` things once, shape (Bell number, count), coarsest first."""
+    rows = np.zeros((1, 1), np.int8)
+    for _ in range(count - 1):
+        choices = rows.max(axis=1) + 2
+        rows = np.repeat(rows, choices, axis=0)
+        added = np.arange(len(rows)) - np.repeat(np.cumsum(choices) - choices, choices)
+        rows = np.column_stack([rows, added.astype(np.int8)])
+    return rows
+
+
+@functools.cache
+def _pairs_together(count: int) -> np.ndarray:
+    one, other = np.triu_indices(count, 1)
+    partitions = _partitions(count)
+    return (partitions[:, one] == partitions[:, other]).astype(np.float64)

@@ -1,0 +1,367 @@
+"""The consensus of label maps: best by exhaustion, never worse than an input, blind to names."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from compkit.cli import main
+from compkit.competition.table import read_table, write_table
+from compkit.ensemble import consensus
+from compkit.ensemble import skill as skill_module
+from compkit.ensemble.consensus import FEW, exhaustive, find_consensus, objective_of
+from compkit.ensemble.search import search
+from compkit.ensemble.segments import first_seen, joint_segments
+from compkit.ensemble.skill import FOLDS, weigh
+from compkit.metrics.rand import METRICS, rand_scores
+from compkit.regions import numbered
+
+some = settings(max_examples=40, deadline=None)
+metrics = st.sampled_from(METRICS)
+
+
+@st.composite
+def label_maps(draw: st.DrawFn, side: int = 4) -> np.ndarray:
+    """Draw 2 to 5 label maps, (M, side, side), half of them copies of another in most places."""
+    count = draw(st.integers(2, 5))
+    one = st.integers(0, draw(st.integers(1, 4)))
+    maps = draw(hnp.arrays("u1", (count, side, side), elements=one))
+    if draw(st.booleans()):
+        kept = draw(hnp.arrays("u1", maps.shape, elements=st.integers(0, 3)))
+        maps = np.where(kept > 0, maps[:1], maps)
+    return maps
+
+
+def weights_of(count: int) -> st.SearchStrategy[np.ndarray]:
+    return hnp.arrays("f8", count, elements=st.sampled_from([1.0, 0.3, 2.0]))
+
+
+def mean_score(maps: np.ndarray, weights: np.ndarray, metric: str, labels: np.ndarray) -> float:
+    scores = [rand_scores(truth, labels)[metric] for truth in maps]
+    return float(np.average(scores, weights=weights))
+
+
+def cells(seed: int, regions: int = 8, side: int = 48, noise: float = 0.15) -> np.ndarray:
+    """Return 5 label maps, (5, side, side), of one truth (Voronoi cells) with cells renamed."""
+    rng = np.random.default_rng(seed)
+    places = rng.random((regions, 2)) * side
+    rows, columns = np.indices((side, side))
+    maps = []
+    for _ in range(5):
+        moved = places + rng.normal(0, noise * side / 8, places.shape)
+        far = (rows - moved[:, 0, None, None]) ** 2 + (columns - moved[:, 1, None, None]) ** 2
+        names = rng.permutation(regions)
+        names[rng.random(regions) < noise] = 0
+        maps.append(names[far.argmin(axis=0)])
+    return np.array(maps, np.uint8)
+
+
+@some
+@given(label_maps())
+def test_segments_are_where_nothing_changes(maps):
+    segments = joint_segments(maps)
+    np.testing.assert_array_equal(segments.labels[:, segments.index], maps)
+    assert len(np.unique(segments.labels, axis=1).T) == len(segments.sizes)
+    np.testing.assert_array_equal(np.bincount(segments.index.ravel()), segments.sizes)
+    np.testing.assert_array_equal(first_seen(segments.index.ravel()), segments.index.ravel())
+
+
+def test_segments_of_many_maps_of_many_ids():
+    maps = np.random.default_rng(0).integers(0, 65536, (12, 16, 16)).astype(np.uint16)
+    maps[:, 8:] = maps[:, :8]
+    assert len(joint_segments(maps).sizes) == 128
+
+
+@some
+@given(label_maps(), metrics, st.data())
+def test_what_moves_gain_is_exact(maps, metric, data):
+    weights = data.draw(weights_of(len(maps)))
+    segments = joint_segments(maps)
+    objective, _, seen = objective_of(segments, weights, metric)
+    count = len(objective.sizes)
+    tally = objective.tally(data.draw(hnp.arrays("i8", count, elements=st.integers(0, 3))))
+    clusters = np.zeros(len(seen), int)
+    clusters[seen] = tally.clusters
+    wanted = mean_score(maps, weights, metric, clusters[segments.index])
+    assert tally.value == pytest.approx(wanted, abs=1e-12)
+    targets = data.draw(hnp.arrays("i8", count, elements=st.integers(0, tally.count)))
+    values = objective.moved(tally, np.arange(count), targets)
+    for segment in np.flatnonzero(targets != tally.clusters):
+        clusters = tally.clusters.copy()
+        clusters[segment] = targets[segment]
+        assert objective.tally(clusters).value == pytest.approx(values[segment], abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_slopes_are_derivatives(metric):
+    objective = objective_of(joint_segments(cells(0)), np.arange(1.0, 6), metric)[0]
+    tally = objective.tally(objective.codes[2])
+    for slope, (one, other) in zip(objective.slopes(tally), ((50, 0), (0, 50)), strict=True):
+        above = objective.scores(tally.joined + one, tally.spread + other)
+        below = objective.scores(tally.joined - one, tally.spread - other)
+        np.testing.assert_allclose(slope, objective.weights * (above - below) / 100, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("count", "bell"), [(1, 1), (2, 2), (5, 52), (FEW, 21147)])
+def test_every_partition_once(count, bell):
+    partitions = consensus._partitions(count)
+    assert len(np.unique(partitions, axis=0)) == len(partitions) == bell
+    for row in partitions[:: 1 + bell // 50]:
+        np.testing.assert_array_equal(first_seen(row), row)
+
+
+@some
+@given(hnp.arrays("u1", (3, 1, 5), elements=st.integers(0, 3)), metrics, weights_of(3))
+def test_few_segments_are_exact(maps, metric, weights):
+    found = find_consensus(maps, weights, metric).labels
+    choices = consensus._partitions(5)[:, None] + 1
+    best = max(mean_score(maps, weights, metric, choice) for choice in choices)
+    assert mean_score(maps, weights, metric, found) == pytest.approx(best, abs=1e-12)
+
+
+def test_search_finds_the_best_of_small_cases():
+    rng = np.random.default_rng(0)
+    found = []
+    while len(found) < 300:
+        maps = rng.integers(0, rng.integers(2, 5), (rng.integers(2, 6), 3, 3))
+        maps = np.where(rng.random(maps.shape) < rng.random(), maps[:1], maps)
+        weights, metric = rng.uniform(0.5, 2, len(maps)), METRICS[len(found) % 3]
+        objective = objective_of(joint_segments(maps), weights, metric)[0]
+        if len(objective.codes) > 1 and len(objective.sizes) > 3:
+            ends = search(objective, [objective.tally(row) for row in objective.codes])
+            found.append((ends.value, exhaustive(objective).value))
+    mine, best = np.array(found).T
+    assert (mine <= best + 1e-12).all()
+    assert (mine > best - 1e-7).mean() > 0.97
+
+
+@some
+@given(label_maps(side=7), metrics, st.data())
+def test_never_worse_than_an_input(maps, metric, data):
+    weights = data.draw(weights_of(len(maps)))
+    found = find_consensus(maps, weights, metric)
+    mine = [rand_scores(truth, found.labels)[metric] for truth in maps]
+    np.testing.assert_allclose(found.agreement, mine, rtol=0, atol=1e-12)
+    pairs = [[rand_scores(truth, labels)[metric] for labels in maps] for truth in maps]
+    np.testing.assert_allclose(found.mutual, pairs, rtol=0, atol=1e-12)
+    assert weights @ mine >= (weights @ np.array(pairs)).max() - 1e-12
+
+
+@some
+@given(label_maps(side=6), metrics, st.data())
+def test_names_and_order_do_not_matter(maps, metric, data):
+    weights = data.draw(weights_of(len(maps)))
+    found = find_consensus(maps, weights, metric)
+    order = np.array(data.draw(st.permutations(range(len(maps)))))
+    names = [np.array([0, *data.draw(st.permutations(range(1, 9)))]) for _ in maps]
+    renamed = np.array([name[labels] for name, labels in zip(names, maps, strict=True)])
+    other = find_consensus(renamed[order], weights[order], metric)
+    np.testing.assert_array_equal(other.labels, found.labels)
+    np.testing.assert_array_equal(other.agreement, found.agreement[order])
+    np.testing.assert_array_equal(other.mutual, found.mutual[np.ix_(order, order)])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_names_and_order_do_not_matter_in_a_search(metric):
+    maps, weights = cells(1), np.array([0.1, 0.7, 0.2, 0.4, 0.3])
+    renamed = (17 * maps[::-1].astype(int)) % 251
+    found = find_consensus(maps, weights, metric)
+    other = find_consensus(renamed, weights[::-1], metric)
+    np.testing.assert_array_equal(other.labels, found.labels)
+
+
+@some
+@given(label_maps(), metrics)
+def test_of_one_distinct_input_is_that_input(maps, metric):
+    copies = np.stack([maps[0], (maps[0] * 7) % 251, maps[0]])
+    found = find_consensus(copies, np.ones(3), metric)
+    np.testing.assert_array_equal(found.labels, numbered(maps[0]))
+    np.testing.assert_array_equal(found.agreement, 1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nearer_to_the_truth_than_any_input(metric):
+    truth = cells(2, noise=0)[0]
+    maps = cells(2, noise=0.25)
+    assert len(joint_segments(maps).sizes) > FEW
+    mine = rand_scores(truth, find_consensus(maps, np.ones(5), metric).labels)[metric]
+    assert mine > max(rand_scores(truth, labels)[metric] for labels in maps)
+
+
+def test_majority_by_hand():
+    one, other, third = [0, 0, 0, 1, 1, 1], [0, 0, 0, 7, 7, 7], [0, 0, 3, 3, 3, 3]
+    maps = np.repeat(np.array([[one], [other], [third]]), 4, axis=2)
+    found = find_consensus(maps, np.ones(3), "adjusted_all")
+    np.testing.assert_array_equal(found.labels[0, ::4], one)
+    heavy = find_consensus(maps, np.array([1, 1, 5]), "adjusted_all")
+    np.testing.assert_array_equal(heavy.labels[0, ::4], [0, 0, 1, 1, 1, 1])
+
+
+def test_background_is_where_most_of_the_inputs_is():
+    halves = np.array([[[0, 0, 0, 1, 1]], [[2, 2, 2, 0, 0]]])
+    maps = np.repeat(halves, 3, axis=2)
+    for weights, wanted in (([1, 1], [0, 0, 0, 1, 1]), ([1, 2], [1, 1, 1, 0, 0])):
+        found = find_consensus(maps, np.array(weights), "adjusted_all").labels
+        np.testing.assert_array_equal(found[0, ::3], wanted)
+    maps[maps == 0] = 9
+    found = find_consensus(maps, np.ones(2), "adjusted_all").labels
+    np.testing.assert_array_equal(found[0, ::3], [1, 1, 1, 2, 2])
+
+
+def test_what_no_input_labels_is_background_under_the_foreground_metrics():
+    maps = cells(3)
+    maps[:, :10] = 0
+    for metric in METRICS[1:]:
+        assert not find_consensus(maps, np.ones(5), metric).labels[:10].any()
+    empty = find_consensus(np.zeros((2, 3, 3), int), np.ones(2), METRICS[1])
+    assert not empty.labels.any()
+    assert empty.agreement.tolist() == [1, 1]
+
+
+def test_weights_by_skill_leave_an_outlier_out():
+    truths = [cells(seed, noise=0)[0] for seed in range(20)]
+    good = [truth.copy() for truth in truths]
+    noise = [cells(seed + 100)[0] for seed in range(20)]
+    skill = weigh(truths, [good, noise, noise], "adjusted_all")
+    assert skill.temperature is not None
+    assert skill.weights[0] > 0.99
+    assert skill.weights.sum() == pytest.approx(1)
+    assert skill.consensus.mean() == 1 > skill.uniform.mean()
+    alike = weigh(truths, [good, good], "adjusted_all")
+    assert alike.temperature is None
+    assert alike.weights.tolist() == [0.5, 0.5]
+    np.testing.assert_array_equal(alike.inputs, 1)
+
+
+def test_weights_are_scored_on_images_that_did_not_choose_them(monkeypatch):
+    truths = [cells(seed, noise=0)[0] for seed in range(FOLDS * 2)]
+    inputs = [[cells(seed)[k] for seed in range(FOLDS * 2)] for k in range(3)]
+    used = {}
+
+    def spy(truth, maps, tried, metric):
+        used[truth.tobytes()] = tried
+        return [0.5, 0.7, 0.6, 0.4]
+
+    monkeypatch.setattr(skill_module, "_blend_scores", spy)
+    before = weigh(truths, inputs, "adjusted_all")
+    assert before.temperature == skill_module.TEMPERATURES[0]
+    wanted = used[truths[3].tobytes()]
+    inputs[0][3] = np.zeros_like(inputs[0][3])
+    weigh(truths, inputs, "adjusted_all")
+    np.testing.assert_array_equal(used[truths[3].tobytes()], wanted)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write three inputs of 6 images of 48², out-of-fold maps of 8 others, and their truth."""
+    for part, seeds in (("", range(6)), ("-oof", range(10, 18))):
+        names = [f"{seed}.png" for seed in seeds]
+        for number, letter in enumerate("abc"):
+            maps = np.array([cells(seed)[number] for seed in seeds])
+            write_table(tmp_path / f"{letter}{part}.csv", names, maps)
+        truth = np.array([cells(seed, noise=0)[0] for seed in seeds])
+        write_table(tmp_path / f"y{part}.csv", names, truth)
+    return tmp_path
+
+
+def run(folder, *arguments: str) -> int:
+    return main(["blend", *(str(folder / a) if a.endswith(".csv") else a for a in arguments)])
+
+
+def test_command(files, capsys):
+    assert run(files, "a.csv", "b.csv", "c.csv", "--out", "d.csv") == 0
+    shown = capsys.readouterr()
+    assert "0.3333" in shown.out
+    assert "6 images from 3 inputs" in shown.err
+    blended = read_table(files / "d.csv")
+    manifest = json.loads((files / "d.json").read_text())
+    truth = read_table(files / "y.csv").labels
+    inputs = [read_table(files / f"{letter}.csv").labels for letter in "abc"]
+
+    def mean(labels):
+        pairs = zip(truth, labels, strict=True)
+        return np.mean([rand_scores(*pair)["adjusted_all"] for pair in pairs])
+
+    assert mean(blended.labels) > max(mean(labels) for labels in inputs)
+    assert manifest["agreement"] > manifest["agreement_of_best_input"]
+    assert manifest["sha256"] == hashlib.sha256((files / "d.csv").read_bytes()).hexdigest()
+    assert [row["weight"] for row in manifest["inputs"]] == pytest.approx([1 / 3] * 3)
+    before = (files / "d.csv").read_bytes()
+    assert run(files, "c.csv", "a.csv", "b.csv", "--out", "d.csv", "--weights", "2", "2", "2") == 0
+    assert (files / "d.csv").read_bytes() == before
+    assert not list(files.glob("*.part"))
+
+
+def test_command_with_out_of_fold_maps(files, capsys):
+    oof = ["--oof", "a-oof.csv", "b-oof.csv", "c-oof.csv", "--truth", "y-oof.csv"]
+    assert run(files, "a.csv", "b.csv", "c.csv", "--out", "d.csv", *oof) == 0
+    shown = capsys.readouterr()
+    assert "blend, equal weights" in shown.out
+    summary = json.loads((files / "d.json").read_text())["out_of_fold"]
+    assert summary["images"] == 8
+    assert summary["equal_weights"] > max(summary["inputs"])
+
+
+def test_too_many_regions_lose_the_smallest(tmp_path, capsys):
+    squares = np.arange(400).reshape(20, 20)
+    labels = np.kron(squares, np.ones((2, 2), int))[None] + 1
+    labels[0, :2] = 1
+    for name in "ab":
+        write_table(tmp_path / f"{name}.csv", ["0.png"], labels, max_label=65535)
+    assert run(tmp_path, "a.csv", "b.csv", "--out", "d.csv") == 0
+    assert "1 images had more than 255 regions" in capsys.readouterr().err
+    found = read_table(tmp_path / "d.csv").labels
+    assert found.max() == 255
+    assert found[0, 0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["a.csv"], "a single submission"),
+        (["a.csv", "d.csv"], "d.csv is one of the inputs"),
+        (["a.csv", "b.csv", "--metric", "adjusted_al"], "did you mean 'adjusted_all'?"),
+        (["a.csv", "b.csv", "--weights", "1"], "weights that do not fit: 1 for 2 inputs"),
+        (["a.csv", "b.csv", "--weights", "1", "0"], "weights that do not fit: 0 for"),
+        (["a.csv", "b.csv", "--weights", "1", "nan"], "weights that do not fit: nan for"),
+        (["a.csv", "b.csv", "--oof", "a-oof.csv"], "--oof says nothing without --truth"),
+        (["a.csv", "b.csv", "--truth", "y-oof.csv"], "--truth says nothing without --oof"),
+        (
+            ["a.csv", "b.csv", "--oof", "a-oof.csv", "--truth", "y-oof.csv"],
+            "--oof names 1 files for 2 inputs",
+        ),
+        (
+            ["a.csv", "b.csv", "--weights", "1", "2", "--oof", "a.csv", "--truth", "y.csv"],
+            "--weights and --oof both",
+        ),
+        (["a.csv", "a-oof.csv"], "column 1 is 10.png, but 0.png in"),
+        (["a.csv", "few.csv"], "few.csv: column 5 is missing, but 4.png in"),
+        (["a.csv", "small.csv"], "small.csv has images of 8×8 pixels from 0.png on"),
+        (["a.csv", "gone.csv"], "gone.csv cannot be read"),
+        (
+            ["a.csv", "b.csv", "--oof", "few.csv", "few.csv", "--truth", "y-oof.csv"],
+            "few.csv has a column 0.png, of which",
+        ),
+        (
+            ["a.csv", "b.csv", "--oof", "few.csv", "few.csv", "--truth", "y.csv"],
+            "few.csv holds 4 images that are labelled in",
+        ),
+        (
+            ["a.csv", "b.csv", "--oof", "small.csv", "small.csv", "--truth", "y.csv"],
+            "small.csv has images of 8 pixels a side, but those of",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(files, capsys, arguments, sentence):
+    names = [f"{index}.png" for index in range(6)]
+    write_table(files / "few.csv", names[:4], np.ones((4, 48, 48), int))
+    write_table(files / "small.csv", names, np.ones((6, 8, 8), int))
+    assert run(files, *arguments, "--out", "d.csv") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert not (files / "d.csv").exists()
