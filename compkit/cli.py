@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_phantom(commands)
     _add_folds(commands)
     _add_baseline(commands)
+    _add_ensemble(commands)
     _add_submit(commands)
     _add_views(commands)
     _add_blend(commands)
@@ -103,11 +104,30 @@ def _baseline(a: argparse.Namespace) -> None:
     submit_watershed(a.data, a.out)
 
 
+def _add_ensemble(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "ensemble", "weigh the members of trained runs on out-of-fold images")
+    p.add_argument("--name", required=True, help="of the ensemble, as runs/NAME")
+    p.add_argument(
+        "--run", dest="runs", action="append", required=True, metavar="NAME",
+        help="a run of train.py, each encoder of which is a member; give it again for more runs",
+    )  # fmt: skip
+    p.add_argument("--encoder", help="take the members of this encoder alone")
+    p.add_argument("--partial", action="store_true", help="take members that lack folds, too")
+    p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
+    p.set_defaults(command=_ensemble)
+
+
+def _ensemble(a: argparse.Namespace) -> None:
+    from compkit.ensemble.build import build
+
+    build(a.name, a.runs, a.encoder, a.partial, a.data)
+
+
 def _add_submit(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "submit", "ensemble trained runs into a submission")
     p.add_argument(
         "--run", dest="runs", action="append", required=True, metavar="NAME",
-        help="a run of train.py; give it again for more runs in one ensemble",
+        help="a run of train.py, or an ensemble; give it again for the mean of several runs",
     )  # fmt: skip
     p.add_argument("--out", type=Path, required=True, help="the CSV to write, in submissions/")
     p.add_argument("--encoder", help="take the members of this encoder alone")

@@ -109,8 +109,7 @@ def start_run(name: str, config: RunConfig, data: str) -> Run:
         If it was made with another configuration, other data, or another split; or if a network
         would start from one that was trained on images that now validate.
     """
-    if not name or Path(name).name != name or name.startswith("."):
-        raise CompkitError(f"{name!r} is no name for a run: take letters, digits, - and _")
+    refuse_name(name)
     directory = ROOT / name
     store = open_store(data)
     with locked(directory, "starting it", wait=True):
@@ -124,6 +123,12 @@ def start_run(name: str, config: RunConfig, data: str) -> Run:
             # Written last: its presence says that the others are whole.
             write_json(directory / "run.json", {"data": data, "content": store.content})
     return Run(name, config, store, read_folds(directory / "folds.csv", store))
+
+
+def refuse_name(name: str) -> None:
+    """Raise a CompkitError if a run cannot be called so."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise CompkitError(f"{name!r} is no name for a run: take letters, digits, - and _")
 
 
 def open_run(name: str, data: str | None = None) -> Run:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
 from compkit.inference.maps import Maps, read_maps
@@ -87,6 +89,15 @@ class Member:
             found.append(maps)
         return tuple(found)
 
+    def out_of_fold_maps(self, image: str) -> np.ndarray | None:
+        """Return the maps (M, h, w) of a labelled image, memory-mapped; None if it has none."""
+        maps = self.out_of_fold.get(image)
+        return None if maps is None else maps.values[maps.images.index(image)]
+
+    def test_maps(self, image: str) -> np.ndarray:
+        """Return the mean over its networks of a test image's maps, float32 (M, h, w)."""
+        return np.mean([maps.of(image) for maps in self.test], axis=0)
+
 
 def members_of(
     runs: Sequence[Run], encoder: str | None = None, partial: bool = False
@@ -125,7 +136,7 @@ def prove_alike(members: Sequence[Member]) -> None:
     Raises
     ------
     CompkitError
-        Naming two runs that differ in data, in what ranks, or in the settings of their heads.
+        Naming two runs that differ in data, in what ranks, or in what their maps mean.
     """
     first = members[0].run
     for run in (member.run for member in members):
@@ -139,8 +150,9 @@ def prove_alike(members: Sequence[Member]) -> None:
                 f"the runs {first.name} and {run.name} rank by {first.ranking} and {run.ranking}: "
                 "submit them one by one"
             )
-        if run.config.partition != first.config.partition:
+        ours, theirs = run.config.partition, first.config.partition
+        if (ours.reach, ours.border) != (theirs.reach, theirs.border):
             raise CompkitError(
-                f"the runs {first.name} and {run.name} have different partition settings: "
-                "their maps have no mean; `compkit blend` combines their submissions"
+                f"the runs {first.name} and {run.name} differ in partition.reach or .border: their "
+                "maps have no mean; `compkit blend` combines their submissions"
             )

@@ -7,52 +7,155 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 
+from compkit.config import RunConfig
 from compkit.data.resample import resized
 from compkit.data.store import Store
 from compkit.ensemble.members import Member
 from compkit.errors import CompkitError
 from compkit.heads import HEADS, make_head
 from compkit.heads.base import Head
-from compkit.inference.maps import Maps
+
+#: Probabilities are kept this far from 0 and 1 before a temperature divides their logits.
+_SURE = 1e-3
+
+
+class WeightedMean:
+    """How maps of several heads, of any size, become those of one head on the finest grid.
+
+    Each channel is the mean over the maps that have it. Several partitions are cut together, each
+    with the weight of the maps that speak of it.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        Of each maps' network.
+    sides : sequence of int
+        Sides of each maps' grid, pixels.
+    weights, temperatures : sequence of float
+        Of each maps; the second divides the logits of their foreground.
+    config : RunConfig
+        Of one of the networks.
+
+    Attributes
+    ----------
+    head : Head
+        Decodes the mean.
+    side : int
+        Of the mean, pixels.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[Head],
+        sides: Sequence[int],
+        weights: Sequence[float],
+        temperatures: Sequence[float],
+        config: RunConfig,
+    ) -> None:
+        self.side = max(sides)
+        self._channels = [head.channels for head in heads]
+        self._weights, self._temperatures = tuple(weights), tuple(temperatures)
+        shares: dict[str, float] = {}
+        for head, weight in zip(heads, weights, strict=True):
+            for part in head.channels:
+                shares[part] = shares.get(part, 0) + weight
+        names = [name for name in HEADS if name in shares]
+        if len(names) > 1:
+            names.remove("foreground")
+        self.head = make_head(replace(config, head="+".join(names)), self.side, shares)
+
+    def __call__(self, maps: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Return the mean, float32 (M, side, side), of maps (m, h, w); None is left out.
+
+        Raises
+        ------
+        CompkitError
+            If nothing is left of a channel.
+        """
+        shape = (len(self.head.maps), self.side, self.side)
+        total, weights = np.zeros(shape, np.float32), np.zeros((shape[0], 1, 1), np.float32)
+        for number, one in enumerate(maps):
+            if one is None:
+                continue
+            values = self._on_grid(one, self._temperatures[number])
+            for part, channels in self._channels[number].items():
+                place = self.head.channels[part]
+                total[place] += self._weights[number] * values[channels]
+                weights[place] += self._weights[number]
+        for part, place in self.head.channels.items():
+            if not weights[place].all():
+                raise CompkitError(
+                    f"an image has no {part} maps: every member with that head lacks its fold; "
+                    "train the missing fold with train.py"
+                )
+        return total / weights
+
+    def _on_grid(self, maps: np.ndarray, temperature: float) -> np.ndarray:
+        values = maps.astype(np.float32)
+        if temperature != 1:
+            values[0] = tempered(values[0], temperature)
+        return resized(torch.from_numpy(values)[None], (self.side, self.side))[0].numpy()
+
+
+def tempered(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities whose logits are divided by a temperature."""
+    return expit(logit(probability.clip(_SURE, 1 - _SURE)) / temperature)
 
 
 class Mixture:
-    """A weighted mean of probability maps, on the finest of the members' grids.
-
-    Members may have different heads: each channel is the mean over the members that have it, and
-    where there are several partitions they are cut together, each with the weight of its members.
-    An image that a member has no maps of is the mean of the others.
+    """The weighted mean of members' maps, out of fold and on the test images.
 
     Parameters
     ----------
     members : sequence of Member
         Of which `prove_alike` holds.
-    weights : sequence of float, optional
-        One a member, not negative; equal ones by default.
+    weights, temperatures : sequence of float, optional
+        One a member, the weights not negative; equal weights and 1 by default.
 
     Attributes
     ----------
-    head : Head
-        Decodes the maps.
-    side : int
-        Of the maps, pixels.
+    members : tuple of Member
+        Those of a weight above 0.
+    weights : tuple of float
+        Theirs, of sum 1.
+    mean : WeightedMean
     images : tuple of str
         The labelled images of which some member has out-of-fold maps, in the store's order.
     """
 
-    def __init__(self, members: Sequence[Member], weights: Sequence[float] | None = None) -> None:
-        weights = [1.0] * len(members) if weights is None else weights
-        taken = [(m, w) for m, w in zip(members, weights, strict=True) if w > 0]
-        self.members = tuple(member for member, _ in taken)
-        self.weights = tuple(weight / sum(weights) for _, weight in taken)
-        self.side = max(member.run.side for member in self.members)
-        self.head = _joint_head(self.members, self.weights, self.side)
-        store = self.store
-        labelled = [store.train[int(i)] for i in store.labelled]
+    def __init__(
+        self,
+        members: Sequence[Member],
+        weights: Sequence[float] | None = None,
+        temperatures: Sequence[float] | None = None,
+    ) -> None:
+        given = [1.0] * len(members) if weights is None else weights
+        scales = [1.0] * len(members) if temperatures is None else temperatures
+        taken = [one for one in zip(members, given, scales, strict=True) if one[1] > 0]
+        self.members = tuple(member for member, _, _ in taken)
+        self.weights = tuple(weight / sum(given) for _, weight, _ in taken)
+        self.temperatures = tuple(scale for _, _, scale in taken)
+        self.mean = WeightedMean(
+            [member.head for member in self.members],
+            [member.run.side for member in self.members],
+            self.weights,
+            self.temperatures,
+            self.members[0].run.config,
+        )
+        labelled = [self.store.train[int(i)] for i in self.store.labelled]
         self.images = tuple(
             image for image in labelled if any(image in m.out_of_fold for m in self.members)
         )
+
+    @property
+    def head(self) -> Head:
+        return self.mean.head
+
+    @property
+    def side(self) -> int:
+        return self.mean.side
 
     @property
     def store(self) -> Store:
@@ -60,43 +163,8 @@ class Mixture:
 
     def out_of_fold(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), from networks that did not see the image."""
-        parts = zip(self.members, self.weights, strict=True)
-        return self._mean(
-            [(m.out_of_fold[image], m, w) for m, w in parts if image in m.out_of_fold], image
-        )
+        return self.mean([member.out_of_fold_maps(image) for member in self.members])
 
     def test(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), of all networks' maps of a test image."""
-        parts = zip(self.members, self.weights, strict=True)
-        return self._mean([(x, m, w / len(m.test)) for m, w in parts for x in m.test], image)
-
-    def _mean(self, given: Sequence[tuple[Maps, Member, float]], image: str) -> np.ndarray:
-        shape = (len(self.head.maps), self.side, self.side)
-        total, weights = np.zeros(shape, np.float32), np.zeros((shape[0], 1, 1), np.float32)
-        for maps, member, weight in given:
-            own = torch.from_numpy(maps.of(image))[None]
-            values = resized(own, (self.side, self.side))[0].numpy()
-            for part, channels in member.head.channels.items():
-                place = self.head.channels[part]
-                total[place] += weight * values[channels]
-                weights[place] += weight
-        if not weights.all():
-            part = next(p for p, place in self.head.channels.items() if not weights[place].all())
-            raise CompkitError(
-                f"{image} has no {part} maps: every member with that head lacks the fold of the "
-                "image; train it with train.py"
-            )
-        return total / weights
-
-
-def _joint_head(members: Sequence[Member], weights: Sequence[float], side: int) -> Head:
-    """Return the head of all partitions that the members have, for maps of `side` pixels."""
-    shares: dict[str, float] = {}
-    for member, weight in zip(members, weights, strict=True):
-        for part in member.head.channels:
-            shares[part] = shares.get(part, 0) + weight
-    names = [name for name in HEADS if name in shares]
-    if len(names) > 1:
-        names.remove("foreground")
-    config = replace(members[0].run.config, head="+".join(names))
-    return make_head(config, side, shares)
+        return self.mean([member.test_maps(image) for member in self.members])

@@ -12,14 +12,16 @@ import numpy as np
 
 from compkit import __version__
 from compkit.competition.table import write_table
+from compkit.ensemble.build import ENSEMBLE, read_ensemble
 from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.errors import CompkitError
 from compkit.files import replacing, write_json
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.run import Run, open_run
+from compkit.run import ROOT, open_run
 from compkit.submission.check import check_submission
 from compkit.submission.ledger import add_row
 
@@ -34,7 +36,8 @@ def submit(
     Parameters
     ----------
     names : sequence of str
-        Runs with one head on the same data; all their folds and encoders are averaged.
+        One ensemble of `compkit ensemble`; or runs on the same data, of which all folds and
+        encoders are averaged.
     data : str, optional
         Where the data lie now, if not where the runs were trained.
     encoder : str, optional
@@ -45,9 +48,7 @@ def submit(
     CompkitError
         If a run is unfinished, members do not fit together, or the result is not a submission.
     """
-    runs = [open_run(name, data) for name in names]
-    mixture = Mixture(members_of(runs, encoder))
-    decoder = _decoder(runs, encoder, mixture)
+    mixture, decoder = _opened(names, data, encoder)
     store = mixture.store
     rules = store.competition.rules
     labels = _regions(mixture, decoder, rules.max_label)
@@ -57,8 +58,10 @@ def submit(
         with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     members = [
-        {"member": member.name, "weight": weight, "folds": member.folds}
-        for member, weight in zip(mixture.members, mixture.weights, strict=True)
+        {"member": m.name, "weight": weight, "temperature": scale, "folds": m.folds}
+        for m, weight, scale in zip(
+            mixture.members, mixture.weights, mixture.temperatures, strict=True
+        )
     ]
     networks = sum(len(member.folds) for member in mixture.members)
     manifest = {
@@ -69,7 +72,7 @@ def submit(
         "data": store.content,
         "test_images": len(store.test),
         "members": members,
-        "views": {run.name: list(run.config.inference.views) for run in runs},
+        "views": {m.run.name: list(m.run.config.inference.views) for m in mixture.members},
         "decoder": {"head": decoder.head, "params": decoder.params},
         "out_of_fold": asdict(decoder),
     }
@@ -82,11 +85,17 @@ def submit(
         f"{decoder.ranking} {score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
 
 
-def _decoder(runs: Sequence[Run], encoder: str | None, mixture: Mixture) -> Decoder:
-    """Return the run's own decoder; one for just these members if they are not one whole run."""
-    if len(runs) == 1 and encoder is None:
-        return read_decoder(runs[0].directory / "decoder.json")
-    return calibrate(mixture)
+def _opened(names: Sequence[str], data: str | None, encoder: str | None) -> tuple[Mixture, Decoder]:
+    """Return what is submitted, and its decoder: its own, or one for just these members."""
+    tuned = ROOT / names[0] / "decoder.json"
+    if len(names) == 1 and (ROOT / names[0] / ENSEMBLE).is_file():
+        if encoder is not None:
+            raise CompkitError(f"{names[0]} is an ensemble of chosen members: leave out --encoder")
+        return read_ensemble(names[0], data), read_decoder(tuned)
+    mixture = Mixture(members_of([open_run(name, data) for name in names], encoder))
+    if len(names) == 1 and encoder is None:
+        return mixture, read_decoder(tuned)
+    return mixture, calibrate(mixture)
 
 
 def _regions(mixture: Mixture, decoder: Decoder, max_label: int) -> np.ndarray:

@@ -1,0 +1,222 @@
+"""From runs to an ensemble: members calibrated and weighed, its decoder tuned, all of it saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from compkit.display import print_table
+from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.decoder import Decoder
+from compkit.ensemble.members import Member, members_of
+from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.selection import (
+    Candidates,
+    Search,
+    Weights,
+    draw,
+    greedy,
+    nested,
+    normal,
+    random_weights,
+)
+from compkit.ensemble.temperature import temperature
+from compkit.errors import CompkitError
+from compkit.files import read_json, write_json
+from compkit.metrics.bootstrap import interval
+from compkit.metrics.rand import METRICS
+from compkit.progress import say, task
+from compkit.run import ROOT, open_run, refuse_name
+
+#: Where an ensemble says what it is of, in its directory under `ROOT`.
+ENSEMBLE = "ensemble.json"
+
+#: Weights that the plain search tries, and how many are decoded between two signs of progress.
+_DRAWS, _CHUNK = 100, 5
+
+
+def build(
+    name: str,
+    runs: Sequence[str],
+    encoder: str | None = None,
+    partial_members: bool = False,
+    data: str | None = None,
+) -> None:
+    """Weigh the members of some runs on out-of-fold images and save the ensemble.
+
+    Prints every member's score, the plain mean's, and those of two searches for weights, each with
+    weights that were searched for on other folds. Searched weights are kept only where they beat
+    the plain mean beyond chance: where the 95 % interval of the paired difference lies above 0.
+
+    Writes ``runs/<name>/ensemble.json`` and ``decoder.json``.
+
+    Raises
+    ------
+    CompkitError
+        If runs are unfinished, do not fit together, or share no out-of-fold image.
+    """
+    refuse_name(name)
+    directory = ROOT / name
+    if (directory / "run.json").is_file():
+        raise CompkitError(f"{name} is a run: take another --name for the ensemble")
+    members = members_of([open_run(run, data) for run in runs], encoder, partial_members)
+    images = _common_images(members)
+    temperatures = _temperatures(members, images)
+    candidates = Candidates(members, temperatures, images)
+    weights, kept, report = _weighed(candidates)
+    mixture = Mixture(members, weights, temperatures)
+    decoder = calibrate(mixture)
+    write_json(
+        directory / ENSEMBLE,
+        {
+            "weights": kept,
+            "members": [
+                {"run": m.run.name, "encoder": m.encoder, "weight": w, "temperature": t}
+                for m, w, t in zip(
+                    mixture.members, mixture.weights, mixture.temperatures, strict=True
+                )
+            ],
+            "out_of_fold": report,
+        },
+    )
+    decoder.save(directory / "decoder.json")
+    _say_result(name, mixture, decoder)
+
+
+def _common_images(members: Sequence[Member]) -> list[str]:
+    """Return the labelled images of which every member has out-of-fold maps; say what is lost."""
+    store = members[0].run.store
+    labelled = [store.train[int(i)] for i in store.labelled]
+    common = [image for image in labelled if all(image in m.out_of_fold for m in members)]
+    lacking = [m.name for m in members if len(m.out_of_fold) < len(labelled)]
+    if not common:
+        raise CompkitError(
+            f"no image is out of fold in every member ({', '.join(lacking)} lack folds): "
+            "train their missing folds, or leave them out"
+        )
+    if lacking:
+        say(f"{', '.join(lacking)} lack folds: weights come from {len(common)} of "
+            f"{len(labelled)} images")  # fmt: skip
+    return common
+
+
+def _temperatures(members: Sequence[Member], images: Sequence[str]) -> list[float]:
+    """Return each member's temperature, or 1 for all if the plain mean gains nothing by them."""
+    with task("calibrating members", len(members)) as progress:
+        found = []
+        for member in members:
+            found.append(temperature(member))
+            progress.advance()
+    plain, neutral = [(1.0,) * len(members)], [1.0] * len(members)
+    gain = (
+        Candidates(members, found, images)(plain) - Candidates(members, neutral, images)(plain)
+    )[0]
+    helps = gain.mean() > gain.std() / len(gain) ** 0.5
+    scale = ", ".join(f"{m.name} {t:.2f}" for m, t in zip(members, found, strict=True))
+    say(f"temperatures ({scale}) change the plain mean by {_difference(gain)}: "
+        f"{'taken' if helps else 'left out'}")  # fmt: skip
+    return found if helps else neutral
+
+
+def _weighed(candidates: Candidates) -> tuple[Weights, str, dict[str, dict[str, float]]]:
+    """Return the weights to take, what they are called, and what each system scores out of fold."""
+    count = len(candidates.members)
+    alone: list[Weights] = [tuple(row) for row in np.eye(count)]
+    equal, draws = normal((1.0,) * count), random_weights(count, _DRAWS)
+    with task("decoding random weights", len(draws)) as progress:
+        for start in range(0, len(draws), _CHUNK):
+            chunk = draws[start : start + _CHUNK]
+            candidates(chunk)
+            progress.advance(len(chunk))
+    searches: dict[str, Search] = {
+        "best single member": partial(draw, alone),
+        "greedy selection": partial(greedy, count=count),
+        "random weights": partial(draw, draws),
+    }
+    scores = dict(zip([m.name for m in candidates.members], candidates(alone), strict=True))
+    scores["plain mean"] = candidates([equal])[0]
+    found = {"plain mean": equal}
+    folds = len(np.unique(candidates.folds))
+    with task("searching weights", len(searches) * (folds + 1)) as progress:
+        for name, search in searches.items():
+            scores[name], found[name] = nested(candidates, search, progress.advance)
+    _show(scores, candidates, found)
+    best = max(("greedy selection", "random weights"), key=lambda one: scores[one].mean())
+    low, _ = interval(scores[best] - scores["plain mean"])
+    kept = best if low > 0 else "plain mean"
+    if kept == "plain mean":
+        say("no searched weights beat the plain mean beyond chance: the plain mean is kept")
+    else:
+        weights = zip(candidates.members, found[kept], strict=True)
+        say(f"{kept} is kept: {', '.join(f'{w:.2f} {m.name}' for m, w in weights if w > 0)}")
+    report = {
+        name: {"score": float(values.mean())}
+        | ({"optimistic": float(candidates([found[name]]).mean())} if name in found else {})
+        for name, values in scores.items()
+    }
+    return found[kept], kept, report
+
+
+def _show(scores: dict[str, np.ndarray], candidates: Candidates, found: dict[str, Weights]) -> None:
+    rows = []
+    for name, values in scores.items():
+        low, high = interval(values)
+        optimistic = f"{candidates([found[name]]).mean():.4f}" if name in found else ""
+        gains = [
+            "" if name == other else _difference(values - scores[other])
+            for other in ("best single member", "plain mean")
+        ]
+        rows.append([name, f"{values.mean():.4f}", f"{low:.4f} to {high:.4f}", optimistic, *gains])
+    metric = candidates.members[0].run.ranking
+    columns = ["", metric, "95 %", "optimistic", "over best member", "over plain mean"]
+    title = (
+        f"out of fold, {len(candidates.folds)} images, default decoding; what is chosen (best "
+        "member, weights) is chosen on other folds, in `optimistic` on the same images"
+    )
+    print_table(title, columns, rows)
+
+
+def _difference(values: np.ndarray) -> str:
+    """Return the mean and half of its 95 % interval, as text."""
+    low, high = interval(values)
+    return f"{values.mean():+.4f} ± {(high - low) / 2:.4f}"
+
+
+def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
+    low, high = decoder.interval
+    measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}" for metric in METRICS)
+    say(f"{name}: {len(mixture.members)} members, decoder {'' if decoder.tuned else 'not '}tuned; "
+        f"out of fold {measured} (95 % of {decoder.ranking}: {low:.4f} to {high:.4f})")  # fmt: skip
+    say(f"next: compkit submit --run {name} --out submissions/{name}.csv")
+
+
+def read_ensemble(name: str, data: str | None = None) -> Mixture:
+    """Open the ensemble that `build` saved.
+
+    Raises
+    ------
+    CompkitError
+        If it is damaged, its weights do not add up to 1, or a member is not there any more.
+    """
+    path = ROOT / name / ENSEMBLE
+    try:
+        listed = read_json(path)["members"]
+        given = [
+            (m["run"], m["encoder"], float(m["weight"]), float(m["temperature"])) for m in listed
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompkitError(f"{path} is damaged ({error}): run compkit ensemble again") from None
+    total = sum(weight for _, _, weight, _ in given)
+    if abs(total - 1) > 1e-3 or min(weight for _, _, weight, _ in given) < 0:
+        raise CompkitError(
+            f"{path}: the weights add up to {total:g}, but they must be positive and of sum 1: "
+            "correct them, or run compkit ensemble again"
+        )
+    members = [
+        member
+        for run, encoder, _, _ in given
+        for member in members_of([open_run(run, data)], encoder, partial=True)
+    ]
+    return Mixture(members, [w for _, _, w, _ in given], [t for _, _, _, t in given])
