@@ -197,7 +197,9 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     assert report["means"]["adjusted_all"] == pytest.approx(mean)
     manifest = json.loads(out.with_suffix(".json").read_text())
     (member,) = manifest["members"]
-    assert member == {"member": "whole/resnet10t", "weight": 1.0, "folds": [0, 1]}
+    assert member == {
+        "member": "whole/resnet10t", "weight": 1.0, "temperature": 1.0, "folds": [0, 1],
+    }  # fmt: skip
     assert {"threshold", "fill"} <= manifest["decoder"]["params"].keys()
     assert compkit(["submit", "--run", "whole", "--out", str(out)]) == 0  # again, the same bytes
     ledger = pd.read_csv("submissions/ledger.csv")
