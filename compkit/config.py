@@ -59,7 +59,10 @@ class ModelConfig:
         """Return the checkpoint that one network starts from."""
         if self.start is None:
             return None
-        return Path(self.start.replace("{encoder}", encoder).replace("{fold}", str(fold)))
+        place = self.start.replace("{encoder}", encoder)
+        if fold < 0:  # every labelled image
+            place = place.replace("fold{fold}", "all")
+        return Path(place.replace("{fold}", str(fold)))
 
 
 @dataclass(frozen=True)

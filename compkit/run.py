@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ ROOT = Path("runs")
 
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
+
+#: Stands in for a fold: a network trained on every labelled image, which validates on none.
+ALL = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +68,12 @@ class Run:
 
     def part(self, encoder: str, fold: int) -> Path:
         """Return the directory of one network."""
-        return self.directory / encoder / f"fold{fold}"
+        return self.directory / encoder / ("all" if fold == ALL else f"fold{fold}")
 
     def parts(
         self, encoder: str | None = None, fold: int | None = None
     ) -> Iterator[tuple[str, int]]:
-        """Yield every encoder × fold of the run, or those chosen.
+        """Yield every encoder × fold of the run, or those chosen; `ALL` only if it is.
 
         Raises
         ------
@@ -82,7 +86,7 @@ class Run:
                 f"{nearest(encoder, self.config.encoders)}: "
                 f"its encoders are {', '.join(self.config.encoders)}"
             )
-        if fold is not None and not 0 <= fold < self.folds.k:
+        if fold not in (None, ALL, *range(self.folds.k)):
             raise CompkitError(
                 f"the run {self.name} has no fold {fold}: its folds are 0 to {self.folds.k - 1}"
             )
@@ -92,12 +96,17 @@ class Run:
 
     def unfinished(self) -> list[str]:
         """Name the parts that are not done."""
-        return [f"{e} fold {k}" for e, k in self.parts() if not is_done(self.part(e, k))]
+        return [fold_name(e, k) for e, k in self.parts() if not self.is_done(e, k)]
+
+    def is_done(self, encoder: str, fold: int) -> bool:
+        """Whether a network is trained and its out-of-fold maps are written, if it has any."""
+        part = self.part(encoder, fold)
+        return (part / FITTED).is_file() and (fold == ALL or (part / "oof/maps.json").is_file())
 
 
-def is_done(part: Path) -> bool:
-    """Whether a network is trained and its out-of-fold maps are written."""
-    return (part / FITTED).is_file() and (part / "oof" / "maps.json").is_file()
+def fold_name(encoder: str, fold: int) -> str:
+    """Return what one network is called."""
+    return f"{encoder} on all images" if fold == ALL else f"{encoder} fold {fold}"
 
 
 def start_run(name: str, config: RunConfig, data: str) -> Run:
@@ -166,8 +175,9 @@ def _refuse_leak(config: RunConfig, store: Store, folds: Folds) -> None:
             start = config.model.start_of(encoder, fold)
             if start is None or not (made := start.absolute().parents[2] / "run.json").is_file():
                 continue
-            number = start.absolute().parent.name.removeprefix("fold")
-            if read_json(made)["content"] != store.content or not number.isdigit():
+            place = start.absolute().parent.name
+            number = str(ALL) if place == "all" else place.removeprefix("fold")
+            if read_json(made)["content"] != store.content or not re.fullmatch(r"-?\d+", number):
                 continue
             seen = read_folds(made.with_name("folds.csv"), store).train_indices(int(number))
             if len(leaked := np.intersect1d(seen, folds.valid_indices(fold))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ import pytest
 import torch
 
 from compkit.cli import main as compkit
+from compkit.ensemble.members import members_of
 from compkit.entry import guarded
 from compkit.files import locked
-from compkit.run import start_run
+from compkit.run import open_run, start_run
 from compkit.training.command import parse, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -199,6 +201,7 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     (member,) = manifest["members"]
     assert member == {
         "member": "whole/resnet10t", "weight": 1.0, "temperature": 1.0, "folds": [0, 1],
+        "all_images": False,
     }  # fmt: skip
     assert {"threshold", "fill"} <= manifest["decoder"]["params"].keys()
     assert compkit(["submit", "--run", "whole", "--out", str(out)]) == 0  # again, the same bytes
@@ -247,6 +250,30 @@ def test_a_start_from_a_network_that_saw_what_validates_is_refused(workplace, mo
     own = "runs/whole/{encoder}/fold{fold}/last.ckpt"
     _, config = parse(command("warm", model__start=own)[2:])
     start_run("warm", config, "data")
+
+
+@pytest.mark.slow
+def test_a_network_on_all_images_joins_submissions_and_is_never_out_of_fold(
+    workplace, monkeypatch, capsys
+):
+    monkeypatch.chdir(workplace)
+    whole = Path("runs/whole/resnet10t/all")
+    try:
+        assert guarded(lambda: run_command(command(fold="all")[2:])) == 0
+        assert (whole / "fit.json").is_file()
+        assert not (whole / "oof").exists()
+        assert compkit(["submit", "--run", "whole", "--out", "all/x.csv"]) == 0
+        (member,) = json.loads(Path("all/x.json").read_text())["members"]
+        assert (member["folds"], member["all_images"]) == ([0, 1], True)
+        (one,) = members_of([open_run("whole")])
+        assert len(one.test) == 3
+        assert len(one.out_of_fold) == 8
+        capsys.readouterr()
+        start = "runs/whole/{encoder}/all/last.ckpt"
+        assert guarded(lambda: run_command(command("leak", model__start=start)[2:])) == 2
+        assert "of the images that validate fold 0" in capsys.readouterr().err
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
 
 
 @pytest.mark.slow

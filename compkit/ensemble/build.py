@@ -28,7 +28,7 @@ from compkit.files import read_json, write_json
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.progress import say, task
-from compkit.run import ROOT, open_run, refuse_name
+from compkit.run import ALL, ROOT, open_run, refuse_name
 
 #: Where an ensemble says what it is of, in its directory under `ROOT`.
 ENSEMBLE = "ensemble.json"
@@ -99,6 +99,9 @@ def _common_images(members: Sequence[Member]) -> list[str]:
     if lacking:
         say(f"{', '.join(lacking)} lack folds: weights come from {len(common)} of "
             f"{len(labelled)} images")  # fmt: skip
+    if whole := [m.name for m in members if ALL in m.networks]:
+        say(f"{', '.join(whole)} have networks on all images, which count in submissions only: "
+            "they have no out-of-fold image to be weighed by")  # fmt: skip
     return common
 
 

@@ -12,7 +12,7 @@ from compkit.errors import CompkitError
 from compkit.heads.base import Head
 from compkit.inference.maps import Maps, read_maps
 from compkit.inference.members import write_member_maps
-from compkit.run import Run, is_done
+from compkit.run import ALL, Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,12 @@ class Member:
     def folds(self) -> tuple[int, ...]:
         """The folds whose network is trained."""
         k = range(self.run.folds.k)
-        return tuple(fold for fold in k if is_done(self.run.part(self.encoder, fold)))
+        return tuple(fold for fold in k if self.run.is_done(self.encoder, fold))
+
+    @cached_property
+    def networks(self) -> tuple[int, ...]:
+        """The folds, and `ALL` if a network was trained on every labelled image."""
+        return self.folds + (ALL,) * self.run.is_done(self.encoder, ALL)
 
     @cached_property
     def out_of_fold(self) -> dict[str, Maps]:
@@ -79,7 +84,7 @@ class Member:
             If one does not cover exactly the test images.
         """
         found = []
-        for fold in self.folds:
+        for fold in self.networks:
             maps = write_member_maps(self.run, self.encoder, fold, "test")
             if maps.images != self.run.store.test:
                 raise CompkitError(

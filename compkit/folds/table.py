@@ -54,8 +54,12 @@ class Folds:
         return int(self.made["k"])
 
     def train_indices(self, fold: int) -> np.ndarray:
-        """Return the labelled images to train on, as ascending indices into `images`."""
-        self._check_number(fold)
+        """Return the labelled images to train on, as ascending indices into `images`.
+
+        Of fold -1 they are all labelled images.
+        """
+        if fold != -1:
+            self._check_number(fold)
         return np.flatnonzero((self.fold >= 0) & (self.fold != fold))
 
     def valid_indices(self, fold: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from compkit.inference.predict import Predictor
 from compkit.machine import autocast, device_of
 from compkit.models.checkpoint import load_checkpoint
 from compkit.progress import track
-from compkit.run import Run
+from compkit.run import ALL, Run, fold_name
 
 #: Out-of-fold maps are of the images that validated the member, test maps of all test images.
 Kind = Literal["oof", "test"]
@@ -25,7 +25,7 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
     Maps of another checkpoint, other views or other data are made anew.
     """
     part = run.part(encoder, fold)
-    checkpoint = part / f"{run.config.inference.checkpoint}.ckpt"
+    checkpoint = _checkpoint(run, encoder, fold)
     made = _origin(run, checkpoint)
     if (part / kind / "maps.json").is_file():
         maps = read_maps(part / kind)
@@ -40,7 +40,7 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
     else:
         images, names, indices = store.test_images, store.test, list(range(len(store.test)))
     stream = predictor.stream(images, indices, inference.batch)
-    label = f"{kind} maps of {encoder} fold {fold}"
+    label = f"{kind} maps of {fold_name(encoder, fold)}"
     chosen = [names[i] for i in indices]
     with autocast(run.config.machine):
         write_maps(
@@ -58,10 +58,15 @@ def member_predictor(run: Run, encoder: str, fold: int, views: Sequence[str]) ->
         If its checkpoint is absent or unreadable.
     """
     inference = run.config.inference
-    path = run.part(encoder, fold) / f"{inference.checkpoint}.ckpt"
-    network, head, config = load_checkpoint(path)
+    network, head, config = load_checkpoint(_checkpoint(run, encoder, fold))
     network = network.to(device_of(run.config.machine))
     return Predictor(network, head, views, config.input.size, inference.tile)
+
+
+def _checkpoint(run: Run, encoder: str, fold: int) -> Path:
+    # What was trained on all images has not been validated: its best epoch is not known.
+    kept = "last" if fold == ALL else run.config.inference.checkpoint
+    return run.part(encoder, fold) / f"{kept}.ckpt"
 
 
 def _origin(run: Run, checkpoint: Path) -> dict[str, object]:

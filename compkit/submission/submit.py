@@ -21,7 +21,7 @@ from compkit.errors import CompkitError
 from compkit.files import replacing, write_json
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.run import ROOT, open_run
+from compkit.run import ALL, ROOT, open_run
 from compkit.submission.check import check_submission
 from compkit.submission.ledger import add_row
 
@@ -58,12 +58,18 @@ def submit(
         with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     members = [
-        {"member": m.name, "weight": weight, "temperature": scale, "folds": m.folds}
+        {
+            "member": m.name,
+            "weight": weight,
+            "temperature": scale,
+            "folds": m.folds,
+            "all_images": ALL in m.networks,
+        }
         for m, weight, scale in zip(
             mixture.members, mixture.weights, mixture.temperatures, strict=True
         )
     ]
-    networks = sum(len(member.folds) for member in mixture.members)
+    networks = sum(len(member.networks) for member in mixture.members)
     manifest = {
         "submission": out.name,
         "sha256": digest,

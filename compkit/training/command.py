@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
@@ -26,9 +26,11 @@ def run_command(argv: Sequence[str]) -> None:
         For any bad input.
     """
     arguments, config = parse(argv)
+    from compkit.run import ALL
     from compkit.training.job import train
 
-    train(config, arguments["data"], arguments["run"], arguments["fold"], arguments["encoder"])
+    fold = ALL if arguments["fold"] == "all" else arguments["fold"]
+    train(config, arguments["data"], arguments["run"], fold, arguments["encoder"])
 
 
 def parse(argv: Sequence[str]) -> tuple[dict[str, Any], RunConfig]:
@@ -50,7 +52,7 @@ def parse(argv: Sequence[str]) -> tuple[dict[str, Any], RunConfig]:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="train.py",
-        usage="train.py --config FILE --data DIR --run NAME [--fold K] [--encoder E] "
+        usage="train.py --config FILE --data DIR --run NAME [--fold K|all] [--encoder E] "
         "[--SETTING VALUE ...]",
         description="Train every fold × encoder of a run. The same command resumes what is "
         "unfinished and skips what is done.",
@@ -62,7 +64,11 @@ def _parser() -> ArgumentParser:
         "--data", type=str, help="folder in the challenge's layout, or phantom:size=128,labelled=40"
     )
     parser.add_argument("--run", type=str, help="name of the run, under runs/")
-    parser.add_argument("--fold", type=int, help="train this fold alone")
+    parser.add_argument(
+        "--fold",
+        type=int | Literal["all"],
+        help="train this fold alone; all: a network on every labelled image, for submissions only",
+    )
     parser.add_argument("--encoder", type=str, help="train this encoder alone")
     parser.add_class_arguments(RunConfig)
     return parser

@@ -24,7 +24,7 @@ from compkit.inference.members import write_member_maps
 from compkit.machine import device_of, precision_of, worker_count
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
-from compkit.run import FITTED, Run, is_done
+from compkit.run import ALL, FITTED, Run, fold_name
 from compkit.training.callbacks import (
     LAST,
     AtomicCheckpoints,
@@ -40,6 +40,9 @@ from compkit.training.module import SegmentationModule, seed_of
 def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
     """Train one network to its end, from its last epoch's edge if it was interrupted.
 
+    On the fold `ALL` it learns from every labelled image. Its scores are then of the first fold's,
+    which it trained on: they show progress, and κ adapts to them, but they promise nothing.
+
     Writes ``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``curve.png`` and ``environment.json``;
     ``fit.json`` when the fit is over; then the out-of-fold maps ``oof/``. `prefix` goes before its
     name in what people are told.
@@ -49,24 +52,26 @@ def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
     CompkitError
         If another process works in the same directory.
     """
-    part = run.part(encoder, fold)
-    with locked(part, f"training {encoder} on fold {fold}"):
-        if is_done(part):
+    part, label = run.part(encoder, fold), fold_name(encoder, fold)
+    with locked(part, f"training {label}"):
+        if run.is_done(encoder, fold):
             score = read_json(part / FITTED)["score"]
-            say(f"{prefix}{encoder} fold {fold}: done (score {score:.4f})")
+            say(f"{prefix}{label}: done (score {score:.4f})")
             return
         for leftover in part.glob(".*.part"):
             leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         if not (part / FITTED).is_file():
-            keeper = _fit(run, encoder, fold, f"{prefix}{encoder} fold {fold}")
+            keeper = _fit(run, encoder, fold, f"{prefix}{label}")
             result = {"score": keeper.best_score, "seconds": round(keeper.seconds, 1)}
             write_json(part / FITTED, result)
-        write_member_maps(run, encoder, fold, "oof")
+        if fold != ALL:
+            write_member_maps(run, encoder, fold, "oof")
 
 
 def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
     config, part = run.config, run.part(encoder, fold)
-    torch.manual_seed(seed_of(config.seed, fold, *encoder.encode()))
+    number = run.folds.k if fold == ALL else fold
+    torch.manual_seed(seed_of(config.seed, number, *encoder.encode()))
     last = part / LAST
     start = None if last.exists() else config.model.start_of(encoder, fold)
     pretrained = not last.exists() and start is None
@@ -83,7 +88,7 @@ def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
     except SystemExit:
         # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
         raise KeyboardInterrupt from None
-    draw_curve(history.rows, f"{encoder}, fold {fold}", part / "curve.png")
+    draw_curve(history.rows, fold_name(encoder, fold), part / "curve.png")
     return keeper
 
 
@@ -120,7 +125,7 @@ def _trainer(
 
 def _loaders(run: Run, module: SegmentationModule, fold: int) -> tuple[DataLoader, DataLoader]:
     config, store = run.config, run.store
-    train, valid = run.folds.train_indices(fold), run.folds.valid_indices(fold)
+    train, valid = run.folds.train_indices(fold), run.folds.valid_indices(max(fold, 0))
     dataset = TrainingSet(store, train.tolist(), config, module.head)
     t, workers = config.training, worker_count(config.machine)
     loader: DataLoader = DataLoader(

@@ -14,7 +14,7 @@ from compkit.inference.tta import parse_view
 from compkit.metrics.rand import METRICS
 from compkit.models.network import check_names
 from compkit.progress import say
-from compkit.run import Run, start_run
+from compkit.run import ALL, Run, start_run
 from compkit.training.fit import fit_fold
 
 
@@ -28,7 +28,8 @@ def train(
     data : str
         A folder in the challenge's layout, or ``phantom:…``.
     fold, encoder : optional
-        Train these alone; the run is completed by further calls, here or on other machines.
+        Train these alone; the run is completed by further calls, here or on other machines. The
+        fold `compkit.run.ALL`, which is no part of a whole run, trains on every labelled image.
 
     Raises
     ------
@@ -45,6 +46,9 @@ def train(
         fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")
     if unfinished := run.unfinished():
         say(f"{run.directory}: still to train: {', '.join(unfinished)}")
+        return
+    if fold == ALL:
+        say("submissions of this run now count the new networks in, one more a member")
         return
     _finish(run)
 
