@@ -300,3 +300,18 @@ def test_the_image_is_filled_where_background_does_not_count(ranking):
     evaluate = _Evaluation(head, np.stack([cores] * 4), [truth] * 4)
     decoder = _tune(head, evaluate, np.array([0, 0, 1, 1]), ranking, NAMES[:4])
     assert decoder.params["fill"] == (ranking != "adjusted_all")
+
+
+def test_filling_is_tried_from_its_own_start():
+    """Unfilled, a low threshold is best, from which filling is worse: one path would not find it."""
+    head = make_head(RunConfig(head="foreground"), 32)
+    worth = {(False, 0.2): 0.8, (False, 0.5): 0.6, (True, 0.5): 0.7, (True, 0.8): 0.9}
+
+    def score(params):
+        return np.full(8, worth.get((params["fill"], params["threshold"]), 0.4))
+
+    chosen = descend(head, score)
+    assert (chosen["fill"], chosen["threshold"]) == (True, 0.8)
+    worth[True, 0.5] = worth[True, 0.8] = 0.1
+    chosen = descend(head, score)
+    assert (chosen["fill"], chosen["threshold"]) == (False, 0.2)

@@ -22,6 +22,8 @@ from compkit.progress import task
 _ROUNDS = 3
 #: A value replaces another only for at least this much of score, so that ties keep the default.
 _GAIN = 1e-5
+#: A start this far behind what is found already is not descended from.
+_HOPELESS = 0.25
 #: What the other metrics weigh beside the one that ranks: where that cannot tell two settings
 #: apart, they do, so that a partition is not given away for a gain within noise.
 _TIE_BREAK = 0.05
@@ -125,20 +127,36 @@ def descend(head: Head, score: Callable[[dict[str, Any]], np.ndarray]) -> dict[s
     """Move one parameter at a time to its best value, where that helps beyond chance.
 
     `score` gives one value an image. A gain must exceed its standard error over images: of the
-    many settings that are equally good, the one nearest the defaults carries over best.
+    many settings that are equally good, the one nearest the defaults carries over best. As the
+    best of all others depends on whether the image is filled, both are started from, unless one
+    is hopeless.
     """
-    params, best = head.defaults, score(head.defaults)
+    params = _descended(head, score, head.defaults)
+    filled = head.defaults | {"fill": True}
+    if score(filled).mean() > score(params).mean() - _HOPELESS:
+        other = _descended(head, score, filled)
+        params = other if _gains(score(other) - score(params)) else params
+    return params
+
+
+def _descended(
+    head: Head, score: Callable[[dict[str, Any]], np.ndarray], params: dict[str, Any]
+) -> dict[str, Any]:
     for _ in range(_ROUNDS):
         before = params
         for name, param in head.space.items():
             tried = [params | {name: value} for value in param.values]
             candidate = max(tried, key=lambda each: score(each).mean())
-            gain = score(candidate) - best
-            if gain.mean() > max(_GAIN, gain.std() / len(gain) ** 0.5):
-                params, best = candidate, score(candidate)
+            if _gains(score(candidate) - score(params)):
+                params = candidate
         if params == before:
             break
     return params
+
+
+def _gains(difference: np.ndarray) -> bool:
+    """Tell whether differences, one an image, are a gain beyond chance."""
+    return bool(difference.mean() > max(_GAIN, difference.std() / len(difference) ** 0.5))
 
 
 def _named(rows: np.ndarray) -> dict[str, float]:
