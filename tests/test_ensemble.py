@@ -303,7 +303,7 @@ def test_the_image_is_filled_where_background_does_not_count(ranking):
 
 
 def test_filling_is_tried_from_its_own_start():
-    """Unfilled, a low threshold is best, from which filling is worse: one path would not find it."""
+    """Unfilled, a low threshold is best, from which filling is worse: one path misses it."""
     head = make_head(RunConfig(head="foreground"), 32)
     worth = {(False, 0.2): 0.8, (False, 0.5): 0.6, (True, 0.5): 0.7, (True, 0.8): 0.9}
 
