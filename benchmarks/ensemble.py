@@ -1,0 +1,118 @@
+"""What ways of ensembling are worth out of fold, with and without test-time augmentation.
+
+    python benchmarks/ensemble.py --run a --run b --run c
+
+Every encoder of every run is a member. All maps are decoded with the head's default parameters, so
+nothing has been tuned on the images; what is chosen (the best member, weights) is chosen on other
+folds. The consensus is of the members' own label maps, as if each had been submitted. `error` is
+that of the best member, 1 for it; differences from it are paired, with half of the 95 % interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from compkit.config_files import save
+from compkit.display import print_table
+from compkit.ensemble.consensus import find_consensus
+from compkit.ensemble.members import Member, members_of
+from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.selection import Candidates, draw, greedy, nested, random_weights
+from compkit.files import replacing_directory
+from compkit.inference.members import write_member_maps
+from compkit.metrics.bootstrap import interval
+from compkit.metrics.rand import rand_scores
+from compkit.parallel import each_image
+from compkit.run import ROOT, Run, open_run
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--run", dest="runs", action="append", required=True)
+    a = parser.parse_args()
+    runs = [open_run(name) for name in a.runs]
+    plain = [without_tta(run) for run in runs]
+    tables = {"": systems(members_of(runs)), ", no TTA": systems(members_of(plain))}
+    best = tables[""]["best member"]
+    rows = []
+    for suffix, found in tables.items():
+        for name, scores in found.items():
+            low, high = interval(scores)
+            ends = interval(scores - best)
+            rows.append([
+                name + suffix,
+                f"{scores.mean():.4f} ({low:.3f} to {high:.3f})",
+                f"{(scores - best).mean():+.4f} ± {(ends[1] - ends[0]) / 2:.4f}",
+                f"{(1 - scores.mean()) / (1 - best.mean()):.3f}",
+            ])  # fmt: skip
+    count = len(members_of(runs))
+    title = f"{count} members, {len(best)} images out of fold"
+    print_table(title, ["system", runs[0].ranking, "over the best member", "error"], rows)
+
+
+def systems(members: list[Member]) -> dict[str, np.ndarray]:
+    """Return each system's score of every image."""
+    images = list(Mixture(members).images)
+    candidates = Candidates(members, [1.0] * len(members), images)
+    count = len(members)
+    alone = [tuple(row) for row in np.eye(count)]
+    mean = [(1.0,) * count]
+    return {
+        "best member": nested(candidates, partial(draw, alone))[0],
+        "plain mean": candidates(mean)[0],
+        "greedy selection": nested(candidates, partial(greedy, count=count))[0],
+        "random weights": nested(candidates, partial(draw, random_weights(count, 100)))[0],
+        "consensus of label maps": consensus(members, images),
+    }
+
+
+def consensus(members: list[Member], images: list[str]) -> np.ndarray:
+    """Return the score of every image under the consensus of the members' regions."""
+    run = members[0].run
+    size = (run.store.size, run.store.size)
+    truths = [run.store.labels_of(run.store.train.index(image)) for image in images]
+    heads = [Mixture([member]) for member in members]
+
+    def jobs() -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
+        for image, truth in zip(images, truths, strict=True):
+            decoded = [
+                one.head.decode(one.out_of_fold(image), one.head.defaults, size) for one in heads
+            ]
+            yield truth, np.stack(decoded), run.ranking
+
+    pixels = len(images) * len(members) * size[0] * size[1]
+    return np.array(list(each_image(agreed, jobs(), "consensus", len(images), pixels)))
+
+
+def agreed(truth: np.ndarray, labels: np.ndarray, metric: str) -> float:
+    """Return the score of one image's consensus."""
+    return rand_scores(truth, find_consensus(labels, np.ones(len(labels)), metric).labels)[metric]
+
+
+def without_tta(run: Run) -> Run:
+    """Return a copy of a run, kept beside it, whose maps are of the plain images alone."""
+    name = f"{run.name}-no-tta"
+    if not (ROOT / name).exists():
+        with replacing_directory(ROOT / name) as copy:
+            shutil.copytree(run.directory, copy, dirs_exist_ok=True)
+            config = replace(
+                run.config, inference=replace(run.config.inference, views=("identity",))
+            )
+            save(config, copy / "config.yaml")
+    plain = open_run(name)
+    for encoder, fold in plain.parts():
+        write_member_maps(plain, encoder, fold, "oof")
+    return plain
+
+
+if __name__ == "__main__":
+    main()
