@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_baseline(commands)
     _add_ensemble(commands)
     _add_submit(commands)
+    _add_oof(commands)
     _add_views(commands)
     _add_blend(commands)
     _add_check(commands)
@@ -125,6 +126,11 @@ def _ensemble(a: argparse.Namespace) -> None:
 
 def _add_submit(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "submit", "ensemble trained runs into a submission")
+    _add_members(p)
+    p.set_defaults(command=_submit)
+
+
+def _add_members(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--run", dest="runs", action="append", required=True, metavar="NAME",
         help="a run of train.py, or an ensemble; give it again for the mean of several runs",
@@ -132,13 +138,24 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", type=Path, required=True, help="the CSV to write, in submissions/")
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
-    p.set_defaults(command=_submit)
 
 
 def _submit(a: argparse.Namespace) -> None:
     from compkit.submission.submit import submit
 
     submit(a.runs, a.out, data=a.data, encoder=a.encoder)
+
+
+def _add_oof(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "oof", "write the out-of-fold regions of labelled images, as a CSV")
+    _add_members(p)
+    p.set_defaults(command=_oof)
+
+
+def _oof(a: argparse.Namespace) -> None:
+    from compkit.submission.submit import write_out_of_fold
+
+    write_out_of_fold(a.runs, a.out, data=a.data, encoder=a.encoder)
 
 
 def _add_views(commands: argparse._SubParsersAction) -> None:

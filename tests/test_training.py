@@ -18,9 +18,11 @@ import pytest
 import torch
 
 from compkit.cli import main as compkit
+from compkit.competition.table import read_table
 from compkit.ensemble.members import members_of
 from compkit.entry import guarded
 from compkit.files import locked
+from compkit.metrics.rand import rand_scores
 from compkit.run import open_run, start_run
 from compkit.training.command import parse, run_command
 
@@ -205,6 +207,12 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     }  # fmt: skip
     assert {"threshold", "fill"} <= manifest["decoder"]["params"].keys()
     assert compkit(["submit", "--run", "whole", "--out", str(out)]) == 0  # again, the same bytes
+    oof = Path("oof.csv")
+    assert compkit(["oof", "--run", "whole", "--out", str(oof)]) == 0
+    run = open_run("whole")
+    found, truths = read_table(oof), [run.store.labels_of(int(i)) for i in run.store.labelled]
+    scores = [rand_scores(t, r)["adjusted_all"] for t, r in zip(truths, found.labels, strict=True)]
+    assert scores == pytest.approx(manifest["out_of_fold"]["image_scores"]["adjusted_all"])
     ledger = pd.read_csv("submissions/ledger.csv")
     assert ledger.submission.tolist() == ["x.csv"]
     assert ledger.sha256[0] == manifest["sha256"]

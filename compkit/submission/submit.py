@@ -14,7 +14,7 @@ from compkit import __version__
 from compkit.competition.table import write_table
 from compkit.ensemble.build import ENSEMBLE, read_ensemble
 from compkit.ensemble.calibrate import calibrate
-from compkit.ensemble.decoder import Decoder, read_decoder
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
@@ -89,6 +89,22 @@ def submit(
     score = decoder.scores[decoder.ranking]
     say(f"{out}: {len(store.test)} images from {networks} members; out-of-fold "
         f"{decoder.ranking} {score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
+
+
+def write_out_of_fold(
+    names: Sequence[str], out: Path, data: str | None = None, encoder: str | None = None
+) -> None:
+    """Write the regions of the labelled images, from networks and parameters that saw none of them.
+
+    In the submission's format; `compkit blend` weighs submissions by such files. Arguments and
+    errors are those of `submit`.
+    """
+    mixture, decoder = _opened(names, data, encoder)
+    most = mixture.store.competition.rules.max_label
+    pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))
+    labels = np.stack([keep_largest(regions, most)[0] for _, regions in pairs])
+    write_table(out, mixture.images, labels, max_label=most)
+    say(f"{out}: {len(labels)} labelled images, each predicted without having seen it")
 
 
 def _opened(names: Sequence[str], data: str | None, encoder: str | None) -> tuple[Mixture, Decoder]:
