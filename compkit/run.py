@@ -30,7 +30,7 @@ ALL = -1
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A named run: ``runs/<name>/<encoder>/fold<k>/``.
+    """A named run: ``<root>/<name>/<encoder>/fold<k>/``.
 
     Attributes
     ----------
@@ -41,16 +41,19 @@ class Run:
         Its data.
     folds : Folds
         Its split, a copy of which lies in the run.
+    root : Path
+        Where it lies; by default ``runs``.
     """
 
     name: str
     config: RunConfig
     store: Store
     folds: Folds
+    root: Path = ROOT
 
     @property
     def directory(self) -> Path:
-        return ROOT / self.name
+        return self.root / self.name
 
     @property
     def side(self) -> int:
@@ -109,8 +112,8 @@ def fold_name(encoder: str, fold: int) -> str:
     return f"{encoder} on all images" if fold == ALL else f"{encoder} fold {fold}"
 
 
-def start_run(name: str, config: RunConfig, data: str) -> Run:
-    """Make the run `name`, or open it to go on with the same configuration, data and split.
+def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run:
+    """Make the run `name` under `root`, or open it to go on with the same settings and data.
 
     Raises
     ------
@@ -119,11 +122,11 @@ def start_run(name: str, config: RunConfig, data: str) -> Run:
         would start from one that was trained on images that now validate.
     """
     refuse_name(name)
-    directory = ROOT / name
+    directory = root / name
     store = open_store(data)
     with locked(directory, "starting it", wait=True):
         if (directory / "run.json").is_file():
-            _refuse_another(name, config, store)
+            _refuse_another(directory, config, store)
         else:
             folds = _split(config, store)
             _refuse_leak(config, store, folds)
@@ -131,7 +134,7 @@ def start_run(name: str, config: RunConfig, data: str) -> Run:
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
             write_json(directory / "run.json", {"data": data, "content": store.content})
-    return Run(name, config, store, read_folds(directory / "folds.csv", store))
+    return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
 
 def refuse_name(name: str) -> None:
@@ -188,15 +191,14 @@ def _refuse_leak(config: RunConfig, store: Store, folds: Folds) -> None:
                 )
 
 
-def _refuse_another(name: str, config: RunConfig, store: Store) -> None:
-    directory = ROOT / name
+def _refuse_another(directory: Path, config: RunConfig, store: Store) -> None:
     made = from_plain(read_yaml(directory / "config.yaml"))
     if changed := differences(made, config):
         raise CompkitError(
             f"{directory} was made with another configuration ({'; '.join(changed)}): "
             "take another --run name, or the same settings"
         )
-    _refuse_other_data(name, read_json(directory / "run.json")["content"], store)
+    _refuse_other_data(directory.name, read_json(directory / "run.json")["content"], store)
     if config.folds.file is not None:
         given, own = read_folds(Path(config.folds.file), store), directory / "folds.csv"
         if not np.array_equal(given.fold, read_folds(own, store).fold):

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from compkit.progress import Task, task
 
 #: Checkpoints of one network: for prediction, and for resuming.
 BEST, LAST = "best.ckpt", "last.ckpt"
+
+#: Called with the number and the score of an epoch; may end the fit by raising.
+Watch = Callable[[int, float], None]
 
 
 class AveragedWeights(WeightAveraging):
@@ -114,6 +118,16 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+
+
+class Watching(Callback):
+    """Tells somebody the number, from 1, and the score of every epoch, once it is saved."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._watch(trainer.current_epoch + 1, float(trainer.callback_metrics["score"]))
 
 
 class FitProgress(Callback):

@@ -32,12 +32,16 @@ from compkit.training.callbacks import (
     FitProgress,
     History,
     KeepBestAndLast,
+    Watch,
+    Watching,
 )
 from compkit.training.curve import draw_curve
 from compkit.training.module import SegmentationModule, seed_of
 
 
-def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
+def fit_fold(
+    run: Run, encoder: str, fold: int, prefix: str = "", watch: Watch | None = None
+) -> None:
     """Train one network to its end, from its last epoch's edge if it was interrupted.
 
     On the fold `ALL` it learns from every labelled image. Its scores are then of the first fold's,
@@ -45,7 +49,8 @@ def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
 
     Writes ``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``curve.png`` and ``environment.json``;
     ``fit.json`` when the fit is over; then the out-of-fold maps ``oof/``. `prefix` goes before its
-    name in what people are told.
+    name in what people are told. `watch` is called with the number and score of every epoch, and
+    may end the fit by raising.
 
     Raises
     ------
@@ -61,14 +66,14 @@ def fit_fold(run: Run, encoder: str, fold: int, prefix: str = "") -> None:
         for leftover in part.glob(".*.part"):
             leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         if not (part / FITTED).is_file():
-            keeper = _fit(run, encoder, fold, f"{prefix}{label}")
+            keeper = _fit(run, encoder, fold, f"{prefix}{label}", watch)
             result = {"score": keeper.best_score, "seconds": round(keeper.seconds, 1)}
             write_json(part / FITTED, result)
         if fold != ALL:
             write_member_maps(run, encoder, fold, "oof")
 
 
-def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
+def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> KeepBestAndLast:
     config, part = run.config, run.part(encoder, fold)
     number = run.folds.k if fold == ALL else fold
     torch.manual_seed(seed_of(config.seed, number, *encoder.encode()))
@@ -80,7 +85,8 @@ def _fit(run: Run, encoder: str, fold: int, label: str) -> KeepBestAndLast:
         warm_start(module.network, start)
     write_json(part / "environment.json", _environment())
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
-    trainer = _trainer(config, part, [history, keeper], label, keeper)
+    watching = [Watching(watch)] if watch else []
+    trainer = _trainer(config, part, [history, keeper, *watching], label, keeper)
     training, validation = _loaders(run, module, fold)
     checkpoint = last if last.exists() else None
     try:
