@@ -1,0 +1,83 @@
+"""The command line of ``tune.py``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from compkit.config import RunConfig
+from compkit.errors import CompkitError
+from compkit.training.command import parse
+
+_SETTINGS = "any setting of train.py (--training.steps 100) is what trials begin from"
+
+
+def run_command(argv: Sequence[str]) -> None:
+    """Parse the command line of ``tune.py`` and search.
+
+    Raises
+    ------
+    CompkitError
+        For any bad input.
+    """
+    parser = _parser()
+    own, rest = parser.parse_known_args(list(argv))
+    from compkit.tuning.space import print_space, read_space
+
+    if own.space:
+        print_space(read_space(own.narrow, _base(rest)))
+        return
+    for name in ("data", "study"):
+        if getattr(own, name) is None:
+            raise CompkitError(f"--{name} is missing: `tune.py --help` tells what it takes")
+    if own.trials < 1 or own.retrain < 0:
+        raise CompkitError("--trials must be at least 1, and --retrain not negative")
+    base = _base(rest)
+    from compkit.tuning.job import tune
+
+    tune(
+        base,
+        own.data,
+        own.study,
+        read_space(own.narrow, base),
+        trials=own.trials,
+        storage=own.storage,
+        sampler=own.sampler,
+        retrain=own.retrain,
+    )
+
+
+def _base(rest: Sequence[str]) -> RunConfig:
+    """Return the configuration that the rest of the command line gives."""
+    return parse([*rest, "--data", "-", "--run", "-"])[1]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tune.py",
+        description="Search settings by their out-of-fold score. The same command goes on with a "
+        f"study, also beside other workers; {_SETTINGS}.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--space", action="store_true", help="print what is searched, and stop")
+    parser.add_argument(
+        "--narrow", type=Path, metavar="FILE",
+        help="YAML that narrows, widens, fixes or adds parts of the space",
+    )  # fmt: skip
+    parser.add_argument("--data", help="as for train.py")
+    parser.add_argument("--study", help="name of the study, under runs/")
+    parser.add_argument("--trials", type=int, default=50, help="of all workers (default: 50)")
+    parser.add_argument(
+        "--storage",
+        help="a database's URL or a journal file ending in .log (default: runs/STUDY/study.db)",
+    )
+    parser.add_argument(
+        "--sampler", default="tpe", choices=["tpe", "cmaes", "random", "grid"],
+        help="how trials are chosen (default: tpe)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--retrain", type=int, default=3,
+        help="train so many of the best again with another seed (default: 3)",
+    )  # fmt: skip
+    return parser

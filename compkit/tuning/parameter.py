@@ -1,0 +1,233 @@
+"""One parameter of a search space: what it ranges over, and which settings it sets."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+#: What Optuna can store as a choice.
+Label = str | float | int | bool | None
+
+
+class Trial(Protocol):
+    """What a parameter asks of an Optuna trial."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return a number between two."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int:
+        """Return a whole number between two."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of several."""
+
+
+@dataclass(frozen=True)
+class Parameter(ABC):
+    """A part of a search space.
+
+    Parameters
+    ----------
+    name : str
+        A setting's dotted name; of named options, any.
+    when : mapping of str to tuple of labels
+        It is asked where each of these choices has one of these values.
+    """
+
+    name: str
+    when: Mapping[str, tuple[Label, ...]] = field(default_factory=dict, kw_only=True)
+
+    @property
+    @abstractmethod
+    def asked(self) -> tuple[str, ...]:
+        """Names by which Optuna knows it."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Settings that it may set."""
+        return (self.name,)
+
+    @abstractmethod
+    def ask(self, trial: Trial) -> Any:
+        """Return the trial's answer: a choice's label, a number's value."""
+
+    def settings(self, answer: Any) -> Mapping[str, Any]:
+        """Return the settings that an answer stands for."""
+        return {self.name: answer}
+
+    @abstractmethod
+    def corners(self) -> list[dict[str, Any]]:
+        """Return the answers at its ends, each by the names in `asked`."""
+
+    @abstractmethod
+    def points(self, count: int) -> list[Any]:
+        """Return all of a choice, or at most `count` numbers spread over the range."""
+
+    @abstractmethod
+    def span(self) -> str:
+        """Return what it ranges over, for people."""
+
+    @abstractmethod
+    def definition(self) -> Any:
+        """Return what it ranges over, in plain values in the order of their names."""
+
+
+@dataclass(frozen=True)
+class Number(Parameter):
+    """A range of one setting.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the range, both within it.
+    log : bool
+        Spread evenly in the logarithm.
+    step : int or None
+        Distance of whole numbers; None takes any number.
+    off : float or None
+        What the setting is where the switch `<name>.on` is off; None has no switch.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: int | None = None
+    off: float | None = None
+
+    @property
+    def switch(self) -> str:
+        """Optuna's name of whether it is on."""
+        return f"{self.name}.on"
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        return (self.name,) if self.off is None else (self.switch, self.name)
+
+    def ask(self, trial: Trial) -> float:
+        if self.off is not None and not trial.suggest_categorical(self.switch, [False, True]):
+            return self.off
+        if self.step is None:
+            return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+        return trial.suggest_int(self.name, int(self.low), int(self.high), step=self.step)
+
+    def corners(self) -> list[dict[str, Any]]:
+        ends = [{self.name: self.low}, {self.name: self.high}]
+        if self.off is None:
+            return ends
+        return [{self.switch: False}, *({self.switch: True, **end} for end in ends)]
+
+    def points(self, count: int) -> list[Any]:
+        spread = np.geomspace if self.log else np.linspace
+        if self.step is None:
+            return spread(self.low, self.high, count).tolist()
+        steps = np.linspace(0, (self.high - self.low) // self.step, count)
+        return [int(self.low) + self.step * k for k in sorted({round(s) for s in steps})]
+
+    def span(self) -> str:
+        text = f"{self.low:g} to {self.high:g}"
+        text += f" by {self.step}" if (self.step or 1) > 1 else ""
+        text += ", log" if self.log else ""
+        return text if self.off is None else f"{text}, or off ({self.off:g})"
+
+    def definition(self) -> dict[str, Any]:
+        plain: dict[str, Any] = {"float" if self.step is None else "int": [self.low, self.high]}
+        optional = {"log": self.log, "step": self.step, "off": self.off}
+        return plain | {key: v for key, v in optional.items() if v is not None and v is not False}
+
+
+@dataclass(frozen=True)
+class Choice(Parameter):
+    """One of several options.
+
+    Parameters
+    ----------
+    options : mapping of label to settings
+        What each option sets.
+    """
+
+    options: Mapping[Label, Mapping[str, Any]]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for option in self.options.values() for name in option))
+
+    @property
+    def labels(self) -> list[Label]:
+        """Labels in one order whatever the file's, as Optuna refuses another order."""
+        return sorted(self.options, key=str)
+
+    def ask(self, trial: Trial) -> Label:
+        return trial.suggest_categorical(self.name, self.labels)
+
+    def settings(self, answer: Any) -> Mapping[str, Any]:
+        return self.options[answer]
+
+    def corners(self) -> list[dict[str, Any]]:
+        return [{self.name: label} for label in self.options]
+
+    def points(self, count: int) -> list[Any]:
+        return self.labels
+
+    def span(self) -> str:
+        return ", ".join(shown(label) for label in self.options)
+
+    def definition(self) -> dict[str, Any]:
+        if all(set(option) == {self.name} for option in self.options.values()):
+            return {"choice": [self.options[label][self.name] for label in self.labels]}
+        return {"choice": {shown(label): dict(self.options[label]) for label in self.labels}}
+
+
+@dataclass(frozen=True)
+class Fixed(Parameter):
+    """What is the same in every trial.
+
+    Parameters
+    ----------
+    label : Label
+        The value, or the option's name.
+    values : mapping of str to plain value
+        What it sets.
+    """
+
+    label: Label
+    values: Mapping[str, Any]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    def ask(self, trial: Trial) -> Label:
+        return self.label
+
+    def settings(self, answer: Any) -> Mapping[str, Any]:
+        return self.values
+
+    def corners(self) -> list[dict[str, Any]]:
+        return [{}]
+
+    def points(self, count: int) -> list[Any]:
+        return []
+
+    def span(self) -> str:
+        return f"fixed: {shown(self.label)}"
+
+    def definition(self) -> Any:
+        return self.values.get(self.name, dict(self.values))
+
+
+def shown(label: Label) -> str:
+    """Return a label as YAML has it."""
+    return label if isinstance(label, str) else json.dumps(label)

@@ -1,0 +1,203 @@
+"""The search space: what is searched, as a trial is asked for it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compkit.config import RunConfig
+from compkit.config_files import setting_names
+from compkit.display import print_table
+from compkit.errors import CompkitError, nearest
+from compkit.tuning.conditions import resolved
+from compkit.tuning.parameter import Number, Parameter, Trial, shown
+from compkit.tuning.proof import prove
+from compkit.tuning.reading import load, parse
+from compkit.tuning.settings import located
+
+#: The space where a user says nothing else.
+SHIPPED = Path(__file__).with_name("space.yaml")
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Space:
+    """Parameters and what each may be.
+
+    Parameters
+    ----------
+    parameters : tuple of Parameter
+        What a condition is about comes before it.
+    """
+
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all that Optuna may be asked for, switches too."""
+        return tuple(name for parameter in self.parameters for name in parameter.asked)
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """Return a trial's settings by dotted name; others are the configuration's.
+
+        Parameters
+        ----------
+        trial : optuna.trial.BaseTrial
+            It is asked only for what its earlier answers make matter.
+        """
+        answers: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
+        for p in self.parameters:
+            if all(answers.get(other, _ABSENT) in values for other, values in p.when.items()):
+                answers[p.name] = p.ask(trial)
+                settings |= p.settings(answers[p.name])
+        return settings
+
+    def rows(self) -> list[list[str]]:
+        """Return name, range and condition of each parameter, for people."""
+        return [[p.name, p.span(), _condition(p)] for p in self.parameters]
+
+    @property
+    def digest(self) -> str:
+        """The space as text, the same for every order of the same entries."""
+        plain = {}
+        for p in self.parameters:
+            definition = p.definition()
+            if p.when:
+                definition |= {"when": {o: sorted(map(shown, v)) for o, v in p.when.items()}}
+            plain[p.name] = definition
+        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+
+    def grid(self, points: int) -> dict[str, list[Any]]:
+        """Return the values of a full grid, as Optuna's GridSampler takes them.
+
+        Parameters
+        ----------
+        points : int
+            Most values of a range; a choice has all of its options.
+
+        Raises
+        ------
+        CompkitError
+            If a parameter is searched in some trials only: half of a grid would be repetitions.
+        """
+        if points < 2:
+            raise CompkitError(f"a grid of {points} points a parameter is none: take 2 or more")
+        for p in self.parameters:
+            switch = f"{p.switch} is true" if isinstance(p, Number) and p.off is not None else ""
+            if condition := switch or _condition(p):
+                raise CompkitError(
+                    f"this search space has no grid, as {p.name} is searched only where "
+                    f"{condition}: fix that, or {p.name}, in a search space of your own"
+                )
+        return {name: p.points(points) for p in self.parameters for name in p.asked}
+
+
+def print_space(space: Space) -> None:
+    """Print what is searched."""
+    print_table("Search space", ["parameter", "range", "where"], space.rows())
+
+
+def refuse_other(digest_of_study: str, space: Space) -> None:
+    """Refuse to go on with a study of another space.
+
+    Raises
+    ------
+    CompkitError
+        Naming the first difference.
+    """
+    old, new = json.loads(digest_of_study), json.loads(space.digest)
+    if found := _difference(old, new, ()):
+        raise CompkitError(
+            f"the study searched another space ({found}): give it the space that it began with, "
+            "or begin another study"
+        )
+
+
+def read_space(path: Path | None = None, base: RunConfig | None = None) -> Space:
+    """Return the shipped search space, with the entries of a file laid over it.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A file like `SHIPPED`. Its entries replace those that have their name or set the same; a
+        plain value fixes, and null leaves to the configuration. Shipped entries that depend on
+        what is left out, or on options that are left out, are left out, too.
+    base : RunConfig, optional
+        What the settings are laid over; the default configuration if none is given.
+
+    Raises
+    ------
+    CompkitError
+        Naming the file, the key and what is wrong.
+    """
+    shipped = _shipped()
+    own: dict[str, Parameter] = {}
+    left_out: set[str] = set()
+    for name, entry in ({} if path is None else load(path)).items():
+        with located(str(path), name):
+            _check_name(name, entry, shipped)
+            if entry is None:
+                left_out.add(name)
+            else:
+                own[name] = parse(name, entry, shipped.get(name))
+                _check_alone(own[name], own)
+    replaced = left_out.union(*(p.sets for p in own.values()))
+    left_out |= {n for n, p in shipped.items() if n not in own and replaced & {n, *p.sets}}
+    merged = {name: own.get(name, p) for name, p in shipped.items() if name not in left_out} | own
+    files = {name: str(path if name in own else SHIPPED) for name in merged}
+    space = Space(resolved(merged, set(own), left_out, files))
+    prove(space, files, base or RunConfig())
+    return space
+
+
+@cache
+def _shipped() -> Mapping[str, Parameter]:
+    return {name: parse(name, entry) for name, entry in load(SHIPPED).items()}
+
+
+def _check_name(name: str, entry: Any, shipped: Mapping[str, Parameter]) -> None:
+    """Refuse an entry that is neither a setting nor named options nor about a shipped one."""
+    known = dict.fromkeys([*shipped, *setting_names()])
+    options = entry.get("choice") if isinstance(entry, dict) else None
+    if name not in known and not isinstance(options, dict):
+        raise CompkitError(
+            f"there is no such setting or parameter{nearest(name, known)}: see `train.py --help`"
+        )
+
+
+def _check_alone(parameter: Parameter, own: Mapping[str, Parameter]) -> None:
+    for other in own.values():
+        twice = set(parameter.sets) & set(other.sets)
+        if other is not parameter and twice:
+            raise CompkitError(f"{other.name} sets {min(twice)}, too: leave one of them out")
+
+
+def _condition(parameter: Parameter) -> str:
+    either = (
+        f"{other} is {' or '.join(map(shown, values))}" for other, values in parameter.when.items()
+    )
+    return " and ".join(either)
+
+
+def _difference(old: Any, new: Any, place: tuple[str, ...]) -> str | None:
+    """Return the first difference of two digests, as ``place was this and is that``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        found = (_difference(old.get(k, _ABSENT), new.get(k, _ABSENT), (*place, k)) for k in keys)
+        return next(filter(None, found), None)
+    if old == new:
+        return None
+    return f"{': '.join(place)} was {_brief(old)} and is {_brief(new)}"
+
+
+def _brief(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    return textwrap.shorten(json.dumps(value, ensure_ascii=False), 100, placeholder=" …")

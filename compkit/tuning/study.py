@@ -1,0 +1,193 @@
+"""A study on disk: opened, freed of dead trials, continued until it has its trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from compkit.errors import CompkitError
+from compkit.progress import say
+from compkit.tuning.space import Space, refuse_other
+from compkit.tuning.trial import Objective, is_alive
+
+#: Samplers by the name that --sampler takes.
+SAMPLERS = ("tpe", "cmaes", "random", "grid")
+
+#: Points of a numeric parameter on a grid.
+_GRID = 7
+
+#: How often settings whose worker was killed are tried again.
+_RETRIES = 3
+
+#: Failures from the first trial on after which something other than settings must be wrong.
+_ALL_FAIL = 3
+
+
+class FoldPruner(optuna.pruners.BasePruner):
+    """Stop a trial that, at the same epoch of the same fold, lies among the lowest.
+
+    Folds differ in difficulty and epochs in progress, so only equals are compared.
+    """
+
+    #: Trials that must have come as far, and the quantile of theirs below which one is stopped.
+    _others, _quantile = 4, 0.33
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        step = trial.last_step
+        if step is None or 2 * ((step - 1) % self._epochs + 1) < self._epochs:
+            return False  # the first half of a fit says little
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        others = [
+            other.intermediate_values[step]
+            for other in study.get_trials(deepcopy=False, states=states)
+            if step in other.intermediate_values
+        ]
+        if len(others) < self._others:
+            return False
+        return trial.intermediate_values[step] < float(np.quantile(others, self._quantile))
+
+
+def open_study(
+    name: str,
+    storage: str,
+    sampler: str,
+    seed: int,
+    space: Space,
+    epochs: int,
+    made_of: dict[str, Any],
+) -> optuna.Study:
+    """Open the study, or make it.
+
+    Parameters
+    ----------
+    storage : str
+        A database's URL, or the path of a journal file (``….log``).
+    made_of : dict
+        What must not change from one call to the next, as JSON can hold it.
+
+    Raises
+    ------
+    CompkitError
+        If the storage does not answer, or the study was made of something else.
+    """
+    try:
+        study = optuna.create_study(
+            study_name=name,
+            storage=_storage(storage),
+            direction="maximize",
+            load_if_exists=True,
+            pruner=FoldPruner(epochs),
+        )
+        study.sampler = _sampler(sampler, seed + len(study.get_trials(deepcopy=False)), space)
+        known = study.user_attrs
+        for key, value in {**made_of, "space": space.digest}.items():
+            if key not in known:
+                study.set_user_attr(key, value)
+            elif key == "space":
+                refuse_other(known[key], space)
+            elif known[key] != value:
+                raise CompkitError(
+                    f"the study {name} was made with another {key} ({known[key]}, not {value}): "
+                    "take another --study name"
+                )
+    except ImportError as error:
+        raise CompkitError(
+            f"the storage {storage} needs a driver that is not installed ({error.__cause__}): "
+            "install it, for PostgreSQL psycopg2-binary"
+        ) from None
+    except (SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CompkitError(f"the storage {storage} does not answer ({reason}): check it") from None
+    return study
+
+
+def run_trials(study: optuna.Study, objective: Objective, directory: Path, trials: int) -> None:
+    """Run trials until the study has `trials`, of all workers, that are over or under way.
+
+    Raises
+    ------
+    CompkitError
+        If nothing but failures comes of it.
+    """
+    try:
+        while True:
+            release(study, directory)
+            if _counted(study) >= trials:
+                break
+            _run_one(study, objective)
+            _refuse_failures(study)
+    except KeyboardInterrupt:
+        release(study, directory)
+        raise
+
+
+def _run_one(study: optuna.Study, objective: Objective) -> None:
+    """Run the next trial. One that fails is recorded; an interruption leaves it as a kill does."""
+    trial = study.ask()
+    try:
+        study.tell(trial, objective(trial))
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except Exception as error:
+        study.tell(trial, state=TrialState.FAIL)
+        say(f"trial {trial.number} failed: {error}")
+
+
+def release(study: optuna.Study, directory: Path) -> None:
+    """Fail the trials whose worker is dead, and put their settings in line again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        name = trial.user_attrs.get("run")
+        if name is None or is_alive(directory, name):
+            continue
+        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+        retries = trial.user_attrs.get("retries", 0) + 1
+        if retries <= _RETRIES:
+            study.enqueue_trial(trial.params, {"retries": retries, "retry_of": trial.number})
+            say(f"trial {trial.number} was interrupted: it goes on as another")
+
+
+def _counted(study: optuna.Study) -> int:
+    """Return how many trials are over or under way; one that is tried again counts once."""
+    trials = study.get_trials(deepcopy=False)
+    again = {t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
+    return sum(t.state != TrialState.WAITING and t.number not in again for t in trials)
+
+
+def _refuse_failures(study: optuna.Study) -> None:
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    errors = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
+    if len(errors) == len(trials) >= _ALL_FAIL:
+        raise CompkitError(f"every trial of {study.study_name} failed, the last with: {errors[-1]}")
+
+
+def _storage(storage: str) -> BaseStorage:
+    if "://" in storage:
+        return RDBStorage(storage)
+    if not storage.endswith(".log"):
+        raise CompkitError(
+            f"--storage is {storage!r}: give a database's URL, as sqlite:///study.db, or a journal "
+            "file that ends in .log"
+        )
+    return JournalStorage(JournalFileBackend(storage))
+
+
+def _sampler(name: str, seed: int, space: Space) -> optuna.samplers.BaseSampler:
+    if name == "tpe":
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True
+        )
+    if name == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed)
+    if name == "grid":
+        return optuna.samplers.GridSampler(space.grid(_GRID), seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)

@@ -1,0 +1,221 @@
+"""Studies on tiny phantoms: continued, killed, shared between workers, refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
+
+from compkit.entry import guarded
+from compkit.training.command import parse
+from compkit.tuning.command import run_command
+from compkit.tuning.study import FoldPruner
+from compkit.tuning.trial import hopeless
+
+ROOT = Path(__file__).parents[1]
+DATA = "phantom:size=32,labelled=6,unlabelled=0,test=1"
+SPACE = """
+loss: {choice: [dice, cross entropy]}
+training.lr: {float: [1e-4, 1e-2], log: true}
+head: foreground
+"""
+OTHERS = [
+    "loss.kappa", "loss.adaptive_lambda", "encoder", "training.weight_decay", "training.schedule",
+    "training.ema",
+    *(f"augment.{name}" for name in (
+        "hflip", "vflip", "rot90", "rotate", "scale", "shift", "elastic", "contrast", "noise",
+        "blur",
+    )),
+]  # fmt: skip
+SETTINGS = {
+    "--encoders": "[resnet10t]", "--folds.k": "2", "--input.batch": "2", "--training.steps": "4",
+    "--training.steps_per_epoch": "2", "--training.warmup": "1", "--inference.views": "[identity]",
+}  # fmt: skip
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+    Path("space.yaml").write_text(SPACE + "".join(f"{name}: null\n" for name in OTHERS))
+    return tmp_path
+
+
+def arguments(study: str = "s", **changed: str) -> list[str]:
+    options = {"--data": DATA, "--study": study, "--narrow": "space.yaml", "--sampler": "random",
+               "--retrain": "0", "--trials": "3"} | SETTINGS  # fmt: skip
+    options |= {f"--{name.replace('__', '.')}": value for name, value in changed.items()}
+    return [word for pair in options.items() for word in pair]
+
+
+def tune(**changed: str) -> int:
+    return guarded(lambda: run_command(arguments(**changed)))
+
+
+def worker(**changed: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "tune.py"), *arguments(**changed)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def states(storage: str = "sqlite:///runs/s/study.db", name: str = "s") -> list[TrialState]:
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    return [trial.state for trial in trials]
+
+
+@pytest.mark.slow
+def test_a_study_ends_in_settings_that_train_py_takes_and_is_continued(workplace, capsys):
+    assert tune(trials="2", retrain="1") == 0
+    assert "another seed" in capsys.readouterr().out
+    assert states()[0] == TrialState.COMPLETE
+    assert states()[1] in (TrialState.COMPLETE, TrialState.PRUNED)
+    page = Path("runs/s/study.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    _, config = parse(["--config", "runs/s/best.yaml", "--data", "d", "--run", "r"])
+    assert config.training.steps == 4
+    assert config.head == "foreground"
+    study = optuna.load_study(study_name="s", storage="sqlite:///runs/s/study.db")
+    best = study.best_trial.user_attrs
+    assert len(best["image_scores"]) == 6
+    assert study.best_value == pytest.approx(np.mean(best["fold_scores"]))
+    assert tune(trials="3") == 0
+    assert len(states()) == 3
+
+
+@pytest.mark.slow
+def test_a_killed_workers_trial_goes_on(workplace):
+    process = worker(trials="2", training__steps="400", training__steps_per_epoch="2")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(Path("runs/s").rglob("last.ckpt")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert states() == [TrialState.RUNNING]
+    (begun,) = {path.parent for path in Path("runs/s").rglob("last.ckpt")}
+    epochs = (begun / "metrics.csv").read_text().count("\n")
+    again = worker(trials="2", training__steps="400", training__steps_per_epoch="2")
+    while time.monotonic() < deadline and len(states()) < 2:
+        time.sleep(0.1)
+    while time.monotonic() < deadline and (begun / "metrics.csv").read_text().count("\n") <= epochs:
+        time.sleep(0.1)
+    again.send_signal(signal.SIGINT)
+    assert again.wait(60) == 130
+    assert "Traceback" not in again.stderr.read()
+    assert TrialState.RUNNING not in states()
+    assert states()[:2] == [TrialState.FAIL, TrialState.FAIL]  # killed; taken up, then interrupted
+    assert states()[2] == TrialState.WAITING
+
+
+@pytest.mark.slow
+def test_workers_share_a_journal_file(workplace):
+    storage = str(workplace / "study.log")
+    workers = [worker(trials="5", storage=storage) for _ in range(2)]
+    for process in workers:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    found = states(JournalStorage(JournalFileBackend(storage)))
+    assert 5 <= len(found) <= 6  # both may see room for the last one at once
+    assert set(found) <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
+                    reason="PostgreSQL (Debian's postgresql) is not installed")  # fmt: skip
+def test_workers_share_a_postgresql_database(workplace, tmp_path):
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    binaries = next(Path("/usr/lib/postgresql").glob("*/bin"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster = tmp_path / "cluster"
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        cluster.mkdir()
+        shutil.chown(cluster, "postgres")
+    subprocess.run([*as_user, binaries / "initdb", "-D", cluster, "-A", "trust"], check=True)
+    server = [*as_user, binaries / "pg_ctl", "-D", cluster, "-w"]
+    subprocess.run([*server, "-o", f"-p {port} -k {cluster}", "start"], check=True)
+    try:
+        user = "postgres" if as_user else os.environ.get("USER", "postgres")
+        assert tune(trials="2", storage=f"postgresql://{user}@127.0.0.1:{port}/postgres") == 0
+    finally:
+        subprocess.run([*server, "stop"], check=True)
+
+
+def test_the_space_is_printed(workplace, capsys):
+    assert guarded(lambda: run_command(["--space"])) == 0
+    assert "loss.kappa" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"storage": "postgresql://nobody@127.0.0.1:1/x"}, "storage"),
+        ({"storage": "study.txt"}, "ends in .log"),
+        ({"study": "../s"}, "no name"),
+        ({"trials": "0"}, "--trials"),
+        ({"narrow": "absent.yaml"}, "absent.yaml"),
+        ({"training__lrr": "1"}, "training.lr"),
+        ({"sampler": "grid", "narrow": "gridless.yaml"}, "no grid"),
+    ],
+)
+def test_bad_input_is_one_sentence(workplace, capsys, changed, expected):
+    Path("gridless.yaml").write_text("head: boundary\n")
+    assert tune(**changed) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_another_space_data_or_base_is_refused(workplace, capsys):
+    assert tune(trials="1") == 0
+    capsys.readouterr()
+    Path("space.yaml").write_text(Path("space.yaml").read_text().replace("1e-2", "1e-1"))
+    assert tune(trials="2") == 2
+    assert "training.lr" in capsys.readouterr().err
+    Path("space.yaml").write_text(Path("space.yaml").read_text().replace("1e-1", "1e-2"))
+    assert tune(trials="2", training__steps="6") == 2
+    assert "another base" in capsys.readouterr().err
+    assert tune(trials="2", data=DATA.replace("size=32", "size=48")) == 2
+    assert "another data" in capsys.readouterr().err
+
+
+def pruned(others: list[float], value: float, step: int) -> bool:
+    study = optuna.create_study(direction="maximize")
+    for other in others:
+        study.add_trial(create_trial(value=other, intermediate_values={step: other}))
+    trial = create_trial(state=TrialState.RUNNING, intermediate_values={step: value})
+    return FoldPruner(epochs=10).prune(study, trial)
+
+
+def test_only_equals_are_compared_and_only_late():
+    others = [0.5, 0.6, 0.7, 0.8]
+    assert pruned(others, 0.4, step=18)  # epoch 8 of the second fold
+    assert not pruned(others, 0.75, step=18)
+    assert not pruned(others, 0.4, step=12)  # too early in the fold
+    assert not pruned(others[:3], 0.4, step=18)  # too few have come so far
+
+
+def test_a_trial_is_given_up_only_beyond_chance():
+    study = optuna.create_study(direction="maximize")
+    images = [f"{number}.png" for number in range(8)]
+    assert not hopeless(study, images, np.zeros(8))  # nothing to compare with
+    known = dict.fromkeys([*images, "later.png"], 0.8)
+    study.add_trial(create_trial(value=0.8, user_attrs={"plain_scores": known}))
+    noise = np.tile([0.1, -0.1], 4)
+    assert hopeless(study, images, 0.6 + noise)
+    assert not hopeless(study, images, 0.78 + noise)
+    assert not hopeless(study, images, 0.9 + noise)
