@@ -20,7 +20,7 @@ from compkit.ensemble.skill import FOLDS, weigh
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.regions import numbered
 
-some = settings(max_examples=40, deadline=None)
+some = settings(max_examples=40)
 metrics = st.sampled_from(METRICS)
 
 

@@ -29,7 +29,7 @@ EVERYTHING = AugmentConfig(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 6), st.integers(0, 3))
 def test_draws_use_every_image_equally_and_epochs_join(images, batch, steps, seed):
     draws = Draws(images, batch, steps, seed)

@@ -146,7 +146,7 @@ def test_the_seed_decides(patients):
     assert (first.group == other.group).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=6, max_size=40),
     k=st.integers(2, 6),

@@ -32,7 +32,7 @@ def separate(mask: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], ids])[labels].astype(np.uint16)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 def test_separate_regions_survive_the_round_trip(mask):
     head = make_head(RunConfig(head="foreground"), 32)
@@ -69,7 +69,7 @@ def test_only_small_holes_are_filled(head):
     assert filled[12, 12] == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(arrays(bool, st.tuples(st.integers(3, 12), st.integers(3, 12))))
 def test_filling_every_hole_agrees_with_scipy(mask):
     head = make_head(RunConfig(head="foreground"), 32)

@@ -19,7 +19,7 @@ from compkit.metrics.regions import match_regions
 from compkit.regions import keep_largest
 from compkit.submission.report import report_of, score_image, score_tables
 
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=150)
 ids = st.sampled_from([0, 1, 2, 3, 7, 255])
 far_ids = st.sampled_from([-5, 0, 1, 65535, 1 << 20, 1 << 40])
 
@@ -173,7 +173,7 @@ def test_regions_matched_by_hand():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs(elements=st.integers(0, 4)))
 def test_matching_is_the_best_of_all(pair):
     table = contingency(*pair)

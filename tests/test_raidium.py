@@ -136,7 +136,7 @@ def test_hidden_files_are_passed_over(folder):
     assert len(RaidiumSource(folder).train) == 12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_damaged_byte_goes_unnoticed(tmp_path_factory, data):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)

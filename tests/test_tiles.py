@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compkit.competition.phantom import PhantomSettings, PhantomSource
@@ -23,7 +23,6 @@ def everything(shape: tuple[int, int]) -> torch.Tensor:
     return torch.ones(1, *shape, dtype=torch.bool)
 
 
-@settings(deadline=None)
 @given(sides, sides, st.integers(1, 80))
 def test_tiles_cover_every_pixel_and_blend_to_the_image(height, width, side):
     x = torch.rand(2, 1, height, width)
