@@ -132,7 +132,10 @@ def run_trials(study: optuna.Study, objective: Objective, directory: Path, trial
 
 
 def _run_one(study: optuna.Study, objective: Objective) -> None:
-    """Run the next trial. One that fails is recorded; an interruption leaves it as a kill does."""
+    """Run the next trial. One that fails is recorded; an interruption leaves it as a kill does.
+
+    A full disk is no trial's fault: it ends the search.
+    """
     trial = study.ask()
     try:
         study.tell(trial, objective(trial))
@@ -140,6 +143,8 @@ def _run_one(study: optuna.Study, objective: Objective) -> None:
         study.tell(trial, state=TrialState.PRUNED)
     except Exception as error:
         study.tell(trial, state=TrialState.FAIL)
+        if isinstance(error, OSError):
+            raise
         say(f"trial {trial.number} failed: {error}")
 
 
