@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -133,25 +134,43 @@ def test_workers_share_a_journal_file(workplace):
 @pytest.mark.slow
 @pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
                     reason="PostgreSQL (Debian's postgresql) is not installed")  # fmt: skip
-def test_workers_share_a_postgresql_database(workplace, tmp_path):
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+def test_workers_share_a_postgresql_database(workplace):
     binaries = next(Path("/usr/lib/postgresql").glob("*/bin"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    cluster = tmp_path / "cluster"
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    cluster = Path(tempfile.mkdtemp())  # not in tmp_path, which other users may not enter
     if as_user:
-        cluster.mkdir()
         shutil.chown(cluster, "postgres")
     subprocess.run([*as_user, binaries / "initdb", "-D", cluster, "-A", "trust"], check=True)
     server = [*as_user, binaries / "pg_ctl", "-D", cluster, "-w"]
     subprocess.run([*server, "-o", f"-p {port} -k {cluster}", "start"], check=True)
     try:
         user = "postgres" if as_user else os.environ.get("USER", "postgres")
-        assert tune(trials="2", storage=f"postgresql://{user}@127.0.0.1:{port}/postgres") == 0
+        storage = f"postgresql://{user}@127.0.0.1:{port}/postgres"
+        workers = [worker(trials="3", storage=storage) for _ in range(2)]
+        for process in workers:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+        found = states(storage)
+        assert 3 <= len(found) <= 4  # both may see room for the last one at once
+        assert TrialState.RUNNING not in found
     finally:
-        subprocess.run([*server, "stop"], check=True)
+        subprocess.run([*server, "-m", "immediate", "stop"], check=True)
+        shutil.rmtree(cluster)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["cmaes", "grid"])
+def test_other_samplers_search(workplace, sampler):
+    space = (
+        Path("space.yaml").read_text().replace("choice: [dice, cross entropy]", "choice: [dice]")
+    )
+    Path("space.yaml").write_text(space)
+    trials = "8" if sampler == "grid" else "2"  # the grid has seven points
+    assert tune(sampler=sampler, trials=trials) == 0
+    assert len(states()) == (7 if sampler == "grid" else 2)
 
 
 def test_the_space_is_printed(workplace, capsys):

@@ -69,7 +69,7 @@ def tune(
     store = open_store(data)
     directory.mkdir(parents=True, exist_ok=True)
     url = storage or f"sqlite:///{directory / 'study.db'}"
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what fails is said and recorded by us
     t, metric = base.training, base.ranking or store.competition.rules.ranking
     made_of = {"data": store.content, "base": digest(base), "metric": metric}
     epochs = t.steps // t.steps_per_epoch

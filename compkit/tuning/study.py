@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from compkit.errors import CompkitError
-from compkit.progress import say
+from compkit.files import locked
 from compkit.tuning.space import Space, refuse_other
-from compkit.tuning.trial import Objective, is_alive
+from compkit.tuning.trial import Objective, is_dead, try_again
 
 #: Samplers by the name that --sampler takes.
 SAMPLERS = ("tpe", "cmaes", "random", "grid")
@@ -23,8 +23,8 @@ SAMPLERS = ("tpe", "cmaes", "random", "grid")
 #: Points of a numeric parameter on a grid.
 _GRID = 7
 
-#: How often settings whose worker was killed are tried again.
-_RETRIES = 3
+#: What fails one trial and lets the study go on: settings that do not work, too little memory.
+_OF_A_TRIAL = (CompkitError, ArithmeticError, MemoryError, RuntimeError, ValueError)
 
 #: Failures from the first trial on after which something other than settings must be wrong.
 _ALL_FAIL = 3
@@ -103,7 +103,7 @@ def open_study(
     except ImportError as error:
         raise CompkitError(
             f"the storage {storage} needs a driver that is not installed ({error.__cause__}): "
-            "install it, for PostgreSQL psycopg2-binary"
+            "install it, for PostgreSQL psycopg[binary]"
         ) from None
     except (SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -118,47 +118,32 @@ def run_trials(study: optuna.Study, objective: Objective, directory: Path, trial
     ------
     CompkitError
         If nothing but failures comes of it.
+    Exception
+        What is no trial's own fault, as a full disk.
     """
-    try:
-        while True:
-            release(study, directory)
-            if _counted(study) >= trials:
-                break
-            _run_one(study, objective)
-            _refuse_failures(study)
-    except KeyboardInterrupt:
+    while True:
         release(study, directory)
-        raise
-
-
-def _run_one(study: optuna.Study, objective: Objective) -> None:
-    """Run the next trial. One that fails is recorded; an interruption leaves it as a kill does.
-
-    A full disk is no trial's fault: it ends the search.
-    """
-    trial = study.ask()
-    try:
-        study.tell(trial, objective(trial))
-    except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-    except Exception as error:
-        study.tell(trial, state=TrialState.FAIL)
-        if isinstance(error, OSError):
-            raise
-        say(f"trial {trial.number} failed: {error}")
+        if _counted(study) >= trials or _exhausted(study):
+            break
+        study.optimize(objective, n_trials=1, catch=_OF_A_TRIAL)
+        _refuse_failures(study)
 
 
 def release(study: optuna.Study, directory: Path) -> None:
-    """Fail the trials whose worker is dead, and put their settings in line again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        name = trial.user_attrs.get("run")
-        if name is None or is_alive(directory, name):
-            continue
-        study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        retries = trial.user_attrs.get("retries", 0) + 1
-        if retries <= _RETRIES:
-            study.enqueue_trial(trial.params, {"retries": retries, "retry_of": trial.number})
-            say(f"trial {trial.number} was interrupted: it goes on as another")
+    """Fail the trials of this machine whose worker is dead, and put them in line again.
+
+    Only one worker at a time does so, or a trial would go on twice.
+    """
+    with locked(directory / "release", "looking for dead trials", wait=True):
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if is_dead(trial, directory):
+                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                try_again(study, trial)
+
+
+def _exhausted(study: optuna.Study) -> bool:
+    sampler = study.sampler
+    return isinstance(sampler, optuna.samplers.GridSampler) and sampler.is_exhausted(study)
 
 
 def _counted(study: optuna.Study) -> int:

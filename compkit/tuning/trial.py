@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from datetime import datetime
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
 from compkit.config import RunConfig
 from compkit.config_check import check
@@ -20,10 +23,17 @@ from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates
 from compkit.errors import CompkitError
 from compkit.files import locked
+from compkit.progress import say
 from compkit.run import Run, start_run
 from compkit.training.fit import fit_fold
 from compkit.tuning.settings import configured
 from compkit.tuning.space import Space
+
+#: Seconds that a worker may take from a trial's beginning to its lock.
+_STARTING = 2.0
+
+#: How often settings whose trial was interrupted are tried again.
+_RETRIES = 3
 
 #: Standard errors by which a trial may lie behind the best one on the folds that are done.
 _BEHIND = 2.0
@@ -49,19 +59,26 @@ class Objective:
         self._base, self._space, self._data, self._directory = base, space, data, directory
 
     def __call__(self, trial: optuna.Trial) -> float:
-        settings = self._space.suggest(trial)
-        config = configured(self._base, settings)
-        check(config)
-        name = digest(config)
-        trial.set_user_attr("settings", settings)
-        trial.set_user_attr("run", name)
-        with locked(place_of(self._directory, name), f"running trial {trial.number}", wait=True):
+        with locked(_place(self._directory, trial.number), f"running trial {trial.number}"):
+            trial.set_user_attr("host", gethostname())
+            settings = self._space.suggest(trial)
+            config = configured(self._base, settings)
+            name = digest(config)
+            trial.set_user_attr("settings", settings)
+            trial.set_user_attr("run", name)
             try:
-                return self._score(trial, start_run(name, config, self._data, self._directory))
+                check(config)
+                with locked(self._directory / name / "trial", "trying these settings", wait=True):
+                    return self._score(trial, start_run(name, config, self._data, self._directory))
+            except KeyboardInterrupt:
+                try_again(trial.study, trial)
+                raise
             except optuna.TrialPruned:
                 raise
             except Exception as error:
-                trial.set_user_attr("error", " ".join(f"{error}".split()) or repr(error))
+                sentence = " ".join(f"{error}".split()) or repr(error)
+                trial.set_user_attr("error", sentence)
+                say(f"trial {trial.number} failed: {sentence}")
                 raise
 
     def _score(self, trial: optuna.Trial, run: Run) -> float:
@@ -119,18 +136,31 @@ def digest(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def place_of(directory: Path, name: str) -> Path:
-    """Return what the process that runs a trial locks, as long as it lives."""
-    return directory / name / "trial"
-
-
-def is_alive(directory: Path, name: str) -> bool:
-    """Tell whether some process runs the trial whose run is `name`."""
+def is_dead(trial: FrozenTrial, directory: Path) -> bool:
+    """Tell whether a running trial's worker was one of this machine and has gone."""
+    started = trial.datetime_start
+    if started is None or (datetime.now() - started).total_seconds() < _STARTING:
+        return False
+    if trial.user_attrs.get("host", gethostname()) != gethostname():
+        return False
     try:
-        with locked(place_of(directory, name), "looking for a dead trial"):
-            return False
+        with locked(_place(directory, trial.number), "looking for a dead trial"):
+            return True
     except CompkitError:
-        return True
+        return False
+
+
+def try_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
+    """Put the settings of an interrupted trial in line; their run goes on where it was."""
+    retries = trial.user_attrs.get("retries", 0) + 1
+    if retries <= _RETRIES:
+        study.enqueue_trial(trial.params, {"retries": retries, "retry_of": trial.number})
+        say(f"trial {trial.number} was interrupted: its settings go on as another trial")
+
+
+def _place(directory: Path, number: int) -> Path:
+    """Return what the process that runs a trial locks, as long as it lives."""
+    return directory / "workers" / str(number)
 
 
 def _prune(trial: optuna.Trial, where: str) -> None:
