@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from compkit.errors import CompkitError
 from compkit.files import locked
@@ -19,6 +20,9 @@ from compkit.tuning.trial import Objective, is_dead, try_again
 
 #: Samplers by the name that --sampler takes.
 SAMPLERS = ("tpe", "cmaes", "random", "grid")
+
+#: Waits, in seconds, for another worker to make a new database's tables.
+_TABLES = (1.0, 3.0)
 
 #: Points of a numeric parameter on a grid.
 _GRID = 7
@@ -162,13 +166,23 @@ def _refuse_failures(study: optuna.Study) -> None:
 
 def _storage(storage: str) -> BaseStorage:
     if "://" in storage:
-        return RDBStorage(storage)
+        return _database(storage)
     if not storage.endswith(".log"):
         raise CompkitError(
             f"--storage is {storage!r}: give a database's URL, as sqlite:///study.db, or a journal "
             "file that ends in .log"
         )
     return JournalStorage(JournalFileBackend(storage))
+
+
+def _database(url: str) -> RDBStorage:
+    """Open a database; of workers that begin together, only one can make its tables."""
+    for seconds in _TABLES:
+        try:
+            return RDBStorage(url)
+        except (IntegrityError, ProgrammingError):
+            time.sleep(seconds)
+    return RDBStorage(url)
 
 
 def _sampler(name: str, seed: int, space: Space) -> optuna.samplers.BaseSampler:
