@@ -69,3 +69,27 @@ def check(config: RunConfig) -> None:
     }
     if broken := [rule for rule, kept in rules.items() if not kept]:
         raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
+
+
+def check_all(config: RunConfig, encoders: bool = True) -> None:
+    """Refuse values that cannot work, and names that nothing has: of heads, views and encoders.
+
+    Parameters
+    ----------
+    encoders : bool
+        False leaves encoders, decoders and weights unasked for, which takes time.
+
+    Raises
+    ------
+    CompkitError
+    """
+    from compkit.heads import make_head
+    from compkit.inference.tta import parse_view
+    from compkit.models.network import check_names
+
+    check(config)
+    make_head(config, config.input.size or 128)
+    for view in config.inference.views:
+        parse_view(view)
+    if encoders:
+        check_names(config.encoders, config.model)

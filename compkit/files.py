@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -65,6 +66,12 @@ def read_json(path: Path | str) -> Any:
         raise CompkitError(
             f"{path} is not valid JSON ({error}): delete it and make it anew"
         ) from None
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

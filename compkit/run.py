@@ -14,7 +14,7 @@ from compkit.config_files import differences, from_plain, read_yaml, save
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked, read_json, write_json
-from compkit.folds import Folds, make_folds, read_folds
+from compkit.folds import ALL, Folds, make_folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
 
@@ -23,9 +23,6 @@ ROOT = Path("runs")
 
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
-
-#: Stands in for a fold: a network trained on every labelled image, which validates on none.
-ALL = -1
 
 
 @dataclass(frozen=True, eq=False)

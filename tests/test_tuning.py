@@ -207,7 +207,7 @@ def test_another_space_data_or_base_is_refused(workplace, capsys):
     assert "training.lr" in capsys.readouterr().err
     Path("space.yaml").write_text(Path("space.yaml").read_text().replace("1e-1", "1e-2"))
     assert tune(trials="2", training__steps="6") == 2
-    assert "another base" in capsys.readouterr().err
+    assert "another configuration (training.steps: 4 → 6)" in capsys.readouterr().err
     assert tune(trials="2", data=DATA.replace("size=32", "size=48")) == 2
     assert "another data" in capsys.readouterr().err
 

@@ -25,10 +25,11 @@ from compkit.ensemble.selection import (
 from compkit.ensemble.temperature import temperature
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
+from compkit.folds import ALL
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.progress import say, task
-from compkit.run import ALL, ROOT, open_run, refuse_name
+from compkit.run import ROOT, open_run, refuse_name
 
 #: Where an ensemble says what it is of, in its directory under `ROOT`.
 ENSEMBLE = "ensemble.json"

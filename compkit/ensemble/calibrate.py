@@ -11,12 +11,14 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from compkit.ensemble.decoder import Decoder
+from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.parallel import jobs_for
 from compkit.progress import task
+from compkit.run import Run
 
 #: Passes over the parameters; the third hardly ever moves one.
 _ROUNDS = 3
@@ -51,6 +53,13 @@ def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
         evaluate = _Evaluation(mixture.head, maps, truths)
         folds = run.folds.fold[indices]
         return _tune(mixture.head, evaluate, folds, ranking or run.ranking, mixture.images)
+
+
+def calibrate_run(run: Run) -> Decoder:
+    """Tune the decoder of a whole run, and save it beside the run."""
+    decoder = calibrate(Mixture(members_of([run])))
+    decoder.save(run.directory / "decoder.json")
+    return decoder
 
 
 class _Evaluation:

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from compkit.errors import CompkitError
+from compkit.folds import ALL
 from compkit.heads.base import Head
 from compkit.inference.maps import Maps, read_maps
 from compkit.inference.members import write_member_maps
-from compkit.run import ALL, Run
+from compkit.run import Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,9 @@ from compkit.files import replacing
 
 COLUMNS = ("image", "labelled", "fold", "group", "regions", "coverage")
 
+#: Stands in for a fold: a network trained on every labelled image, which validates on none.
+ALL = -1
+
 _TITLE = "# compkit folds:"
 
 
@@ -56,9 +59,9 @@ class Folds:
     def train_indices(self, fold: int) -> np.ndarray:
         """Return the labelled images to train on, as ascending indices into `images`.
 
-        Of fold -1 they are all labelled images.
+        Of `ALL` they are all labelled images.
         """
-        if fold != -1:
+        if fold != ALL:
             self._check_number(fold)
         return np.flatnonzero((self.fold >= 0) & (self.fold != fold))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from compkit.errors import CompkitError
+from compkit.files import digest_of
+from compkit.folds import ALL
 from compkit.inference.maps import Maps, read_maps, write_maps
 from compkit.inference.predict import Predictor
 from compkit.machine import autocast, device_of
 from compkit.models.checkpoint import load_checkpoint
 from compkit.progress import track
-from compkit.run import ALL, Run, fold_name
+from compkit.run import Run, fold_name
 
 #: Out-of-fold maps are of the images that validated the member, test maps of all test images.
 Kind = Literal["oof", "test"]
@@ -72,8 +73,7 @@ def _checkpoint(run: Run, encoder: str, fold: int) -> Path:
 def _origin(run: Run, checkpoint: Path) -> dict[str, object]:
     if not checkpoint.is_file():
         raise CompkitError(f"there is no checkpoint {checkpoint}: run train.py on this run again")
-    with checkpoint.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_of(checkpoint)
     inference = run.config.inference
     shown = {"views": list(inference.views), "tile": inference.tile}
     return {"checkpoint": digest, **shown, "data": run.store.content}

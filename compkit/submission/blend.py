@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -14,18 +13,18 @@ import numpy as np
 
 from compkit import __version__
 from compkit.competition.base import Rules, Table
-from compkit.competition.table import read_table, write_table
+from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.ensemble.consensus import find_consensus
 from compkit.ensemble.skill import FOLDS, Skill, weigh
 from compkit.errors import CompkitError, nearest
-from compkit.files import replacing, write_json
+from compkit.files import digest_of, write_json
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.regions import keep_largest
-from compkit.submission.check import check_submission
+from compkit.submission.check import write_submission
 
 
 def blend(
@@ -79,7 +78,7 @@ def blend(
         "agreement": mean,
         "agreement_of_best_input": best,
         "inputs": [
-            {"file": str(path), "sha256": _digest(path)}
+            {"file": str(path), "sha256": digest_of(path)}
             | {name: float(values[i]) for name, values in measured.items()}
             for i, path in enumerate(inputs)
         ],
@@ -249,10 +248,7 @@ def _blended(
 
 def _write(out: Path, table: Table, manifest: dict[str, Any]) -> None:
     """Write the submission, once it is proven to be one, and its manifest."""
-    with replacing(out) as temporary:
-        write_table(temporary, table.images, table.labels, max_label=Rules.max_label)
-        check_submission(temporary, table.images, table.labels.shape[1], Rules.max_label)
-        digest = _digest(temporary)
+    digest = write_submission(out, table.images, table.labels, Rules.max_label)
     about = {
         "submission": out.name,
         "sha256": digest,
@@ -261,8 +257,3 @@ def _write(out: Path, table: Table, manifest: dict[str, Any]) -> None:
         "images": len(table.images),
     }
     write_json(out.with_suffix(".json"), about | manifest)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from compkit.competition.base import Table
-from compkit.competition.table import read_table
+from compkit.competition.table import read_table, write_table
 from compkit.errors import CompkitError
+from compkit.files import digest_of, replacing
 
 
 def check_submission(
@@ -44,6 +47,24 @@ def check_submission(
             f"{size}×{size}: {size * size} rows are wanted"
         )
     return table
+
+
+def write_submission(path: Path, images: Sequence[str], labels: np.ndarray, max_label: int) -> str:
+    """Write a submission once it is proven to be one, and return its SHA-256.
+
+    Parameters
+    ----------
+    labels : integer ndarray, shape (N, side, side)
+
+    Raises
+    ------
+    CompkitError
+        As `check_submission`; then nothing is written.
+    """
+    with replacing(path) as temporary:
+        write_table(temporary, images, labels, max_label=max_label)
+        check_submission(temporary, images, labels.shape[1], max_label)
+        return digest_of(temporary)
 
 
 def require_images(images: Sequence[str], expected: Sequence[str], where: str) -> None:

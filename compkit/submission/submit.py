@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,11 +17,12 @@ from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
-from compkit.files import replacing, write_json
+from compkit.files import write_json
+from compkit.folds import ALL
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.run import ALL, ROOT, open_run
-from compkit.submission.check import check_submission
+from compkit.run import ROOT, open_run
+from compkit.submission.check import write_submission
 from compkit.submission.ledger import add_row
 
 
@@ -52,11 +52,7 @@ def submit(
     store = mixture.store
     rules = store.competition.rules
     labels = _regions(mixture, decoder, rules.max_label)
-    with replacing(out) as temporary:
-        write_table(temporary, store.test, labels, max_label=rules.max_label)
-        check_submission(temporary, store.test, store.size, rules.max_label)
-        with temporary.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = write_submission(out, store.test, labels, rules.max_label)
     members = [
         {
             "member": m.name,

@@ -26,7 +26,7 @@ def run_command(argv: Sequence[str]) -> None:
         For any bad input.
     """
     arguments, config = parse(argv)
-    from compkit.run import ALL
+    from compkit.folds.table import ALL
     from compkit.training.job import train
 
     fold = ALL if arguments["fold"] == "all" else arguments["fold"]

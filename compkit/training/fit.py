@@ -20,11 +20,12 @@ from compkit.config import RunConfig
 from compkit.data.augment import one_thread
 from compkit.data.dataset import Draws, TrainingSet
 from compkit.files import locked, read_json, write_json
+from compkit.folds import ALL
 from compkit.inference.members import write_member_maps
 from compkit.machine import device_of, precision_of, worker_count
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
-from compkit.run import ALL, FITTED, Run, fold_name
+from compkit.run import FITTED, Run, fold_name
 from compkit.training.callbacks import (
     LAST,
     AtomicCheckpoints,

@@ -14,10 +14,8 @@ from compkit.config_check import check
 from compkit.config_files import save
 from compkit.data.store import open_store
 from compkit.display import print_table
-from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.progress import say
 from compkit.run import ROOT, refuse_name, start_run
@@ -70,10 +68,9 @@ def tune(
     directory.mkdir(parents=True, exist_ok=True)
     url = storage or f"sqlite:///{directory / 'study.db'}"
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what fails is said and recorded by us
-    t, metric = base.training, base.ranking or store.competition.rules.ranking
-    made_of = {"data": store.content, "base": digest(base), "metric": metric}
-    epochs = t.steps // t.steps_per_epoch
-    study = open_study(name, url, sampler, base.seed, space, epochs, made_of)
+    metric = base.ranking or store.competition.rules.ranking
+    made_of = {"data": store.content, "metric": metric}
+    study = open_study(name, url, sampler, space, base, made_of)
     run_trials(study, Objective(base, space, data, directory), directory, trials)
     print_findings(study)
     best = _again(study, base, data, directory, retrain)
@@ -113,6 +110,4 @@ def _retrained(config: RunConfig, trial: FrozenTrial, data: str, directory: Path
     parts = list(run.parts())
     for number, (encoder, fold) in enumerate(parts, start=1):
         fit_fold(run, encoder, fold, f"trial {trial.number} again, {number}/{len(parts)}: ")
-    decoder = calibrate(Mixture(members_of([run])))
-    decoder.save(run.directory / "decoder.json")
-    return decoder
+    return calibrate_run(run)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compkit.config import RunConfig
-from compkit.config_check import check
+from compkit.config_check import check_all
 from compkit.errors import CompkitError
 from compkit.tuning.parameter import Fixed, Label, Parameter
 from compkit.tuning.settings import configured, located
@@ -48,7 +48,7 @@ def prove(space: Space, files: Mapping[str, str], base: RunConfig) -> None:
     CompkitError
         Naming the file, the parameter and what is wrong.
     """
-    _prove(base, base)
+    check_all(base)
     by_name = {parameter.name: parameter for parameter in space.parameters}
     fixed = [parameter for parameter in space.parameters if isinstance(parameter, Fixed)]
     for parameter in (*fixed, *(p for p in space.parameters if p not in fixed)):
@@ -74,20 +74,9 @@ def _context(parameter: Parameter, by_name: Mapping[str, Parameter]) -> dict[str
 
 def _wrong(settings: Mapping[str, Any], base: RunConfig) -> CompkitError | None:
     try:
-        _prove(configured(base, settings), base)
+        config = configured(base, settings)
+        same = (config.encoders, config.model) == (base.encoders, base.model)
+        check_all(config, encoders=not same)
     except CompkitError as error:
         return error
     return None
-
-
-def _prove(config: RunConfig, base: RunConfig) -> None:
-    from compkit.heads import make_head
-    from compkit.inference.tta import parse_view
-    from compkit.models.network import check_names
-
-    check(config)
-    make_head(config, config.input.size or 128)
-    for view in config.inference.views:
-        parse_view(view)
-    if config is base or (config.encoders, config.model) != (base.encoders, base.model):
-        check_names(config.encoders, config.model)

@@ -104,7 +104,7 @@ def print_space(space: Space) -> None:
     print_table("Search space", ["parameter", "range", "where"], space.rows())
 
 
-def refuse_other(digest_of_study: str, space: Space) -> None:
+def refuse_other(digest_of_study: str, digest: str) -> None:
     """Refuse to go on with a study of another space.
 
     Raises
@@ -112,7 +112,7 @@ def refuse_other(digest_of_study: str, space: Space) -> None:
     CompkitError
         Naming the first difference.
     """
-    old, new = json.loads(digest_of_study), json.loads(space.digest)
+    old, new = json.loads(digest_of_study), json.loads(digest)
     if found := _difference(old, new, ()):
         raise CompkitError(
             f"the study searched another space ({found}): give it the space that it began with, "

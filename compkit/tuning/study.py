@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -13,6 +14,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
+from compkit.config import RunConfig
+from compkit.config_files import differences, from_plain, to_plain
 from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.tuning.space import Space, refuse_other
@@ -65,10 +68,9 @@ def open_study(
     name: str,
     storage: str,
     sampler: str,
-    seed: int,
     space: Space,
-    epochs: int,
-    made_of: dict[str, Any],
+    base: RunConfig,
+    made_of: dict[str, str],
 ) -> optuna.Study:
     """Open the study, or make it.
 
@@ -76,8 +78,10 @@ def open_study(
     ----------
     storage : str
         A database's URL, or the path of a journal file (``….log``).
-    made_of : dict
-        What must not change from one call to the next, as JSON can hold it.
+    base : RunConfig
+        What a trial's settings are laid over.
+    made_of : dict of str to str
+        What else must not change from one call to the next.
 
     Raises
     ------
@@ -90,20 +94,10 @@ def open_study(
             storage=_storage(storage),
             direction="maximize",
             load_if_exists=True,
-            pruner=FoldPruner(epochs),
+            pruner=FoldPruner(base.training.steps // base.training.steps_per_epoch),
         )
-        study.sampler = _sampler(sampler, seed + len(study.get_trials(deepcopy=False)), space)
-        known = study.user_attrs
-        for key, value in {**made_of, "space": space.digest}.items():
-            if key not in known:
-                study.set_user_attr(key, value)
-            elif key == "space":
-                refuse_other(known[key], space)
-            elif known[key] != value:
-                raise CompkitError(
-                    f"the study {name} was made with another {key} ({known[key]}, not {value}): "
-                    "take another --study name"
-                )
+        study.sampler = _sampler(sampler, base.seed + len(study.get_trials(deepcopy=False)), space)
+        _claim(study, {**made_of, "space": space.digest, "base": json.dumps(to_plain(base))})
     except ImportError as error:
         raise CompkitError(
             f"the storage {storage} needs a driver that is not installed ({error.__cause__}): "
@@ -113,6 +107,28 @@ def open_study(
         reason = " ".join(str(error).split())[:200]
         raise CompkitError(f"the storage {storage} does not answer ({reason}): check it") from None
     return study
+
+
+def _claim(study: optuna.Study, made_of: Mapping[str, str]) -> None:
+    """Say what the study is made of, or refuse to go on with one that is made of something else."""
+    for key, value in made_of.items():
+        known = study.user_attrs.get(key, value)
+        if key == "space":
+            refuse_other(known, value)
+        elif key == "base":
+            old, new = (from_plain(json.loads(text)) for text in (known, value))
+            if changes := differences(old, new):
+                raise CompkitError(
+                    f"the study {study.study_name} searches over another configuration "
+                    f"({'; '.join(changes)}): give it that one, or take another --study name"
+                )
+        elif known != value:
+            raise CompkitError(
+                f"the study {study.study_name} was made with another {key} ({known}, not {value}): "
+                "take another --study name"
+            )
+        if key not in study.user_attrs:
+            study.set_user_attr(key, value)
 
 
 def run_trials(study: optuna.Study, objective: Objective, directory: Path, trials: int) -> None:

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from compkit.config import RunConfig
 from compkit.config_check import check
 from compkit.config_files import to_plain
-from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates
@@ -98,8 +98,7 @@ class Objective:
             images, scores = plain_scores(run)
             if number + 1 < len(parts) and hopeless(trial.study, images, scores):
                 _prune(trial, f"fold {fold}")
-        decoder = calibrate(Mixture(members_of([run])))
-        decoder.save(run.directory / "decoder.json")
+        decoder = calibrate_run(run)
         honest = np.array(decoder.image_scores[run.ranking])
         folds = run.folds.fold[[run.store.train.index(image) for image in decoder.image_names]]
         by_fold = [float(honest[folds == fold].mean()) for fold in range(run.folds.k)]
