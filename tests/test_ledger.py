@@ -43,7 +43,12 @@ def decoder(means: np.ndarray, images: int = 40) -> Decoder:
 
 
 def add(ledger: Path, name: str, sha256: str = "a") -> None:
-    add_row(ledger, Path(name), sha256, "run", 2, decoder(LOCAL[0]))
+    add_row(ledger, Path(name), sha256, "run", 2, local(decoder(LOCAL[0])))
+
+
+def local(made: Decoder) -> dict[str, float]:
+    """Return the scores of a decoder as a ledger takes them."""
+    return {**made.scores, "low": made.interval[0], "high": made.interval[1]}
 
 
 def submitted(folder: Path) -> Path:
@@ -54,7 +59,7 @@ def submitted(folder: Path) -> Path:
         manifest = {"sha256": str(number), "data": "d", "test_images": 30}
         path = folder / f"s{number}.json"
         path.write_text(json.dumps(manifest | {"out_of_fold": asdict(made)}))
-        add_row(ledger, path.with_suffix(".csv"), str(number), "run", 2, made)
+        add_row(ledger, path.with_suffix(".csv"), str(number), "run", 2, local(made))
     return ledger
 
 
@@ -92,15 +97,12 @@ def test_rows_are_appended_once_and_recorded_scores_survive(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from compkit.metrics.rand import METRICS
 from compkit.submission.ledger import add_row, set_scores
 
-ledger, decoder = Path("ledger.csv"), SimpleNamespace(
-    scores=dict.fromkeys(METRICS, 0.5), interval=(0.4, 0.6)
-)
+ledger, scores = Path("ledger.csv"), {**dict.fromkeys(METRICS, 0.5), "low": 0.4, "high": 0.6}
 for number in range(int(sys.argv[1]), int(sys.argv[2])):
-    add_row(ledger, Path(f"new{number}.csv"), "a", "run", 2, decoder)
+    add_row(ledger, Path(f"new{number}.csv"), "a", "run", 2, scores)
     set_scores(ledger, f"old{number}.csv", {"public": number / 100})
     set_scores(ledger, str(number + 1), {"private": -number / 100})
 assert "torch" not in sys.modules  # neither command needs to wait for it
@@ -243,7 +245,7 @@ def test_two_public_scores_tell_nothing_yet(tmp_path, capsys):
 def test_submissions_without_comparable_scores_are_left_out_and_named(tmp_path, capsys):
     ledger = submitted(tmp_path)
     publish(ledger)
-    add_row(ledger, Path("s4.csv"), "other bytes", "run", 2, decoder(LOCAL[3]))
+    add_row(ledger, Path("s4.csv"), "other bytes", "run", 2, local(decoder(LOCAL[3])))
     (tmp_path / "s1.json").unlink()
     (tmp_path / "s2.json").write_text('{"sha256": ')
     text = shown(ledger, capsys)

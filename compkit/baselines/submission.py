@@ -12,7 +12,7 @@ from compkit.baselines.watershed import watershed
 from compkit.data.store import open_store
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.submission.check import write_submission
+from compkit.submission.publish import publish
 
 
 def submit_watershed(data: str, out: Path) -> None:
@@ -22,7 +22,8 @@ def submit_watershed(data: str, out: Path) -> None:
     pool = Parallel(n_jobs=os.cpu_count() or 1, return_as="generator")
     jobs = pool(delayed(_cut)(np.asarray(image), limit) for image in store.test_images)
     labels, dropped = zip(*track(jobs, "watershed", len(store.test)), strict=True)
-    write_submission(out, store.test, np.stack(labels), limit)
+    about = {"data": store.content}
+    publish(out, store.test, np.stack(labels), limit, "watershed", 1, {}, about)
     if over := sum(d > 0 for d in dropped):
         say(f"{over} images had more than {limit} basins: their smallest became background")
     say(f"{out}: {len(store.test)} images by watershed")

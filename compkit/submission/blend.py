@@ -5,26 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compkit import __version__
 from compkit.competition.base import Rules, Table
 from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.ensemble.consensus import find_consensus
 from compkit.ensemble.skill import FOLDS, Skill, weigh
 from compkit.errors import CompkitError, nearest
-from compkit.files import digest_of, write_json
+from compkit.files import digest_of
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.regions import keep_largest
-from compkit.submission.check import write_submission
+from compkit.submission.publish import publish
 
 
 def blend(
@@ -73,7 +71,7 @@ def blend(
     others = (mutual.sum(axis=0) - np.diag(mutual)) / (len(inputs) - 1)
     measured = {"weight": shares, "with_others": others, "with_blend": agreement}
     mean, best = float(shares @ agreement), float((shares @ mutual).max())
-    manifest = {
+    about = {
         "metric": metric,
         "agreement": mean,
         "agreement_of_best_input": best,
@@ -84,7 +82,10 @@ def blend(
         ],
         "out_of_fold": _summary(skill) if skill else None,
     }
-    _write(out, Table(tables[0].images, labels), manifest)
+    made_of = "+".join(path.stem for path in inputs)
+    scores = _scores(skill, metric) if skill else {}
+    images = tables[0].images
+    publish(out, images, labels, Rules.max_label, made_of, len(inputs), scores, about)
     title = f"agreement: mean {metric} over {len(labels)} images"
     rows = [
         [str(path), *(f"{values[i]:.4f}" for values in measured.values())]
@@ -214,6 +215,13 @@ def _summary(skill: Skill) -> dict[str, Any]:
     }
 
 
+def _scores(skill: Skill, metric: str) -> dict[str, float]:
+    """Return what the blend scores out of fold, under the weights that are taken."""
+    taken = skill.uniform if skill.temperature is None else skill.weighted
+    low, high = interval(taken)
+    return {metric: float(taken.mean()), "low": low, "high": high}
+
+
 def _combined(
     tables: Sequence[Table], weights: np.ndarray, metric: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,16 +252,3 @@ def _blended(
     if labels.max() > Rules.max_label:
         labels, dropped = keep_largest(labels, Rules.max_label)
     return labels.astype(np.uint8), dropped, found.agreement, found.mutual
-
-
-def _write(out: Path, table: Table, manifest: dict[str, Any]) -> None:
-    """Write the submission, once it is proven to be one, and its manifest."""
-    digest = write_submission(out, table.images, table.labels, Rules.max_label)
-    about = {
-        "submission": out.name,
-        "sha256": digest,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "compkit": __version__,
-        "images": len(table.images),
-    }
-    write_json(out.with_suffix(".json"), about | manifest)

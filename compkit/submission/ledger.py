@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,16 +12,18 @@ from compkit.errors import CompkitError, nearest
 from compkit.files import locked, replacing
 from compkit.metrics.rand import METRICS
 
-if TYPE_CHECKING:  # it imports torch, which showing the ledger does not need
-    from compkit.ensemble.decoder import Decoder
-
 #: Columns that hold a score or nothing.
 SCORES = (*METRICS, "low", "high", "public", "private")
 COLUMNS = ("made", "submission", "sha256", "runs", "members", *SCORES)
 
 
 def add_row(
-    ledger: Path, submission: Path, sha256: str, runs: str, members: int, decoder: Decoder
+    ledger: Path,
+    submission: Path,
+    sha256: str,
+    runs: str,
+    members: int,
+    scores: Mapping[str, float],
 ) -> None:
     """Append a submission with its out-of-fold scores; public and private scores are unknown yet.
 
@@ -39,9 +40,7 @@ def add_row(
         "sha256": sha256,
         "runs": runs,
         "members": str(members),
-        **{name: str(round(decoder.scores[name], 6)) for name in METRICS},
-        "low": str(round(decoder.interval[0], 6)),
-        "high": str(round(decoder.interval[1], 6)),
+        **{name: str(round(score, 6)) for name, score in scores.items()},
     }
     with locked(ledger.parent, "writing the ledger", wait=True):
         table = _read(ledger) if ledger.exists() else pd.DataFrame(columns=list(COLUMNS))

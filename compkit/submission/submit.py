@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from compkit import __version__
 from compkit.competition.table import write_table
 from compkit.ensemble.build import ENSEMBLE, read_ensemble
 from compkit.ensemble.calibrate import calibrate
@@ -17,13 +15,11 @@ from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
-from compkit.files import write_json
 from compkit.folds import ALL
 from compkit.progress import say, track
 from compkit.regions import keep_largest
 from compkit.run import ROOT, open_run
-from compkit.submission.check import write_submission
-from compkit.submission.ledger import add_row
+from compkit.submission.publish import publish
 
 
 def submit(
@@ -52,7 +48,6 @@ def submit(
     store = mixture.store
     rules = store.competition.rules
     labels = _regions(mixture, decoder, rules.max_label)
-    digest = write_submission(out, store.test, labels, rules.max_label)
     members = [
         {
             "member": m.name,
@@ -66,22 +61,17 @@ def submit(
         )
     ]
     networks = sum(len(member.networks) for member in mixture.members)
-    manifest = {
-        "submission": out.name,
-        "sha256": digest,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "compkit": __version__,
+    low, high = decoder.interval
+    about = {
         "data": store.content,
-        "test_images": len(store.test),
         "members": members,
         "views": {m.run.name: list(m.run.config.inference.views) for m in mixture.members},
         "decoder": {"head": decoder.head, "params": decoder.params},
         "out_of_fold": asdict(decoder),
     }
-    write_json(out.with_suffix(".json"), manifest)
-    ledger = out.parent / "ledger.csv"
-    add_row(ledger, out, digest, "+".join(names), networks, decoder)
-    low, high = decoder.interval
+    scores = {**decoder.scores, "low": low, "high": high}
+    made_of = "+".join(names)
+    publish(out, store.test, labels, rules.max_label, made_of, networks, scores, about)
     score = decoder.scores[decoder.ranking]
     say(f"{out}: {len(store.test)} images from {networks} members; out-of-fold "
         f"{decoder.ranking} {score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
