@@ -92,17 +92,32 @@ def _folds(a: argparse.Namespace) -> None:
 
 
 def _add_baseline(commands: argparse._SubParsersAction) -> None:
-    p = _add(commands, "baseline", "write the submission of a method that learns nothing")
-    p.add_argument("method", choices=["watershed"], help="the organisers' baseline")
-    p.add_argument("--data", required=True, help=_DATA)
-    p.add_argument("--out", type=Path, required=True, help="the CSV to write")
-    p.set_defaults(command=_baseline)
+    p = _add(commands, "baseline", "write the submission of a method that is not trained here")
+    methods = p.add_subparsers(title="methods", required=True, metavar="METHOD")
+    w = _add(methods, "watershed", "the organisers' baseline")
+    s = _add(methods, "sam", "the masks of Segment Anything, without prompts (needs transformers)")
+    for method in (w, s):
+        method.add_argument("--data", required=True, help=_DATA)
+        method.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    s.add_argument(
+        "--weights", required=True,
+        help="a folder with config.json, preprocessor_config.json and safetensors, or a hub's name "
+        "such as facebook/sam-vit-base",
+    )  # fmt: skip
+    w.set_defaults(command=_watershed)
+    s.set_defaults(command=_sam)
 
 
-def _baseline(a: argparse.Namespace) -> None:
+def _watershed(a: argparse.Namespace) -> None:
     from compkit.baselines.submission import submit_watershed
 
     submit_watershed(a.data, a.out)
+
+
+def _sam(a: argparse.Namespace) -> None:
+    from compkit.baselines.submission import submit_sam
+
+    submit_sam(a.data, a.weights, a.out)
 
 
 def _add_ensemble(commands: argparse._SubParsersAction) -> None:

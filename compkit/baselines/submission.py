@@ -1,15 +1,18 @@
-"""The watershed baseline as a submission."""
+"""Baselines as submissions."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
 
+from compkit.baselines.masks import label_map
+from compkit.baselines.sam import SegmentAnything
 from compkit.baselines.watershed import watershed
-from compkit.data.store import open_store
+from compkit.data.store import Store, open_store
 from compkit.progress import say, track
 from compkit.regions import keep_largest
 from compkit.submission.publish import publish
@@ -18,17 +21,46 @@ from compkit.submission.publish import publish
 def submit_watershed(data: str, out: Path) -> None:
     """Cut every test image of `data` by the organisers' watershed into the submission `out`."""
     store = open_store(data)
-    limit = store.competition.rules.max_label
     pool = Parallel(n_jobs=os.cpu_count() or 1, return_as="generator")
-    jobs = pool(delayed(_cut)(np.asarray(image), limit) for image in store.test_images)
-    labels, dropped = zip(*track(jobs, "watershed", len(store.test)), strict=True)
-    about = {"data": store.content}
-    publish(out, store.test, np.stack(labels), limit, "watershed", 1, {}, about)
-    if over := sum(d > 0 for d in dropped):
-        say(f"{over} images had more than {limit} basins: their smallest became background")
-    say(f"{out}: {len(store.test)} images by watershed")
+    maps = pool(delayed(watershed)(np.asarray(image)) for image in store.test_images)
+    _submit(store, out, maps, "watershed", "basins", {})
 
 
-def _cut(image: np.ndarray, limit: int) -> tuple[np.ndarray, int]:
-    labels, dropped = keep_largest(watershed(image), limit)
-    return labels.astype(np.uint16 if limit > 255 else np.uint8), dropped
+def submit_sam(data: str, weights: str, out: Path) -> None:
+    """Make the masks of Segment Anything of every test image of `data` the submission `out`.
+
+    Parameters
+    ----------
+    weights : str
+        A checkpoint's folder, or its name on the hub of transformers.
+    """
+    network = SegmentAnything(weights)
+    store = open_store(data)
+    images = (np.asarray(image) for image in store.test_images)
+    maps = (label_map(network.masks(image).masks()) for image in images)
+    _submit(store, out, maps, "Segment Anything", "masks", {"weights": weights})
+
+
+def _submit(
+    store: Store,
+    out: Path,
+    maps: Iterable[np.ndarray],
+    method: str,
+    parts: str,
+    about: Mapping[str, str],
+) -> None:
+    limit = store.competition.rules.max_label
+    dtype = np.uint16 if limit > 255 else np.uint8
+    labels = np.zeros((len(store.test), store.size, store.size), dtype)
+    over = 0
+    for index, each in enumerate(track(maps, method, len(store.test))):
+        labels[index], dropped = keep_largest(each, limit)
+        over += dropped > 0
+    bare = len(labels) - np.count_nonzero(labels.any(axis=(1, 2)))
+    about = {"data": store.content, **about}
+    publish(out, store.test, labels, limit, method, 1, {}, about)
+    if over:
+        say(f"{over} images had more than {limit} {parts}: their smallest became background")
+    if bare:
+        say(f"{bare} images hold no region: they are all background")
+    say(f"{out}: {len(store.test)} images by {method}")

@@ -125,16 +125,21 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
         ) from error
 
 
-def _place(data: str, competition: Competition) -> Path:
+def cache_root() -> Path:
+    """Return the directory of all that is kept to be had again at once."""
     cache = os.environ.get("COMPKIT_CACHE")
     if not cache:
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache += "/compkit"
+    return Path(cache).expanduser()
+
+
+def _place(data: str, competition: Competition) -> Path:
     folder = Path(data)
     where = str(folder.resolve()) if folder.is_dir() else data
     short = hashlib.sha256(f"{competition.name}:{where}".encode()).hexdigest()[:12]
     label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(where).name)[:40].strip("-")
-    return Path(cache).expanduser() / f"{label}-{short}"
+    return cache_root() / f"{label}-{short}"
 
 
 def _is_current(directory: Path, fingerprint: str) -> bool:
