@@ -63,12 +63,12 @@ class Bench:
 
     def step(self, batch: dict[str, Tensor], with_loss: bool = True) -> None:
         with autocast(self.config.machine):
-            logits = self.network(batch["images"])
+            rounds = self.network.rounds(batch["images"])
         if with_loss:
             truth = Truth(batch["labels"], batch["targets"], batch["weights"])
-            loss = self.head.loss(logits, truth)
+            loss = torch.stack([self.head.loss(logits, truth) for logits in rounds]).mean()
         else:
-            loss = logits.float().mean()
+            loss = torch.stack([logits.float().mean() for logits in rounds]).mean()
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -36,7 +36,8 @@ class ModelConfig:
     Parameters
     ----------
     decoder
-        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
+        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...), or feedback-unet, a
+        U-Net that is run twice and sees its first answer the second time.
     weights
         Encoder weights: auto (ImageNet's where an installed package carries them for the encoder,
         else none), none, hub, or a file's path; package:NAME/FILE is a file that an installed
@@ -72,8 +73,8 @@ class LossConfig:
     Parameters
     ----------
     terms
-        Weight of each term by name (dice, normalised_dice, tvmf_dice, adaptive_tvmf_dice,
-        cross_entropy).
+        Weight of each term by name (dice, normalised_dice, generalised_dice, focal_dice,
+        focal_tversky, noise_robust_dice, tvmf_dice, adaptive_tvmf_dice, cross_entropy).
     kappa
         Concentration of tvmf_dice.
     adaptive_lambda
@@ -314,7 +315,8 @@ class RunConfig:
     Parameters
     ----------
     encoders
-        Timm encoders, one network each.
+        Timm encoders, or those of a plain U-Net, by the channels of the first level: plain_unet16,
+        plain_unet32, plain_unet64. One network each.
     head
         How regions become maps and back: foreground, affinity, slots, embedding, boundary,
         distance, or several joined by +.

@@ -16,7 +16,9 @@ from compkit.models.network import DECODERS, Network
 from compkit.models.weights import PACKAGED, packaged
 
 
-@pytest.mark.parametrize("decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus"])
+@pytest.mark.parametrize(
+    "decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus", "feedback-unet"]
+)
 def test_decoders_by_name_give_maps_of_the_inputs_size(decoder):
     network = Network("resnet10t", 3, ModelConfig(decoder=decoder), InputConfig()).eval()
     side = 2 * network.stride
@@ -209,6 +211,7 @@ def test_a_warm_start_leaves_another_heads_last_layer(tmp_path, capsys):
         {"encoder": "resnet18"},
         {"encoder": "resnet34"},
         {"model": ModelConfig(decoder="fpn")},
+        {"model": ModelConfig(decoder="feedback-unet")},
         {"input": WINDOWED},
     ],
 )

@@ -11,7 +11,8 @@ from torch import Tensor
 #: it is left out of it (ignore), or counted with its overlap of zero (count).
 Absent = Literal["ignore", "count"]
 
-_PIXELS = (0, 2, 3)
+#: The axes over which a class is pooled: images, rows and columns.
+PIXELS = (0, 2, 3)
 
 
 def dice_loss(
@@ -37,10 +38,8 @@ def dice_loss(
     absent : {"ignore", "count"}
         See `Absent`.
     """
-    a, b = probabilities * weights, targets * weights
-    overlap = 2 * (a * targets).sum(_PIXELS) + smooth
-    size = (a * probabilities).sum(_PIXELS) + (b * targets).sum(_PIXELS) + smooth
-    return class_mean(1 - overlap / size, b, absent)
+    dice = class_dice(probabilities, targets, weights, smooth)
+    return class_mean(1 - dice, targets * weights, absent)
 
 
 def normalised_dice_loss(
@@ -51,14 +50,24 @@ def normalised_dice_loss(
     return class_mean(1 - cosine, targets * weights, absent)
 
 
+def class_dice(
+    probabilities: Tensor, targets: Tensor, weights: Tensor, smooth: float = 1.0
+) -> Tensor:
+    """Return the Dice coefficients that `dice_loss` takes from 1, over batch and pixels, (C,)."""
+    a, b = probabilities * weights, targets * weights
+    overlap = 2 * (a * targets).sum(PIXELS) + smooth
+    size = (a * probabilities).sum(PIXELS) + (b * targets).sum(PIXELS) + smooth
+    return overlap / size
+
+
 def class_cosine(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return cos θ_c, the cosine of probabilities and targets over batch and pixels, shape (C,).
 
     A class without target pixels, or without any probability, has cosine 0.
     """
     a, b = probabilities * weights, targets * weights
-    norms = (a * probabilities).sum(_PIXELS) * (b * targets).sum(_PIXELS)
-    return (a * targets).sum(_PIXELS) / norms.clamp_min(1e-12).sqrt()
+    norms = (a * probabilities).sum(PIXELS) * (b * targets).sum(PIXELS)
+    return (a * targets).sum(PIXELS) / norms.clamp_min(1e-12).sqrt()
 
 
 def class_mean(losses: Tensor, targets: Tensor, absent: Absent) -> Tensor:
@@ -68,7 +77,7 @@ def class_mean(losses: Tensor, targets: Tensor, absent: Absent) -> Tensor:
     """
     if absent == "count":
         return losses.mean()
-    present = (targets.sum(_PIXELS) > 0).to(losses.dtype)
+    present = (targets.sum(PIXELS) > 0).to(losses.dtype)
     return (losses * present).sum() / present.sum().clamp_min(1)
 
 
@@ -78,4 +87,4 @@ def class_overlap(predicted: Tensor, targets: Tensor) -> Tensor:
     The first row is ``2 |A_c ∩ B_c|``, the second ``|A_c| + |B_c|``; both add up over batches.
     """
     a, b = predicted.double(), targets.double()
-    return torch.stack([2 * (a * b).sum(_PIXELS), a.sum(_PIXELS) + b.sum(_PIXELS)])
+    return torch.stack([2 * (a * b).sum(PIXELS), a.sum(PIXELS) + b.sum(PIXELS)])

@@ -11,6 +11,12 @@ from torch.nn.functional import log_softmax
 from compkit.config import LossConfig
 from compkit.errors import CompkitError, nearest
 from compkit.losses.dice import dice_loss, normalised_dice_loss
+from compkit.losses.dice_variants import (
+    focal_dice_loss,
+    focal_tversky_loss,
+    generalised_dice_loss,
+    noise_robust_dice_loss,
+)
 from compkit.losses.tvmf import tvmf_dice_loss
 
 
@@ -89,6 +95,10 @@ _Term = Callable[[ClassLoss, Tensor, Tensor, Tensor, Tensor], Tensor]
 TERMS: Mapping[str, _Term] = {
     "dice": lambda loss, z, p, t, v: dice_loss(p, t, v),
     "normalised_dice": lambda loss, z, p, t, v: normalised_dice_loss(p, t, v),
+    "generalised_dice": lambda loss, z, p, t, v: generalised_dice_loss(p, t, v),
+    "focal_dice": lambda loss, z, p, t, v: focal_dice_loss(p, t, v),
+    "focal_tversky": lambda loss, z, p, t, v: focal_tversky_loss(p, t, v),
+    "noise_robust_dice": lambda loss, z, p, t, v: noise_robust_dice_loss(p, t, v),
     "tvmf_dice": lambda loss, z, p, t, v: tvmf_dice_loss(p, t, v, loss.config.kappa),
     "adaptive_tvmf_dice": lambda loss, z, p, t, v: tvmf_dice_loss(p, t, v, loss.kappa.to(p.device)),
     "cross_entropy": lambda loss, z, p, t, v: cross_entropy(z, t, v),

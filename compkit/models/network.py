@@ -1,4 +1,4 @@
-"""Networks: a timm encoder under a segmentation-models-pytorch decoder, grey images in."""
+"""Networks: an encoder of timm under a decoder of segmentation-models-pytorch, grey images in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from compkit.config import InputConfig, ModelConfig
 from compkit.errors import CompkitError, nearest
 from compkit.models.channels import channel_counts, input_channels
+from compkit.models.feedback import FeedbackUnet
+from compkit.models.plain import PLAIN, plain_settings
 from compkit.models.weights import load_encoder, packaged
 
 
@@ -22,7 +24,7 @@ class Network(nn.Module):
     Parameters
     ----------
     encoder : str
-        A timm model's name.
+        A timm model's name, or one of `PLAIN`.
     outputs : int
         Number of output channels C.
     config : ModelConfig
@@ -62,52 +64,74 @@ class Network(nn.Module):
         encoder_part: Any = self.model.encoder
         self.stride = int(encoder_part.output_stride)
         if weights not in ("none", "hub"):
-            load_encoder(encoder_part.model, weights, images, coordinates)
+            fed_back = self.model.fed_back if isinstance(self.model, FeedbackUnet) else 0
+            load_encoder(encoder_part.model, weights, images, coordinates + fed_back)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W) of grey images (N, 1, H, W) between 0 and 1."""
+        return self.rounds(images)[-1]
+
+    def rounds(self, images: Tensor) -> list[Tensor]:
+        """Return the logits of every round: of the feedback U-Net two, of any other network one.
+
+        The last are the answer; training is on all of them.
+        """
         # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
-        channels = input_channels(images, self.inputs)
-        return self.model(channels.contiguous(memory_format=torch.channels_last))
+        channels = input_channels(images, self.inputs).contiguous(memory_format=torch.channels_last)
+        if isinstance(self.model, FeedbackUnet):
+            return self.model.rounds(channels)
+        return [self.model(channels)]
 
 
 def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
-    """Refuse encoders and decoders that do not exist, before anything is built.
+    """Refuse encoders and decoders that do not exist or fit each other, before any is built.
 
     Raises
     ------
     CompkitError
         Naming the encoder or decoder, and the nearest that exists.
     """
-    known = timm.list_models()
+    known = [*timm.list_models(), *PLAIN]
     for encoder in encoders:
         if encoder.split(".")[0] not in known:
             raise CompkitError(
                 f"there is no timm encoder {encoder!r}{nearest(encoder, known)}: "
                 "`python -c 'import timm; print(timm.list_models())'` lists them"
             )
+        if encoder in PLAIN and config.weights_of(encoder) == "hub":
+            raise CompkitError(
+                f"no hub has weights of {encoder}: give model.weights a file or none"
+            )
     if config.decoder.lower() not in DECODERS:
         raise CompkitError(
             f"there is no decoder {config.decoder!r}{nearest(config.decoder, DECODERS)}: "
             f"take one of {', '.join(DECODERS)}"
         )
+    if (plain := PLAIN.keys() & set(encoders)) and config.decoder.lower() not in _UNETS:
+        raise CompkitError(
+            f"the encoder {min(plain)!r} does not fit under the decoder {config.decoder!r}: "
+            f"take {' or '.join(_UNETS)}, or another encoder"
+        )
 
+
+#: Networks with the decoder of the U-Net.
+_UNETS = {"unet": smp.Unet, "feedback-unet": FeedbackUnet}
 
 #: Decoders by name.
-DECODERS: tuple[str, ...] = tuple(sorted(smp.MODEL_ARCHITECTURES_MAPPING))
+DECODERS: tuple[str, ...] = tuple(sorted({*smp.MODEL_ARCHITECTURES_MAPPING, *_UNETS}))
 
 
 def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -> nn.Module:
-    weights = "imagenet" if hub else None
+    architectures = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS
+    settings = plain_settings(encoder) if encoder in PLAIN else {"encoder_name": f"tu-{encoder}"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return smp.create_model(
-                decoder,
-                f"tu-{encoder}",
-                encoder_weights=weights,
+            return architectures[decoder.lower()](
+                encoder_weights="imagenet" if hub else None,
                 in_channels=channels,
                 classes=outputs,
+                **settings,
             )
     except OSError as error:
         reason = " ".join(str(error).split())[:200]

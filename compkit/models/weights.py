@@ -60,21 +60,22 @@ def packaged(encoder: str) -> str:
     return "none"
 
 
-def load_encoder(encoder: nn.Module, path: str, images: int = 1, coordinates: int = 0) -> None:
-    """Load a timm encoder's weights from `path`, and say what matched.
+def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0) -> None:
+    """Load an encoder's weights from `path`, and say what matched.
 
     Tensors are matched by name. A file in which no name matches, as of the same network in another
     library, is matched in order if every shape agrees. A classifier's head in the file is left
     aside. A first convolution over three colours is summed over them, as timm does for one grey
-    channel, and shared out equally among the channels that are images; coordinates begin without
+    channel, and shared out equally among the channels that are images; all others begin without
     any effect. So what is the same in all image channels has the effect that grey had.
 
     Parameters
     ----------
     path : str
         A file, or ``package:NAME/FILE``, a file that an installed Python package carries.
-    images, coordinates : int
-        The encoder's input channels of either kind, in this order.
+    images, others : int
+        How many of the encoder's input channels are images, and how many follow that are not:
+        coordinates, and what is fed back.
 
     Raises
     ------
@@ -86,11 +87,11 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, coordinates: in
     given = state if by_name else dict(zip(wanted, state.values(), strict=False))
     matched: dict[str, Tensor] = {}
     wrong = []
-    first = _first_convolution(wanted, images + coordinates)
+    first = _first_convolution(wanted, images + others)
     for name, own in wanted.items():
         tensor = given.get(name)
         if tensor is not None and name == first and tensor.ndim == 4 and tensor.shape[1] == 3:
-            tensor = _shared_out(tensor.float(), images, coordinates)
+            tensor = _shared_out(tensor.float(), images, others)
         if tensor is None or tensor.shape != own.shape:
             shape = "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
             wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
@@ -99,7 +100,7 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, coordinates: in
     if wrong:
         raise CompkitError(
             f"{path} does not fit the encoder: {len(wrong)} of {len(wanted)} tensors do not match "
-            f"(first: {wrong[0]}): give weights of the same timm encoder"
+            f"(first: {wrong[0]}): give weights of the same encoder"
         )
     encoder.load_state_dict(matched)
     way = "by name" if by_name else "in order, as no name matches"
@@ -112,11 +113,11 @@ def _first_convolution(state: dict[str, Tensor], channels: int) -> str | None:
     return next(over, None)
 
 
-def _shared_out(colours: Tensor, images: int, coordinates: int) -> Tensor:
-    """Return a convolution over colours, (O, 3, H, W), as one over images and coordinates."""
+def _shared_out(colours: Tensor, images: int, others: int) -> Tensor:
+    """Return a convolution over colours, (O, 3, H, W), as one over images and other channels."""
     grey = colours.sum(dim=1, keepdim=True) / images
     none = torch.zeros_like(grey)
-    return torch.cat([grey] * images + [none] * coordinates, dim=1)
+    return torch.cat([grey] * images + [none] * others, dim=1)
 
 
 def _located(path: str) -> Path:

@@ -56,9 +56,9 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, (height, width) = padded(self.network.stride, batch["images"])
-        logits = self.network(images)[..., :height, :width]
         truth = Truth(batch["labels"], batch["targets"], batch["weights"])
-        loss = self.head.loss(logits, truth)
+        rounds = [logits[..., :height, :width] for logits in self.network.rounds(images)]
+        loss = torch.stack([self.head.loss(logits, truth) for logits in rounds]).mean()
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
