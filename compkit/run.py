@@ -40,6 +40,8 @@ class Run:
         Its split, a copy of which lies in the run.
     root : Path
         Where it lies; by default ``runs``.
+    hold_out : int or None
+        A fold that is no part of it: neither trained nor decoded nor tuned on.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Run:
     store: Store
     folds: Folds
     root: Path = ROOT
+    hold_out: int | None = None
 
     @property
     def directory(self) -> Path:
@@ -73,7 +76,7 @@ class Run:
     def parts(
         self, encoder: str | None = None, fold: int | None = None
     ) -> Iterator[tuple[str, int]]:
-        """Yield every encoder × fold of the run, or those chosen; `ALL` only if it is.
+        """Yield every encoder × fold of the run, or those chosen; `ALL` and `hold_out` only if so.
 
         Raises
         ------
@@ -90,7 +93,8 @@ class Run:
             raise CompkitError(
                 f"the run {self.name} has no fold {fold}: its folds are 0 to {self.folds.k - 1}"
             )
-        for k in range(self.folds.k) if fold is None else (fold,):
+        taking_part = [k for k in range(self.folds.k) if k != self.hold_out]
+        for k in taking_part if fold is None else (fold,):
             for e in self.config.encoders if encoder is None else (encoder,):
                 yield e, k
 

@@ -11,13 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from compkit.submission.leaderboard import selection_optimism
-from compkit.tuning.evidence import chance_of_best, effect
 from compkit.tuning.findings import find
 from compkit.tuning.page import print_findings, write_page
 
@@ -118,68 +116,6 @@ def page(made: optuna.Study, folder: Path) -> Page:
     return Page(folder / "page.html")
 
 
-def points(x: np.ndarray, score: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"number": range(len(x)), "x": x, "score": score})
-
-
-def test_trials_within_noise_of_the_best_are_tied_and_worse_ones_are_not():
-    rng = np.random.default_rng(0)
-    best = rng.uniform(0.6, 0.9, 40)
-    noise = rng.normal(0, 0.03, 40)
-    trials = [best, best - 0.002 + noise - noise.mean(), best - 0.05 + noise, best - 0.01]
-    p = chance_of_best(np.array(trials), 0)
-    assert p[0] == 1
-    assert p[1] > 0.5
-    assert p[2] < 0.001
-    assert p[3] == 0  # worse by the same in every image
-    assert chance_of_best(np.full((3, 5), 0.5), 0).tolist() == [1, 1, 1]
-    assert chance_of_best(np.array([[0.6], [0.5]]), 0).tolist() == [1, 1]
-    assert chance_of_best(np.array([[0.6, 0.7]]), 0).tolist() == [1]
-
-
-def test_a_truly_best_trial_is_seldom_left_out():
-    rng = np.random.default_rng(0)
-    left_out = 0
-    for _ in range(400):
-        scores = rng.normal(0, 0.1, 30) + rng.normal(0, 0.03, (15, 30))  # any of them is best
-        left_out += chance_of_best(scores, int(scores.mean(axis=1).argmax()))[0] < 0.05
-    assert left_out <= 400 * 0.05
-
-
-def test_an_effect_is_seen_where_there_is_one():
-    rng = np.random.default_rng(0)
-    x = np.exp(rng.uniform(0, np.log(128), 40))
-    noise = rng.normal(0, 0.01, 40)
-    rising = effect("κ", points(x, 0.01 * np.log(x) + noise))
-    assert rising.visible
-    assert rising.rank > 0.5
-    peaked = effect("κ", points(x, -0.02 * abs(np.log(x / 11)) + noise))
-    assert peaked.visible
-    assert peaked.p_rank > 0.025  # an optimum in between is no trend
-    best = peaked.bins.loc[peaked.bins["mean"].idxmax()]
-    assert best["low"] < 15
-    assert best["high"] > 7
-    assert "κ mattered, over 40 trials" in peaked.sentence()
-
-
-def test_chance_seldom_is_an_effect():
-    rng = np.random.default_rng(0)
-    found = [effect("κ", points(rng.random(30), rng.normal(0, 1, 30))) for _ in range(200)]
-    assert sum(one.visible for one in found) <= 14
-    assert "No effect of κ beyond chance over 30 trials" in found[0].sentence()
-    assert "would not show" in found[0].sentence()
-
-
-def test_what_cannot_be_told_is_said():
-    x = np.arange(1.0, 21)
-    assert "Too few trials" in effect("κ", points(x[:5], x[:5])).sentence()
-    assert "hardly varied" in effect("κ", points(np.full(20, 8.0), x)).sentence()
-    assert "score the same" in effect("κ", points(x, np.full(20, 0.7))).sentence()
-    two = effect("κ", points(np.repeat([1.0, 64.0], 10), x))
-    assert two.visible
-    assert two.bins["count"].tolist() == [10, 10]
-
-
 def test_findings_are_those_of_the_study():
     made = search(60)
     own = made.best_trial.user_attrs["image_scores"]
@@ -246,6 +182,29 @@ def test_a_page_needs_nothing_but_itself(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "κ mattered" in printed
     assert f"Best is trial {made.best_trial.number}" in printed
+
+
+def test_what_mattered_is_told_from_the_lowest_rung(tmp_path, capsys):
+    made, lower = few(3), search(200)
+    best = made.best_trial.user_attrs["image_scores"]
+    base = [one - 0.02 for one in best]
+    alike = {"trial": 2, "best": best, "base": base}
+    confirmed = [alike | {"of": 3, "fold": None}, alike | {"of": 1, "fold": 0}]
+    made.set_user_attr("confirmed", confirmed)
+    write_page(made, tmp_path / "page.html", "sqlite:///x.db", [lower])
+    words = Page(tmp_path / "page.html").words
+    print_findings(made, [lower])
+    gain = "0.6200 (95 % 0.567 to 0.673) and the base configuration 0.6000: a gain of +0.0200"
+    for word in (
+        "Trained again with another seed, trial 2, the best of 3, scores " + gain,
+                 "On fold 0, by which nothing was chosen, trial 2 scores " + gain,
+                 "Importance of parameters in rung 0", "Did κ and λ matter in rung 0?",
+    ):  # fmt: skip
+        assert word in words
+    for printed in (words, capsys.readouterr().out):
+        assert "Best is trial 2" in printed
+        assert "rung 0: 200 trials at about 1/3 of the work each: 200 complete" in printed
+        assert "κ mattered" in printed
 
 
 def test_what_comes_from_a_study_is_escaped(tmp_path):

@@ -236,36 +236,6 @@ def test_a_study_of_another_space_is_refused_by_the_first_difference(tmp_path, t
     assert "\n" not in str(caught.value)
 
 
-def test_a_grid_of_a_space_without_conditions(tmp_path):
-    text = FLAT + "training.steps: {int: [100, 800], step: 100}\nencoder: null\nhead: null\n"
-    text += "augment.hflip: 0.5\naugment.vflip: 0\naugment.rot90: 0\ntraining.weight_decay: 0.01\n"
-    space = laid_over(tmp_path, text + "training.ema: null")
-    grid = space.grid(3)
-    assert set(grid) == {"training.lr", "training.schedule", "training.steps"} == set(space.names)
-    assert grid["training.lr"] == pytest.approx([1e-4, 1e-3, 1e-2])
-    assert grid["training.steps"] == [100, 500, 800]
-    sampler = optuna.samplers.GridSampler(grid, seed=0)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(lambda trial: space.suggest(trial)["training.lr"])
-    assert len(study.trials) == 3 * 2 * 3
-    assert len({tuple(t.params.values()) for t in study.trials}) == 18
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", r"loss\.kappa is searched only where loss is t-vMF or cross entropy \+ t-vMF"),
-        ("loss: dice", r"augment\.rotate is searched only where augment\.rotate\.on is true"),
-    ],
-)
-def test_a_space_with_conditions_has_no_grid(tmp_path, text, expected):
-    with pytest.raises(CompkitError, match=expected):
-        laid_over(tmp_path, text).grid(3)
-    with pytest.raises(CompkitError, match="grid of 1 points"):
-        laid_over(tmp_path, FLAT).grid(1)
-
-
 def test_the_space_is_printed_with_ranges_and_conditions(tmp_path, capsys):
     space = laid_over(tmp_path, "head: boundary\ntraining.steps: {int: [100, 300], step: 100}")
     rows = {name: (what, where) for name, what, where in space.rows()}

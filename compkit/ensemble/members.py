@@ -41,8 +41,8 @@ class Member:
     @cached_property
     def folds(self) -> tuple[int, ...]:
         """The folds whose network is trained."""
-        k = range(self.run.folds.k)
-        return tuple(fold for fold in k if self.run.is_done(self.encoder, fold))
+        parts = self.run.parts(self.encoder)
+        return tuple(fold for encoder, fold in parts if self.run.is_done(encoder, fold))
 
     @cached_property
     def networks(self) -> tuple[int, ...]:

@@ -31,8 +31,8 @@ def run_command(argv: Sequence[str]) -> None:
     for name in ("data", "study"):
         if getattr(own, name) is None:
             raise CompkitError(f"--{name} is missing: `tune.py --help` tells what it takes")
-    if own.trials < 1 or own.retrain < 0:
-        raise CompkitError("--trials must be at least 1, and --retrain not negative")
+    if min(own.trials, own.halving) < 1 or own.retrain < 0:
+        raise CompkitError("--trials and --halving must be at least 1, and --retrain not negative")
     base = _base(rest)
     from compkit.tuning.job import tune
 
@@ -45,6 +45,8 @@ def run_command(argv: Sequence[str]) -> None:
         storage=own.storage,
         sampler=own.sampler,
         retrain=own.retrain,
+        hold_out=own.hold_out,
+        halving=own.halving,
     )
 
 
@@ -67,17 +69,30 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--data", help="as for train.py")
     parser.add_argument("--study", help="name of the study, under runs/")
-    parser.add_argument("--trials", type=int, default=50, help="of all workers (default: 50)")
+    parser.add_argument(
+        "--trials", type=int, default=50, help="of all workers, in the lowest rung (default: 50)"
+    )
     parser.add_argument(
         "--storage",
         help="a database's URL or a journal file ending in .log (default: runs/STUDY/study.db)",
     )
     parser.add_argument(
         "--sampler", default="tpe", choices=["tpe", "cmaes", "random", "grid"],
-        help="how trials are chosen (default: tpe)",
+        help="how trials are chosen (default: tpe); on a grid, none is stopped early",
     )  # fmt: skip
     parser.add_argument(
         "--retrain", type=int, default=3,
-        help="train so many of the best again with another seed (default: 3)",
+        help="train so many of the best, and the configuration that trials begin from, again with "
+        "another seed (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hold-out", type=int, metavar="FOLD",
+        help="a fold by which nothing is chosen: the best is scored on it at the end",
+    )  # fmt: skip
+    parser.add_argument(
+        "--halving", type=int, default=1, metavar="RUNGS",
+        help="train most trials for less, by fewer epochs and, of large images, smaller ones: in "
+        "each rung for a third of the next one's work, to which its best third goes up "
+        "(default: 1, all in full)",
     )  # fmt: skip
     return parser

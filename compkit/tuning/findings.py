@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from compkit.metrics.bootstrap import interval
 from compkit.submission.leaderboard import selection_optimism
 from compkit.tuning.evidence import LEVEL, Effect, chance_of_best, effect
+from compkit.tuning.gains import Confirmation, Gain, confirmations, gain_over
 from compkit.tuning.importance import importances
 
 #: Intervals are made of so many of the best trials.
@@ -33,29 +34,6 @@ _STATES = {
     TrialState.RUNNING: "unfinished",
     TrialState.WAITING: "unfinished",
 }
-
-
-@dataclass(frozen=True)
-class Gain:
-    """How far the best trial is ahead of something, over images.
-
-    Attributes
-    ----------
-    name : str
-        What it is compared with.
-    mean : float
-        The other's score.
-    gain : float
-        The best trial's score minus that.
-    low, high : float
-        The paired 95 % bootstrap interval of the gain; NaN where the images differ.
-    """
-
-    name: str
-    mean: float
-    gain: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -94,6 +72,8 @@ class Findings:
         How many pruned trials had each parameter of `CURVES`.
     baselines : list of Gain
         The best trial against unmodified configurations.
+    confirmed : list of Confirmation
+        What the trial that was chosen scored beyond the search.
     events : DataFrame
         All trials in order of their number: state and value (NaN where there is none).
     pruned : dict of str to int
@@ -117,6 +97,7 @@ class Findings:
     curves: dict[str, Effect]
     pruned_with: dict[str, int]
     baselines: list[Gain]
+    confirmed: list[Confirmation]
     events: pd.DataFrame
     pruned: dict[str, int]
     failures: list[tuple[int, str]]
@@ -165,7 +146,11 @@ def find(study: optuna.Study) -> Findings:
         importances=importances(study),
         curves={name: _curve(name, complete) for name in CURVES},
         pruned_with={name: sum(name in trial.params for trial in pruned) for name in CURVES},
-        baselines=_gains(about.get("baseline") or {}, complete, scores),
+        baselines=[
+            gain_over(str(name), one, _value(complete[0]), scores[0])
+            for name, one in ((about.get("baseline") or {}).items() if complete else ())
+        ],
+        confirmed=confirmations(study),
         events=pd.DataFrame(
             {
                 "state": [_STATES[trial.state] for trial in trials],
@@ -246,16 +231,3 @@ def _scales(complete: Sequence[FrozenTrial]) -> dict[str, str]:
 def _curve(name: str, complete: Sequence[FrozenTrial]) -> Effect:
     points = [(t.number, t.params[name], _value(t)) for t in complete if name in t.params]
     return effect(CURVES[name][0], pd.DataFrame(points, columns=["number", "x", "score"]))
-
-
-def _gains(
-    baselines: dict[str, Any], complete: Sequence[FrozenTrial], scores: np.ndarray
-) -> list[Gain]:
-    gains = []
-    for name, one in baselines.items() if complete else ():
-        low, high = np.nan, np.nan
-        theirs = np.array(one.get("image_scores", []), dtype=float)
-        if theirs.shape == scores[0].shape:
-            low, high = interval(scores[0] - theirs)
-        gains.append(Gain(str(name), one["mean"], _value(complete[0]) - one["mean"], low, high))
-    return gains

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from compkit.config import RunConfig
 from compkit.config_check import check
 from compkit.config_files import save
-from compkit.data.store import open_store
-from compkit.display import print_table
-from compkit.ensemble.calibrate import calibrate_run
-from compkit.ensemble.decoder import Decoder
+from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
+from compkit.files import locked
+from compkit.folds import read_folds
 from compkit.progress import say
-from compkit.run import ROOT, refuse_name, start_run
-from compkit.training.fit import fit_fold
+from compkit.run import ROOT, refuse_name
+from compkit.tuning.confirm import compare_with_base, confirm
+from compkit.tuning.gains import confirmations
+from compkit.tuning.halving import REDUCTION, reduced
 from compkit.tuning.page import print_findings, write_page
-from compkit.tuning.settings import configured
+from compkit.tuning.runs import Runs
 from compkit.tuning.space import Space
-from compkit.tuning.study import open_study, run_trials
-from compkit.tuning.trial import Objective, digest
+from compkit.tuning.study import grid_of, open_study, ranked, told
+from compkit.tuning.summary import confirmed
+from compkit.tuning.trial import Objective
+from compkit.tuning.workers import Rung, run_trials
 
 
 def tune(
@@ -37,6 +39,8 @@ def tune(
     storage: str | None = None,
     sampler: str = "tpe",
     retrain: int = 3,
+    hold_out: int | None = None,
+    halving: int = 1,
 ) -> None:
     """Search settings until the study has its trials; then say what came of it.
 
@@ -46,12 +50,20 @@ def tune(
     Parameters
     ----------
     base : RunConfig
-        What a trial's settings are laid over.
+        What a trial's settings are laid over. It is trained like a trial and compared with the
+        best: as the first trial, where the space has its settings. That costs a trial, and what
+        `retrain` does to it, beside dozens; without it, nobody knows what the search was worth.
     trials : int
-        Of all workers together, those of earlier calls included.
+        Of all workers together, those of earlier calls included; of the lowest rung.
     retrain : int
         How many of the best are trained again with another seed; the best of those is taken, and
         its score is no maximum of many.
+    hold_out : int, optional
+        A fold that trials neither validate on nor tune a decoder on, although their networks learn
+        from its images. At the end, the best and the base configuration are scored on it.
+    halving : int
+        Rungs of successive halving: trials of the lowest do `REDUCTION` ** (halving - 1) times less
+        work, and the best third of each rung goes up to the next.
 
     Raises
     ------
@@ -65,49 +77,82 @@ def tune(
         if (directory / other).is_file():
             raise CompkitError(f"{directory} is no study: take another --study name")
     store = open_store(data)
+    _check_hold_out(hold_out, base, store)
+    _check_rungs(halving, base, store)
+    grid = grid_of(space, base.seed) if sampler == "grid" else None
+    if grid is not None and len(grid) > trials:
+        say(f"the grid has {len(grid)} points, more than --trials: {trials} of them are tried")
     directory.mkdir(parents=True, exist_ok=True)
     url = storage or f"sqlite:///{directory / 'study.db'}"
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what fails is said and recorded by us
     metric = base.ranking or store.competition.rules.ranking
-    made_of = {"data": store.content, "metric": metric}
-    study = open_study(name, url, sampler, space, base, made_of)
-    run_trials(study, Objective(base, space, data, directory), directory, trials)
-    print_findings(study)
-    best = _again(study, base, data, directory, retrain)
-    save(best, directory / "best.yaml")
-    write_page(study, directory / "study.html", url)
-    say(f"{directory}: best.yaml, which train.py takes as --config; study.html, what was found")
+    made_of = {"data": store.content, "metric": metric, "hold_out": hold_out, "halving": halving}
+    runs = Runs(data, directory, hold_out)
+    rungs: list[Rung] = []
+    for below in range(halving):  # the last rung first: it is what another call may not fit
+        called = f"{name}, rung {halving - 1 - below}" if below else name
+        study = open_study(called, url, sampler, space, base, made_of)
+        # On a grid, every point is wanted: what is pruned would be a hole in a curve.
+        objective = Objective(base, space, runs, REDUCTION**below, prunes=grid is None)
+        rungs.insert(0, Rung(study, objective))
+    if grid is None:
+        _begin_with_base(rungs[0].study, space, base, directory)
+    run_trials(rungs, directory, trials, grid)
+    _conclude(rungs, base, runs, url, retrain)
 
 
-def _again(
-    study: optuna.Study, base: RunConfig, data: str, directory: Path, count: int
-) -> RunConfig:
-    """Return the best settings, judged by another seed if any are trained with one."""
-    trials = sorted(
-        study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)),
-        key=lambda trial: -(trial.value or 0.0),
-    )
-    distinct = list({trial.user_attrs["run"]: trial for trial in reversed(trials)}.values())[::-1]
-    if not distinct:
+def _check_hold_out(hold_out: int | None, base: RunConfig, store: Store) -> None:
+    if hold_out is None:
+        return
+    file = base.folds.file
+    folds = base.folds.k if file is None else read_folds(Path(file), store).k
+    if not 0 <= hold_out < folds:
+        raise CompkitError(
+            f"--hold-out is {hold_out}, but the folds are 0 to {folds - 1}: take one of these"
+        )
+    if folds < 3:
+        raise CompkitError(
+            f"--hold-out leaves one of {folds} folds, on which no decoder can be tuned and scored: "
+            "take 3 folds or more (folds.k)"
+        )
+
+
+def _check_rungs(halving: int, base: RunConfig, store: Store) -> None:
+    t = base.training
+    rungs = [reduced(base, REDUCTION**below, store.size).training.steps for below in range(halving)]
+    if len(set(rungs)) < halving:
+        raise CompkitError(
+            f"--halving {halving} is too much for {t.steps // t.steps_per_epoch} epochs, as two "
+            "rungs would be equally long: take fewer rungs, or a smaller training.steps_per_epoch"
+        )
+
+
+def _begin_with_base(study: optuna.Study, space: Space, base: RunConfig, directory: Path) -> None:
+    """Make the configuration itself the first trial, if the space has its settings."""
+    answers = space.told(base)
+    with locked(directory / "release", "beginning the study", wait=True):
+        if answers is not None and not study.get_trials(deepcopy=False):
+            told(study, answers)
+
+
+def _conclude(rungs: Sequence[Rung], base: RunConfig, runs: Runs, url: str, retrain: int) -> None:
+    study, lower = rungs[-1].study, [rung.study for rung in rungs[:-1]]
+    if not ranked(study) and any(rung.has(TrialState.RUNNING) for rung in rungs):
+        say(
+            "other workers have trials under way, and no trial is complete yet: "
+            "the last worker says what was found"
+        )
+        return
+    if not ranked(study):
+        print_findings(study, lower)
         raise CompkitError(f"no trial of {study.study_name} was completed: run more --trials")
-    configs = [configured(base, trial.user_attrs["settings"]) for trial in distinct]
-    rows, scores = [], []
-    for trial, config in list(zip(distinct, configs, strict=True))[:count]:
-        decoder = _retrained(replace(config, seed=base.seed + 1), trial, data, directory)
-        low, high = decoder.interval
-        scores.append(decoder.scores[decoder.ranking])
-        searched = np.mean(trial.user_attrs["image_scores"])
-        cells = [f"{searched:.4f}", f"{scores[-1]:.4f}", f"{low:.4f} to {high:.4f}"]
-        rows.append([str(trial.number), *cells])
-    if rows:
-        columns = ["trial", "in the search", "with another seed", "95 %"]
-        print_table("the best, trained again: these scores are no maximum of many", columns, rows)
-    return configs[int(np.argmax(scores)) if scores else 0]
-
-
-def _retrained(config: RunConfig, trial: FrozenTrial, data: str, directory: Path) -> Decoder:
-    run = start_run(digest(config), config, data, directory)
-    parts = list(run.parts())
-    for number, (encoder, fold) in enumerate(parts, start=1):
-        fit_fold(run, encoder, fold, f"trial {trial.number} again, {number}/{len(parts)}: ")
-    return calibrate_run(run)
+    compare_with_base(study, base, runs)
+    print_findings(study, lower)
+    best = confirm(study, base, runs, retrain)
+    for sentence in confirmed(confirmations(study)):
+        print(sentence)
+    save(best, runs.directory / "best.yaml")
+    write_page(study, runs.directory / "study.html", url, lower)
+    say(
+        f"{runs.directory}: best.yaml, which train.py takes as --config; study.html, what was found"
+    )

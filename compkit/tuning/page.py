@@ -17,7 +17,7 @@ from compkit.files import replacing
 from compkit.tuning.evidence import ENOUGH, LEVEL, p_text
 from compkit.tuning.figures import curve, history, parallel, slices
 from compkit.tuning.findings import CURVES, TOP, Findings, find
-from compkit.tuning.summary import curve_sentence, sentences
+from compkit.tuning.summary import confirmed, curve_sentence, sentences
 
 _ABSENT = "—"
 _STYLE = """
@@ -51,7 +51,9 @@ pre { background: #f3f4f6; padding: .75rem; overflow-x: auto; border-radius: .5r
 """
 
 
-def write_page(study: optuna.Study, path: Path | str, storage: str) -> None:
+def write_page(
+    study: optuna.Study, path: Path | str, storage: str, lower: Sequence[optuna.Study] = ()
+) -> None:
     """Write a page that needs nothing but itself.
 
     Parameters
@@ -62,14 +64,19 @@ def write_page(study: optuna.Study, path: Path | str, storage: str) -> None:
         Where to; replaced whole.
     storage : str
         The address of the study's storage, for the command that opens it in optuna-dashboard.
+    lower : sequence of Study
+        Its lower rungs, the lowest first. That has the most trials: curves and importances are
+        from it.
     """
-    findings = find(study)
+    findings, rungs = find(study), [find(one) for one in lower]
+    most, where = (rungs[0], " in rung 0") if rungs else (findings, "")
     parts = [
-        _summary(findings),
+        _summary(findings, rungs),
         _top(findings),
-        _curves(findings),
-        _importances(findings),
+        _curves(most, where),
+        _importances(most, where),
         _pictures(findings),
+        *(_lost(rung, f" in rung {number}") for number, rung in enumerate(rungs)),
         _lost(findings),
         _dashboard(storage),
     ]
@@ -85,10 +92,10 @@ def write_page(study: optuna.Study, path: Path | str, storage: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def print_findings(study: optuna.Study) -> None:
+def print_findings(study: optuna.Study, lower: Sequence[optuna.Study] = ()) -> None:
     """Print the summary and the first ten trials."""
     findings = find(study)
-    for sentence in sentences(findings):
+    for sentence in sentences(findings, [find(one) for one in lower]):
         print(sentence)
     if len(findings.trials):
         columns, rows, _ = _trial_rows(findings, 10)
@@ -102,8 +109,9 @@ def _together(names: Sequence[str], values: Sequence[str]) -> str:
     return ", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True) if v != _ABSENT)
 
 
-def _summary(findings: Findings) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(findings))
+def _summary(findings: Findings, lower: Sequence[Findings]) -> str:
+    said = [*sentences(findings, lower), *confirmed(findings.confirmed)]
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
     return f'<ul class="summary">{items}</ul>'
 
 
@@ -155,19 +163,19 @@ def _trial_rows(findings: Findings, count: int) -> tuple[list[str], list[list[st
     return [*columns, *(findings.labels[name] for name in names)], rows, list(table["tied"])
 
 
-def _curves(findings: Findings) -> str:
+def _curves(findings: Findings, where: str) -> str:
     shown = {name: found for name, found in findings.curves.items() if len(found.trials)}
     if not shown:
         return ""
     said = "".join(f"<p>{escape(curve_sentence(findings, name))}</p>" for name in shown)
     drawn = "".join(curve(name, found, findings) for name, found in shown.items())
     note = (
-        f"Bins hold equally many trials; none below {ENOUGH} trials. The other settings vary from "
-        "point to point, and the search tried promising values more often: a trend may be theirs."
+        f"Bins hold equally many trials; none below {ENOUGH} trials. Other settings may vary from "
+        "point to point, and a search tries promising values more often: a trend may be theirs."
     )
     symbols = " and ".join(CURVES[name][0] for name in shown)
     return (
-        f'<h2>Did {symbols} matter?</h2>{said}<div class="figures large">{drawn}</div>'
+        f'<h2>Did {symbols} matter{where}?</h2>{said}<div class="figures large">{drawn}</div>'
         f'{_kinds(findings)}<p class="note">{escape(note)}</p>'
     )
 
@@ -187,7 +195,7 @@ def _kinds(findings: Findings) -> str:
     return _table(["trials with", "complete", "mean ± s.e.", "best"], rows)
 
 
-def _importances(findings: Findings) -> str:
+def _importances(findings: Findings, where: str) -> str:
     table = findings.importances
     if not len(table):
         return ""
@@ -204,7 +212,7 @@ def _importances(findings: Findings) -> str:
     beyond = [bool(one) for one in table["p"] < LEVEL]
     columns = ["parameter", "importance", "p", "trials"]
     return (
-        f"<h2>Importance of parameters</h2>{_table(columns, rows, beyond)}"
+        f"<h2>Importance of parameters{where}</h2>{_table(columns, rows, beyond)}"
         f'<p class="note">{escape(note)}</p>'
     )
 
@@ -225,15 +233,15 @@ def _pictures(findings: Findings) -> str:
     return "".join(parts)
 
 
-def _lost(findings: Findings) -> str:
+def _lost(findings: Findings, where: str = "") -> str:
     parts = []
     if findings.pruned:
         rows = [[place, str(count)] for place, count in findings.pruned.items()]
-        parts.append(f"<h2>Pruned trials</h2>{_table(['pruned at', 'trials'], rows)}")
+        parts.append(f"<h2>Pruned trials{where}</h2>{_table(['pruned at', 'trials'], rows)}")
     if findings.failures:
         rows = [[str(number), sentence] for number, sentence in findings.failures]
         table = _table(["trial", "what went wrong"], rows, kind="words")
-        parts.append(f"<h2>Failed trials</h2>{table}")
+        parts.append(f"<h2>Failed trials{where}</h2>{table}")
     return "".join(parts)
 
 

@@ -60,13 +60,21 @@ class Parameter(ABC):
         """Return the settings that an answer stands for."""
         return {self.name: answer}
 
+    def applies(self, answers: Mapping[str, Any]) -> bool:
+        """Whether its conditions hold, given earlier answers."""
+        return all(other in answers and answers[other] in v for other, v in self.when.items())
+
     @abstractmethod
     def corners(self) -> list[dict[str, Any]]:
         """Return the answers at its ends, each by the names in `asked`."""
 
+    def points(self, count: int) -> list[dict[str, Any]]:
+        """Return answers like `corners`: all options, or at most `count` numbers of a range."""
+        return self.corners()
+
     @abstractmethod
-    def points(self, count: int) -> list[Any]:
-        """Return all of a choice, or at most `count` numbers spread over the range."""
+    def told(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the answers that set what `settings` already hold; None where none does."""
 
     @abstractmethod
     def span(self) -> str:
@@ -116,17 +124,32 @@ class Number(Parameter):
         return trial.suggest_int(self.name, int(self.low), int(self.high), step=self.step)
 
     def corners(self) -> list[dict[str, Any]]:
-        ends = [{self.name: self.low}, {self.name: self.high}]
-        if self.off is None:
-            return ends
-        return [{self.switch: False}, *({self.switch: True, **end} for end in ends)]
+        return self._answers([self.low, self.high])
 
-    def points(self, count: int) -> list[Any]:
+    def points(self, count: int) -> list[dict[str, Any]]:
         spread = np.geomspace if self.log else np.linspace
         if self.step is None:
-            return spread(self.low, self.high, count).tolist()
+            # Round numbers, which a configuration is likely to have, too.
+            numbers = [float(f"{number:.4g}") for number in spread(self.low, self.high, count)]
+            return self._answers([self.low, *numbers[1:-1], self.high])
         steps = np.linspace(0, (self.high - self.low) // self.step, count)
-        return [int(self.low) + self.step * k for k in sorted({round(s) for s in steps})]
+        whole = sorted({round(s) for s in steps})
+        return self._answers([int(self.low) + self.step * k for k in whole])
+
+    def _answers(self, numbers: Sequence[float]) -> list[dict[str, Any]]:
+        if self.off is None:
+            return [{self.name: number} for number in numbers]
+        on = [{self.switch: True, self.name: number} for number in numbers]
+        return [{self.switch: False}, *on]
+
+    def told(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        number = settings[self.name]
+        if self.off is not None and number == self.off:
+            return {self.switch: False}
+        if number is None or not self.low <= number <= self.high:
+            return None
+        between = self.step is not None and (number - self.low) % self.step
+        return None if between else self._answers([number])[-1]
 
     def span(self) -> str:
         text = f"{self.low:g} to {self.high:g}"
@@ -174,8 +197,11 @@ class Choice(Parameter):
     def corners(self) -> list[dict[str, Any]]:
         return [{self.name: label} for label in self.options]
 
-    def points(self, count: int) -> list[Any]:
-        return self.labels
+    def told(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        for label, option in self.options.items():
+            if all(settings[name] == value for name, value in option.items()):
+                return {self.name: label}
+        return None
 
     def span(self) -> str:
         return ", ".join(shown(label) for label in self.options)
@@ -218,8 +244,9 @@ class Fixed(Parameter):
     def corners(self) -> list[dict[str, Any]]:
         return [{}]
 
-    def points(self, count: int) -> list[Any]:
-        return []
+    def told(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        same = all(settings[name] == value for name, value in self.values.items())
+        return {} if same else None
 
     def span(self) -> str:
         return f"fixed: {shown(self.label)}"

@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from compkit.config import RunConfig
-from compkit.config_files import setting_names
+from compkit.config_files import setting_names, to_plain
 from compkit.errors import CompkitError, nearest
 
 
@@ -73,6 +73,15 @@ def configured(base: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     outer = changed.pop("", {})
     inner = {name: replace(getattr(base, name), **values) for name, values in changed.items()}
     return replace(base, **outer, **inner)
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Return every setting of a configuration by its dotted name, in plain values."""
+    plain, settings = to_plain(config), {}
+    for name in setting_names():
+        section, _, key = name.rpartition(".")
+        settings[name] = (plain[section] if section else plain)[key]
+    return settings
 
 
 @cache

@@ -15,13 +15,16 @@ from compkit.config_files import setting_names
 from compkit.display import print_table
 from compkit.errors import CompkitError, nearest
 from compkit.tuning.conditions import resolved
-from compkit.tuning.parameter import Number, Parameter, Trial, shown
+from compkit.tuning.parameter import Parameter, Trial, shown
 from compkit.tuning.proof import prove
 from compkit.tuning.reading import load, parse
-from compkit.tuning.settings import located
+from compkit.tuning.settings import located, settings_of
 
 #: The space where a user says nothing else.
 SHIPPED = Path(__file__).with_name("space.yaml")
+
+#: A grid of more points is a mistake: each is a training of all folds.
+_MOST = 10_000
 
 _ABSENT = object()
 
@@ -54,7 +57,7 @@ class Space:
         answers: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         for p in self.parameters:
-            if all(answers.get(other, _ABSENT) in values for other, values in p.when.items()):
+            if p.applies(answers):
                 answers[p.name] = p.ask(trial)
                 settings |= p.settings(answers[p.name])
         return settings
@@ -74,8 +77,19 @@ class Space:
             plain[p.name] = definition
         return json.dumps(plain, sort_keys=True, ensure_ascii=False)
 
-    def grid(self, points: int) -> dict[str, list[Any]]:
-        """Return the values of a full grid, as Optuna's GridSampler takes them.
+    def told(self, config: RunConfig) -> dict[str, Any] | None:
+        """Return the answers that give a configuration itself; None where the space lacks it."""
+        settings, answers = settings_of(config), dict[str, Any]()
+        for p in self.parameters:
+            if p.applies(answers):
+                told = p.told(settings)
+                if told is None:
+                    return None
+                answers |= told
+        return answers
+
+    def grid(self, points: int) -> list[dict[str, Any]]:
+        """Return the answers at every point of a grid, each asked only for what matters there.
 
         Parameters
         ----------
@@ -85,18 +99,18 @@ class Space:
         Raises
         ------
         CompkitError
-            If a parameter is searched in some trials only: half of a grid would be repetitions.
+            If there are more points than could ever be tried.
         """
-        if points < 2:
-            raise CompkitError(f"a grid of {points} points a parameter is none: take 2 or more")
+        grid: list[dict[str, Any]] = [{}]
         for p in self.parameters:
-            switch = f"{p.switch} is true" if isinstance(p, Number) and p.off is not None else ""
-            if condition := switch or _condition(p):
+            own = p.points(points)
+            grid = [a | point for a in grid for point in (own if p.applies(a) else [{}])]
+            if len(grid) > _MOST:
                 raise CompkitError(
-                    f"this search space has no grid, as {p.name} is searched only where "
-                    f"{condition}: fix that, or {p.name}, in a search space of your own"
+                    f"the grid of this search space has more than {_MOST} points: fix parameters "
+                    "or leave them out, in a search space of your own (--narrow)"
                 )
-        return {name: p.points(points) for p in self.parameters for name in p.asked}
+        return grid
 
 
 def print_space(space: Space) -> None:

@@ -1,11 +1,12 @@
-"""A study on disk: opened, freed of dead trials, continued until it has its trials."""
+"""A study on disk: opened, with its sampler and its pruner."""
 
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,47 +18,36 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from compkit.config import RunConfig
 from compkit.config_files import differences, from_plain, to_plain
 from compkit.errors import CompkitError
-from compkit.files import locked
+from compkit.tuning.evidence import ENOUGH
 from compkit.tuning.space import Space, refuse_other
-from compkit.tuning.trial import Objective, is_dead, try_again
-
-#: Samplers by the name that --sampler takes.
-SAMPLERS = ("tpe", "cmaes", "random", "grid")
 
 #: Waits, in seconds, for another worker to make a new database's tables.
 _TABLES = (1.0, 3.0)
 
-#: Points of a numeric parameter on a grid.
-_GRID = 7
-
-#: What fails one trial and lets the study go on: settings that do not work, too little memory.
-_OF_A_TRIAL = (CompkitError, ArithmeticError, MemoryError, RuntimeError, ValueError)
-
-#: Failures from the first trial on after which something other than settings must be wrong.
-_ALL_FAIL = 3
+#: Points of a numeric parameter on a grid: enough to tell of it alone whether it mattered, and odd,
+#: so that the middle is one.
+_POINTS = ENOUGH + 1
 
 
 class FoldPruner(optuna.pruners.BasePruner):
     """Stop a trial that, at the same epoch of the same fold, lies among the lowest.
 
-    Folds differ in difficulty and epochs in progress, so only equals are compared.
+    Folds differ in difficulty and epochs in progress, so only equals are compared: trials of as
+    many epochs, at the same one.
     """
 
     #: Trials that must have come as far, and the quantile of theirs below which one is stopped.
     _others, _quantile = 4, 0.33
 
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
-
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        step = trial.last_step
-        if step is None or 2 * ((step - 1) % self._epochs + 1) < self._epochs:
+        step, epochs = trial.last_step, trial.user_attrs["epochs"]
+        if step is None or 2 * ((step - 1) % epochs + 1) < epochs:
             return False  # the first half of a fit says little
         states = (TrialState.COMPLETE, TrialState.PRUNED)
         others = [
             other.intermediate_values[step]
             for other in study.get_trials(deepcopy=False, states=states)
-            if step in other.intermediate_values
+            if step in other.intermediate_values and other.user_attrs.get("epochs") == epochs
         ]
         if len(others) < self._others:
             return False
@@ -70,7 +60,7 @@ def open_study(
     sampler: str,
     space: Space,
     base: RunConfig,
-    made_of: dict[str, str],
+    made_of: Mapping[str, Any],
 ) -> optuna.Study:
     """Open the study, or make it.
 
@@ -80,7 +70,7 @@ def open_study(
         A database's URL, or the path of a journal file (``….log``).
     base : RunConfig
         What a trial's settings are laid over.
-    made_of : dict of str to str
+    made_of : mapping of str to plain value
         What else must not change from one call to the next.
 
     Raises
@@ -94,9 +84,9 @@ def open_study(
             storage=_storage(storage),
             direction="maximize",
             load_if_exists=True,
-            pruner=FoldPruner(base.training.steps // base.training.steps_per_epoch),
+            pruner=FoldPruner(),
         )
-        study.sampler = _sampler(sampler, base.seed + len(study.get_trials(deepcopy=False)), space)
+        study.sampler = _sampler(sampler, base.seed + len(study.get_trials(deepcopy=False)))
         _claim(study, {**made_of, "space": space.digest, "base": json.dumps(to_plain(base))})
     except ImportError as error:
         raise CompkitError(
@@ -109,7 +99,7 @@ def open_study(
     return study
 
 
-def _claim(study: optuna.Study, made_of: Mapping[str, str]) -> None:
+def _claim(study: optuna.Study, made_of: Mapping[str, Any]) -> None:
     """Say what the study is made of, or refuse to go on with one that is made of something else."""
     for key, value in made_of.items():
         known = study.user_attrs.get(key, value)
@@ -123,61 +113,39 @@ def _claim(study: optuna.Study, made_of: Mapping[str, str]) -> None:
                     f"({'; '.join(changes)}): give it that one, or take another --study name"
                 )
         elif known != value:
+            old, new = ("none" if one is None else one for one in (known, value))
             raise CompkitError(
-                f"the study {study.study_name} was made with another {key} ({known}, not {value}): "
-                "take another --study name"
+                f"the study {study.study_name} was made with another {key.replace('_', '-')} "
+                f"({old}, not {new}): take another --study name"
             )
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
 
 
-def run_trials(study: optuna.Study, objective: Objective, directory: Path, trials: int) -> None:
-    """Run trials until the study has `trials`, of all workers, that are over or under way.
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials, best first, and of equal settings one."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    best = sorted(trials, key=lambda trial: -(trial.value or 0.0))
+    return list({trial.user_attrs["run"]: trial for trial in reversed(best)}.values())[::-1]
 
-    Raises
-    ------
-    CompkitError
-        If nothing but failures comes of it.
-    Exception
-        What is no trial's own fault, as a full disk.
+
+def told(study: optuna.Study, answers: Mapping[str, Any], **about: Any) -> None:
+    """Put a trial with these answers in line, which outlive its interruption."""
+    study.enqueue_trial(dict(answers), {"told": dict(answers), **about})
+
+
+def called(study: optuna.Study, number: int) -> str:
+    """Return a trial's name for people, who may follow several rungs at once."""
+    return f"trial {number} of {study.study_name}"
+
+
+def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:
+    """Return the answers at all points of the space's grid, in an order that all workers share.
+
+    It is a random one, so that the first few trials are not all in one corner.
     """
-    while True:
-        release(study, directory)
-        if _counted(study) >= trials or _exhausted(study):
-            break
-        study.optimize(objective, n_trials=1, catch=_OF_A_TRIAL)
-        _refuse_failures(study)
-
-
-def release(study: optuna.Study, directory: Path) -> None:
-    """Fail the trials of this machine whose worker is dead, and put them in line again.
-
-    Only one worker at a time does so, or a trial would go on twice.
-    """
-    with locked(directory / "release", "looking for dead trials", wait=True):
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if is_dead(trial, directory):
-                study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                try_again(study, trial)
-
-
-def _exhausted(study: optuna.Study) -> bool:
-    sampler = study.sampler
-    return isinstance(sampler, optuna.samplers.GridSampler) and sampler.is_exhausted(study)
-
-
-def _counted(study: optuna.Study) -> int:
-    """Return how many trials are over or under way; one that is tried again counts once."""
-    trials = study.get_trials(deepcopy=False)
-    again = {t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
-    return sum(t.state != TrialState.WAITING and t.number not in again for t in trials)
-
-
-def _refuse_failures(study: optuna.Study) -> None:
-    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    errors = [t.user_attrs["error"] for t in trials if "error" in t.user_attrs]
-    if len(errors) == len(trials) >= _ALL_FAIL:
-        raise CompkitError(f"every trial of {study.study_name} failed, the last with: {errors[-1]}")
+    grid = space.grid(_POINTS)
+    return random.Random(seed).sample(grid, len(grid))
 
 
 def _storage(storage: str) -> BaseStorage:
@@ -201,13 +169,11 @@ def _database(url: str) -> RDBStorage:
     return RDBStorage(url)
 
 
-def _sampler(name: str, seed: int, space: Space) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe":
         return optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True
         )
     if name == "cmaes":
         return optuna.samplers.CmaEsSampler(seed=seed)
-    if name == "grid":
-        return optuna.samplers.GridSampler(space.grid(_GRID), seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)  # also beside a grid, which tells all answers

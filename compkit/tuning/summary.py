@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from compkit.tuning.evidence import LEVEL
 from compkit.tuning.findings import CURVES, Findings
+from compkit.tuning.gains import Confirmation
+from compkit.tuning.halving import REDUCTION
 
 
-def sentences(findings: Findings) -> list[str]:
-    """Return the summary: what was done, what is best, how sure that is, and what mattered."""
-    said = [_effort(findings)]
+def sentences(findings: Findings, lower: Sequence[Findings] = ()) -> list[str]:
+    """Return the summary: what was done, what is best, how sure that is, and what mattered.
+
+    Parameters
+    ----------
+    lower : sequence of Findings
+        Of lower rungs, the lowest first; what mattered is told from that.
+    """
+    said = [_effort(findings), *_climb(lower)]
     if findings.hold_out is not None:
-        said.append(f"Fold {findings.hold_out} took no part, so its images are new to the winner.")
+        said.append(f"Fold {findings.hold_out} took no part, so its images are new to the best.")
     if not len(findings.trials):
         return [*said, "No trial is complete, so nothing can be said of settings yet."]
     said += [_best(findings), *_selection(findings), *_ahead(findings)]
-    said += _important(findings)
-    said += [findings.curves[name].verdict() for name in CURVES if _occurs(findings, name)]
+    most = lower[0] if lower else findings
+    said += _important(most)
+    said += [most.curves[name].verdict() for name in CURVES if _occurs(most, name)]
+    return said
+
+
+def confirmed(found: Sequence[Confirmation]) -> list[str]:
+    """Return what is known of the chosen trial beyond the search."""
+    said = []
+    for one in found:
+        where = "Trained again with another seed"
+        if one.fold is not None:
+            where = f"On fold {one.fold}, by which nothing was chosen"
+        picked = f", the best of {one.of}," if one.of > 1 else ""
+        gain = one.gain
+        said.append(
+            f"{where}, trial {one.trial}{picked} scores {one.mean:.4f} (95 % {one.low:.3f} to "
+            f"{one.high:.3f}) and {gain.name} {gain.mean:.4f}: a gain of {gain.gain:+.4f} (95 % "
+            f"{gain.low:+.4f} to {gain.high:+.4f}, paired)."
+        )
     return said
 
 
@@ -33,14 +61,29 @@ def _occurs(findings: Findings, name: str) -> bool:
 
 
 def _effort(findings: Findings) -> str:
+    where = f" on {findings.data}" if findings.data else ""
+    return _spent(findings, f"for {findings.metric}{where}")
+
+
+def _climb(lower: Sequence[Findings]) -> list[str]:
+    """Say what lower rungs took, and which of them is the source of what follows."""
+    said = []
+    for rung, findings in enumerate(lower):
+        share = f"at about 1/{REDUCTION ** (len(lower) - rung)} of the work each"
+        said.append(f"Before, in rung {rung}: " + _spent(findings, share))
+    if lower:
+        said.append("Rung 0 has the most trials: what mattered is told from it.")
+    return said
+
+
+def _spent(findings: Findings, what: str) -> str:
     states = findings.states[findings.states["count"] > 0]
     total = int(states["count"].sum())
     each = ", ".join(
         f"{one['count']:.0f} {state} ({_hours(one['seconds'])})" for state, one in states.iterrows()
     )
-    where = f" on {findings.data}" if findings.data else ""
     spent = f": {each}" if total else ""
-    return f"{total} {_trials(total)} for {findings.metric}{where}{spent}."
+    return f"{total} {_trials(total)} {what}{spent}."
 
 
 def _best(findings: Findings) -> str:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from datetime import datetime
-from pathlib import Path
-from socket import gethostname
-from typing import Any
 
 import numpy as np
 import optuna
@@ -16,21 +10,18 @@ from optuna.trial import FrozenTrial
 
 from compkit.config import RunConfig
 from compkit.config_check import check
-from compkit.config_files import to_plain
 from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates
-from compkit.errors import CompkitError
-from compkit.files import locked
 from compkit.progress import say
-from compkit.run import Run, start_run
+from compkit.run import Run
 from compkit.training.fit import fit_fold
+from compkit.tuning.halving import reduced
+from compkit.tuning.runs import Runs, digest, fold_scores
 from compkit.tuning.settings import configured
 from compkit.tuning.space import Space
-
-#: Seconds that a worker may take from a trial's beginning to its lock.
-_STARTING = 2.0
+from compkit.tuning.study import called, told
 
 #: How often settings whose trial was interrupted are tried again.
 _RETRIES = 3
@@ -50,59 +41,61 @@ class Objective:
     base : RunConfig
         What the trial's settings are laid over.
     space : Space
-    data : str
-    directory : Path
-        Where the trials' runs lie.
+    runs : Runs
+        Where its run lies, and which folds it is trained on.
+    times : int
+        How many times less work than the settings say it is trained for (see `reduced`).
+    prunes : bool
+        Whether it may be stopped early.
     """
 
-    def __init__(self, base: RunConfig, space: Space, data: str, directory: Path) -> None:
-        self._base, self._space, self._data, self._directory = base, space, data, directory
+    def __init__(
+        self, base: RunConfig, space: Space, runs: Runs, times: int = 1, prunes: bool = True
+    ) -> None:
+        self._base, self._space, self._runs = base, space, runs
+        self._times, self._prunes = times, prunes
 
     def __call__(self, trial: optuna.Trial) -> float:
-        with locked(_place(self._directory, trial.number), f"running trial {trial.number}"):
-            trial.set_user_attr("host", gethostname())
+        try:
             settings = self._space.suggest(trial)
-            config = configured(self._base, settings)
-            name = digest(config)
             trial.set_user_attr("settings", settings)
-            trial.set_user_attr("run", name)
-            try:
-                check(config)
-                with locked(self._directory / name / "trial", "trying these settings", wait=True):
-                    return self._score(trial, start_run(name, config, self._data, self._directory))
-            except KeyboardInterrupt:
-                try_again(trial.study, trial)
-                raise
-            except optuna.TrialPruned:
-                raise
-            except Exception as error:
-                sentence = " ".join(f"{error}".split()) or repr(error)
-                trial.set_user_attr("error", sentence)
-                say(f"trial {trial.number} failed: {sentence}")
-                raise
+            config = reduced(configured(self._base, settings), self._times, self._runs.side)
+            trial.set_user_attr("run", digest(config))
+            check(config)
+            with self._runs.owned(config) as run:
+                return self._score(trial, run)
+        except KeyboardInterrupt:
+            try_again(trial.study, trial)
+            raise
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            sentence = " ".join(f"{error}".split()) or repr(error)
+            trial.set_user_attr("error", sentence)
+            say(f"{called(trial.study, trial.number)} failed: {sentence}")
+            raise
 
     def _score(self, trial: optuna.Trial, run: Run) -> float:
         start = time.monotonic()
         epochs = run.config.training.steps // run.config.training.steps_per_epoch
+        trial.set_user_attr("epochs", epochs)
         parts = list(run.parts())
         for number, (encoder, fold) in enumerate(parts):
 
             def watch(epoch: int, score: float, number: int = number, fold: int = fold) -> None:
                 trial.report(score, number * epochs + epoch)
-                if trial.should_prune():
+                if self._prunes and trial.should_prune():
                     _prune(trial, f"fold {fold}, epoch {epoch}")
 
-            fit_fold(
-                run, encoder, fold, f"trial {trial.number}, {number + 1}/{len(parts)}: ", watch
-            )
+            label = f"{called(trial.study, trial.number)}, {number + 1}/{len(parts)}: "
+            fit_fold(run, encoder, fold, label, watch)
             images, scores = plain_scores(run)
-            if number + 1 < len(parts) and hopeless(trial.study, images, scores):
+            last = number + 1 == len(parts)
+            if self._prunes and not last and hopeless(trial.study, images, scores):
                 _prune(trial, f"fold {fold}")
         decoder = calibrate_run(run)
-        honest = np.array(decoder.image_scores[run.ranking])
-        folds = run.folds.fold[[run.store.train.index(image) for image in decoder.image_names]]
-        by_fold = [float(honest[folds == fold].mean()) for fold in range(run.folds.k)]
-        trial.set_user_attr("image_scores", honest.tolist())
+        by_fold = fold_scores(run, decoder)
+        trial.set_user_attr("image_scores", decoder.image_scores[run.ranking])
         trial.set_user_attr("plain_scores", dict(zip(images, scores.tolist(), strict=True)))
         trial.set_user_attr("fold_scores", by_fold)
         trial.set_user_attr("seconds", round(time.monotonic() - start, 1))
@@ -129,37 +122,14 @@ def hopeless(study: optuna.Study, images: list[str], scores: np.ndarray) -> bool
     return bool(behind.mean() > _BEHIND * behind.std() / len(behind) ** 0.5)
 
 
-def digest(config: RunConfig) -> str:
-    """Return what runs of equal settings are called, the machine's aside."""
-    values: dict[str, Any] = {k: v for k, v in to_plain(config).items() if k != "machine"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def is_dead(trial: FrozenTrial, directory: Path) -> bool:
-    """Tell whether a running trial's worker was one of this machine and has gone."""
-    started = trial.datetime_start
-    if started is None or (datetime.now() - started).total_seconds() < _STARTING:
-        return False
-    if trial.user_attrs.get("host", gethostname()) != gethostname():
-        return False
-    try:
-        with locked(_place(directory, trial.number), "looking for a dead trial"):
-            return True
-    except CompkitError:
-        return False
-
-
 def try_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
     """Put the settings of an interrupted trial in line; their run goes on where it was."""
     retries = trial.user_attrs.get("retries", 0) + 1
     if retries <= _RETRIES:
-        study.enqueue_trial(trial.params, {"retries": retries, "retry_of": trial.number})
-        say(f"trial {trial.number} was interrupted: its settings go on as another trial")
-
-
-def _place(directory: Path, number: int) -> Path:
-    """Return what the process that runs a trial locks, as long as it lives."""
-    return directory / "workers" / str(number)
+        answers = trial.user_attrs.get("told", {}) | trial.params
+        told(study, answers, retries=retries, retry_of=trial.number)
+        name = called(study, trial.number)
+        say(f"{name} was interrupted: its settings go on as another trial")
 
 
 def _prune(trial: optuna.Trial, where: str) -> None:

@@ -1,0 +1,89 @@
+"""After a search: its best trials and the base configuration, trained alike and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from compkit.config import RunConfig
+from compkit.display import print_table
+from compkit.ensemble.decoder import Decoder
+from compkit.tuning.gains import BASE
+from compkit.tuning.runs import Runs, fold_scores
+from compkit.tuning.settings import configured
+from compkit.tuning.study import ranked
+
+
+def compare_with_base(study: optuna.Study, base: RunConfig, runs: Runs) -> None:
+    """Train the base configuration as a trial is; the study's attribute `baseline` tells of it.
+
+    Nothing is left to train where a trial had its settings.
+    """
+    if "baseline" in study.user_attrs:
+        return
+    decoder = runs.evaluated(base, BASE)
+    with runs.owned(base) as run:
+        mean = float(np.mean(fold_scores(run, decoder)))
+    scores = decoder.image_scores[decoder.ranking]
+    study.set_user_attr("baseline", {BASE: {"mean": mean, "image_scores": scores}})
+
+
+def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> RunConfig:
+    """Return the best settings, judged by another seed if any trials are trained with one.
+
+    The base configuration is trained with that seed, too, and both on the hold-out if there is one:
+    the study's attribute `confirmed` tells how they compare (see `confirmations`).
+
+    Parameters
+    ----------
+    count : int
+        How many of the best trials are trained again.
+    """
+    trials = ranked(study)[: max(count, 1)]
+    configs = [configured(base, trial.user_attrs["settings"]) for trial in trials]
+    if not count and runs.hold_out is None:
+        study.set_user_attr("confirmed", [])
+        return configs[0]
+    trained = [*configs, base]
+    if count:
+        trained = [replace(config, seed=base.seed + 1) for config in trained]
+    names = [*(f"trial {trial.number}" for trial in trials), BASE]
+    decoders = [
+        runs.evaluated(config, f"{name} again") for config, name in zip(trained, names, strict=True)
+    ]
+    best, confirmed = 0, []
+    if count:
+        searched = [trial.user_attrs["image_scores"] for trial in trials]
+        searched.append(study.user_attrs["baseline"][BASE]["image_scores"])
+        _print_again(names, searched, decoders)
+        scores = [decoder.image_scores[decoder.ranking] for decoder in decoders]
+        best = int(np.argmax(np.mean(scores[:-1], axis=1)))
+        confirmed.append(_compared(trials[best], len(trials), None, scores[best], scores[-1]))
+    if runs.hold_out is not None:
+        held = [runs.held_out(trained[i], decoders[i], names[i]).tolist() for i in (best, -1)]
+        confirmed.append(_compared(trials[best], 1, runs.hold_out, *held))
+    study.set_user_attr("confirmed", confirmed)
+    return configs[best]
+
+
+def _compared(
+    trial: FrozenTrial, of: int, fold: int | None, best: list[float], base: list[float]
+) -> dict[str, Any]:
+    return {"trial": trial.number, "of": of, "fold": fold, "best": best, "base": base}
+
+
+def _print_again(
+    names: Sequence[str], searched: Sequence[Sequence[float]], decoders: Sequence[Decoder]
+) -> None:
+    rows = []
+    for name, before, decoder in zip(names, searched, decoders, strict=True):
+        low, high = decoder.interval
+        again = f"{decoder.scores[decoder.ranking]:.4f}"
+        rows.append([name, f"{np.mean(before):.4f}", again, f"{low:.4f} to {high:.4f}"])
+    columns = ["settings", "in the search", "with another seed", "95 %"]
+    print_table("the best, trained again: these scores are no maximum of many", columns, rows)

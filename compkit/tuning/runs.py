@@ -1,0 +1,111 @@
+"""The runs of a study: named by their settings, trained on the folds that take part, scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compkit.config import RunConfig
+from compkit.config_files import to_plain
+from compkit.data.store import open_store
+from compkit.ensemble.calibrate import calibrate_run
+from compkit.ensemble.decoder import Decoder
+from compkit.ensemble.members import Member
+from compkit.ensemble.mixture import Mixture
+from compkit.files import locked
+from compkit.metrics.rand import rand_scores
+from compkit.run import Run, start_run
+from compkit.training.fit import fit_fold
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where the runs of a study lie, and which folds take part.
+
+    Attributes
+    ----------
+    data : str
+    directory : Path
+        Each run lies in a directory of its settings' digest, so equal settings share one.
+    hold_out : int or None
+        A fold whose score nothing is chosen by: no network validates on it and no decoder is tuned
+        on it before the end. Networks of other folds do train on its images, which tells nothing
+        of what it will score.
+    """
+
+    data: str
+    directory: Path
+    hold_out: int | None = None
+
+    @property
+    def side(self) -> int:
+        """Side of the images in pixels, where a configuration does not resize them."""
+        return open_store(self.data).size
+
+    @contextmanager
+    def owned(self, config: RunConfig) -> Iterator[Run]:
+        """Yield the run of some settings, once no other process trains it, without the hold-out."""
+        name = digest(config)
+        with locked(self.directory / name / "trial", "training these settings", wait=True):
+            yield replace(
+                start_run(name, config, self.data, self.directory), hold_out=self.hold_out
+            )
+
+    def evaluated(self, config: RunConfig, label: str) -> Decoder:
+        """Train what is unfinished, and return the decoder with its out-of-fold scores."""
+        with self.owned(config) as run:
+            parts = list(run.parts())
+            for number, (encoder, fold) in enumerate(parts, start=1):
+                fit_fold(run, encoder, fold, f"{label}, {number}/{len(parts)}: ")
+            return calibrate_run(run)
+
+    def held_out(self, config: RunConfig, decoder: Decoder, label: str) -> np.ndarray:
+        """Train on all but the hold-out's images, and return the scores of those.
+
+        The last epoch counts, since the best one would be chosen by the score itself. What remains
+        is that an adaptive κ and `training.patience` go by the validation while it trains.
+
+        Parameters
+        ----------
+        decoder : Decoder
+            Tuned on the other folds.
+
+        Returns
+        -------
+        ndarray of float64, shape (N,)
+            The metric that ranks.
+        """
+        assert self.hold_out is not None
+        last = replace(config, inference=replace(config.inference, checkpoint="last"))
+        with self.owned(last) as run:
+            for encoder, fold in run.parts(fold=self.hold_out):
+                fit_fold(run, encoder, fold, f"{label}, hold-out: ")
+            whole = replace(run, hold_out=None)
+            mixture = Mixture([Member(whole, encoder) for encoder in config.encoders])
+            scores = []
+            for index in run.folds.valid_indices(self.hold_out).tolist():
+                truth = run.store.labels_of(index)
+                maps = mixture.out_of_fold(run.store.train[index])
+                regions = mixture.head.decode(maps, decoder.params, truth.shape)
+                scores.append(rand_scores(truth, regions)[run.ranking])
+            return np.array(scores)
+
+
+def fold_scores(run: Run, decoder: Decoder) -> list[float]:
+    """Return the mean of the metric that ranks over each fold's images; trials score its mean."""
+    scores = np.array(decoder.image_scores[run.ranking])
+    folds = run.folds.fold[[run.store.train.index(image) for image in decoder.image_names]]
+    return [float(scores[folds == fold].mean()) for fold in np.unique(folds)]
+
+
+def digest(config: RunConfig) -> str:
+    """Return what runs of equal settings are called, the machine's aside."""
+    values: dict[str, Any] = {k: v for k, v in to_plain(config).items() if k != "machine"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
