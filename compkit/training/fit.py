@@ -85,6 +85,10 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
     if start is not None:
         warm_start(module.network, start)
     write_json(part / "environment.json", _environment())
+    crop, stride = config.input.crop, module.network.stride
+    if crop and crop % stride:
+        # Whole images are not padded so, and statistics of batch normalisation then fit neither.
+        say(f"input.crop {crop} is no multiple of {stride}, so crops are padded: another is better")
     keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
     watching = [Watching(watch)] if watch else []
     trainer = _trainer(config, part, [history, keeper, *watching], label, keeper)
