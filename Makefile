@@ -11,12 +11,12 @@ demo: $(READY)
 	$(BIN)/compkit folds --data $(DATA) --out folds/demo.csv --k 3
 	$(BIN)/python train.py --config configs/demo.yaml --data $(DATA) --run demo
 	$(BIN)/compkit baseline watershed --data $(DATA) --out submissions/watershed.csv
-	$(BIN)/compkit submit --run demo --encoder resnet18 --out submissions/resnet18.csv
-	$(BIN)/compkit submit --run demo --encoder tf_efficientnet_lite0 --out submissions/efficientnet_lite0.csv
+	$(BIN)/compkit submit --run demo --encoder tf_efficientnet_lite0 --out submissions/lite0.csv
+	$(BIN)/compkit submit --run demo --encoder tf_efficientnet_lite1 --out submissions/lite1.csv
 	$(BIN)/compkit submit --run demo --out submissions/demo.csv
 	$(BIN)/compkit check submissions/demo.csv --data $(DATA)
-	$(BIN)/compkit score submissions/watershed.csv submissions/resnet18.csv \
-	    submissions/efficientnet_lite0.csv submissions/demo.csv --truth $(DATA)/Y_test.csv
+	$(BIN)/compkit score submissions/watershed.csv submissions/lite0.csv \
+	    submissions/lite1.csv submissions/demo.csv --truth $(DATA)/Y_test.csv
 	@echo "The ensemble's submission is submissions/demo.csv; its manifest lies beside it."
 
 test: $(READY)
