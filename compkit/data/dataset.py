@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -66,7 +66,11 @@ class Draws(Sampler[list[Draw]]):
         return int(order[place])
 
 
-class TrainingSet(Dataset[Batch]):
+class Examples(Dataset[Any], Sized):
+    """Examples by `Draw`: each a function of its place in the draw and its image alone."""
+
+
+class TrainingSet(Examples):
     """The labelled training images of one fold, augmented.
 
     Parameters
