@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from compkit.config import RunConfig
 from compkit.data.augment import one_thread
-from compkit.data.dataset import Draws, TrainingSet
+from compkit.data.dataset import Draws, labelled_set
 from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.heads import make_head
@@ -45,7 +45,7 @@ class Bench:
         self.network.to(self.device).train()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         workers = worker_count(config.machine)
-        dataset = TrainingSet(store, store.labelled.tolist(), config, self.head)
+        dataset = labelled_set(store, store.labelled.tolist(), config, self.head)
         draws = Draws(len(dataset), config.input.batch, 10**6, config.seed)
         pinned = self.device.type == "cuda"
         loader: DataLoader = DataLoader(

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+#: The teacher that is the average of a network's own weights.
+MEAN = "mean"
+
 
 @dataclass(frozen=True)
 class FoldsConfig:
@@ -266,6 +269,37 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class UnlabelledConfig:
+    """What training takes from images without labels.
+
+    Parameters
+    ----------
+    weight
+        Weight of their loss beside that of the labelled images; 0 leaves them out.
+    teacher
+        Mean: the average of the network's own weights (training.ema), whose maps of an image the
+        network must give of a distorted copy, too. Or the name of a run on the same folds: what its
+        networks of the same fold find in them together, decoded, is taken for their labels.
+    confidence
+        Pixels of which the teacher's foreground probability, or that of background, is smaller
+        count nothing.
+    ramp
+        Share of the steps over which the weight rises from 0.
+    batch
+        Unlabelled images in a batch, beside the labelled.
+    test
+        Take the test images, too.
+    """
+
+    weight: float = 0.0
+    teacher: str = MEAN
+    confidence: float = 0.8
+    ramp: float = 0.3
+    batch: int = 8
+    test: bool = False
+
+
+@dataclass(frozen=True)
 class InferenceConfig:
     """How maps are predicted, for out-of-fold and test images alike.
 
@@ -339,5 +373,6 @@ class RunConfig:
     input: InputConfig = InputConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
+    unlabelled: UnlabelledConfig = UnlabelledConfig()
     inference: InferenceConfig = InferenceConfig()
     machine: MachineConfig = MachineConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from compkit.config import RunConfig
+from compkit.config import MEAN, RunConfig
 from compkit.errors import CompkitError
 
 
@@ -17,7 +17,7 @@ def check(config: RunConfig) -> None:
         Naming every setting that is wrong.
     """
     i, t, f, a = config.input, config.training, config.folds, config.augment
-    p = config.partition
+    p, u = config.partition, config.unlabelled
     weights, start = config.model.weights, config.model.start
     named = {weights} if isinstance(weights, str) else set(weights.values())
     rules = {
@@ -46,6 +46,13 @@ def check(config: RunConfig) -> None:
         "training.ema must be at least 0 and under 1": 0 <= t.ema < 1,
         "training.clip must not be negative": t.clip >= 0,
         "training.patience must not be negative": t.patience >= 0,
+        "unlabelled.weight must not be negative": u.weight >= 0,
+        "unlabelled.confidence must be at least 0.5 and under 1": 0.5 <= u.confidence < 1,
+        "unlabelled.ramp must be from 0 to 1": 0 <= u.ramp <= 1,
+        "unlabelled.batch must be at least 2 (batch normalisation)": u.batch >= 2,
+        "unlabelled.teacher mean needs training.ema": (
+            not u.weight or u.teacher != MEAN or t.ema > 0
+        ),
         "augment.scale must be under 1": a.scale < 1,
         "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90) <= 1,
         "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,

@@ -129,7 +129,7 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
         if (directory / "run.json").is_file():
             _refuse_another(directory, config, store)
         else:
-            folds = _split(config, store)
+            folds = split_of(config, store)
             _refuse_leak(config, store, folds)
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
@@ -165,7 +165,8 @@ def open_run(name: str, data: str | None = None) -> Run:
     return Run(name, config, store, read_folds(directory / "folds.csv", store))
 
 
-def _split(config: RunConfig, store: Store) -> Folds:
+def split_of(config: RunConfig, store: Store) -> Folds:
+    """Return the split of the data that a configuration asks for."""
     f = config.folds
     if f.file is not None:
         return read_folds(Path(f.file), store)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig, WeightsConfig
 from compkit.data.augment import Augment
 from compkit.data.crop import random_window
-from compkit.data.dataset import Draws, TrainingSet
+from compkit.data.dataset import Draws, labelled_set
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
@@ -55,7 +55,7 @@ def store(tmp_path_factory):
 
 
 def example(store, place: int, index: int, config: RunConfig) -> dict:
-    dataset = TrainingSet(store, store.labelled, config, make_head(config, 64))
+    dataset = labelled_set(store, store.labelled, config, make_head(config, 64))
     return dataset[(place, index)]
 
 
@@ -65,7 +65,7 @@ def test_an_example_does_not_depend_on_what_came_before(store):
         input=InputConfig(crop=48, focus=0.5, contrast="clahe"),
         weights=WeightsConfig(small_regions=0.5, background=0.5),
     )
-    dataset = TrainingSet(store, store.labelled, config, make_head(config, 64))
+    dataset = labelled_set(store, store.labelled, config, make_head(config, 64))
     first = [dataset[(place, place % 4)] for place in range(6)]
     for place in (5, 2, 0):
         fresh = example(store, place, place % 4, config)

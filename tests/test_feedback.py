@@ -235,7 +235,7 @@ def test_training_is_on_every_round_alike(decoder, monkeypatch):
     truth = Truth(labels, targets, torch.ones(2, 1, 40, 40))
     images = torch.rand(2, 1, 40, 40)
     batch = {"images": images, "labels": labels, "targets": targets, "weights": truth.weights}
-    loss = module.eval().training_step(batch, 0)
+    loss = module.eval().training_step({"labelled": batch}, 0)
     padded = torch.nn.functional.pad(images, (0, 8, 0, 8), mode="reflect")
     rounds = module.network.rounds(padded)
     assert len(rounds) == (2 if decoder == "feedback-unet" else 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypedDict
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
-from compkit.data.augment import Augment
+from compkit.data.augment import Augment, Distort
 from compkit.data.contrast import equalised
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
@@ -67,52 +67,131 @@ class Draws(Sampler[list[Draw]]):
 
 
 class Examples(Dataset[Any], Sized):
-    """Examples by `Draw`: each a function of its place in the draw and its image alone."""
-
-
-class TrainingSet(Examples):
-    """The labelled training images of one fold, augmented.
+    """Examples by `Draw`: each a function of its place in the draw and its image alone.
 
     Parameters
     ----------
-    store : Store
-        Images and labels.
-    indices : sequence of int
-        Indices into ``store.train``.
+    images : iterable of ndarray of uint8, shape (H, H)
+        Grey images.
+    config : RunConfig
+        Input, augmentation and seed.
+    stream : int
+        Tells apart sets whose examples at one place are changed independently.
+    """
+
+    def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
+        self.images = [np.asarray(image) for image in images]
+        self.side = config.input.size or len(self.images[0])
+        crop = config.input.crop
+        if crop is not None and crop > self.side:
+            raise CompkitError(
+                f"input.crop is {crop}, but the images are {self.side} pixels wide: make it smaller"
+            )
+        self.images = [shrunk(image, self.side) for image in self.images]
+        self.augment = Augment(config.augment, self.side, crop, config.input.focus)
+        self._seed, self._stream = config.seed, stream
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def seed(self, place: int) -> int:
+        """Return the seed of a place: 31 bits, as the augmentations' generators take them."""
+        key = (self._seed, place, self._stream)
+        return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
+
+
+class TrainingSet(Examples):
+    """Images with label maps, augmented: those of one fold, or labelled by another network.
+
+    Parameters
+    ----------
+    images, labels : iterable of ndarray, shape (H, H)
+        Grey images, uint8, and region ids.
     config : RunConfig
         Input, augmentation, weights and seed.
     head : Head
         Makes the targets.
+    known : iterable of ndarray of bool, shape (H, H), optional
+        Where the labels count; everywhere by default.
     """
 
-    def __init__(self, store: Store, indices: Sequence[int], config: RunConfig, head: Head) -> None:
-        side, crop = config.input.size or store.size, config.input.crop
-        if crop is not None and crop > side:
-            raise CompkitError(
-                f"input.crop is {crop}, but the images are {side} pixels wide: make it smaller"
-            )
-        grey = [shrunk(np.asarray(store.images[i]), side) for i in indices]
-        clahe = config.input.contrast == "clahe"
-        self._images = [equalised(image) for image in grey] if clahe else grey
-        self._labels = [shrunk_labels(np.asarray(store.labels_of(i)), side) for i in indices]
-        self._places = [places(image, config.weights) for image in grey]
-        self._augment = Augment(config.augment, side, crop, config.input.focus)
-        self._head, self._weights, self._seed = head, config.weights, config.seed
-
-    def __len__(self) -> int:
-        return len(self._images)
+    def __init__(
+        self,
+        images: Iterable[np.ndarray],
+        labels: Iterable[np.ndarray],
+        config: RunConfig,
+        head: Head,
+        known: Iterable[np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(images, config, stream=0 if known is None else 1)
+        self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
+        self._places = [places(image, config.weights) for image in self.images]
+        if known is not None:
+            masks = (shrunk_labels(mask.view(np.uint8), self.side) for mask in known)
+            self._places = [a * b for a, b in zip(self._places, masks, strict=True)]
+        if config.input.contrast == "clahe":
+            self.images = [equalised(image) for image in self.images]
+        self._head, self._weights = head, config.weights
 
     def __getitem__(self, key: Draw) -> Batch:
-        draw, index = key
-        # 31 bits, as the augmentations' generators take them.
-        seed = int(np.random.SeedSequence((self._seed, draw)).generate_state(1)[0] >> 1)
-        image, labels, place = self._augment(
-            self._images[index], self._labels[index], self._places[index], seed
+        place, index = key
+        image, labels, lies = self.augment(
+            self.images[index], self._labels[index], self._places[index], self.seed(place)
         )
-        weights = pixel_weights(labels, place, self._weights)
+        weights = pixel_weights(labels, lies, self._weights)
         return {
             "images": torch.from_numpy(image[None].astype(np.float32) / 255),
             "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
             "weights": torch.from_numpy(weights)[None],
+        }
+
+
+def labelled_set(
+    store: Store, indices: Iterable[int], config: RunConfig, head: Head
+) -> TrainingSet:
+    """Return the training set of some labelled images, by indices into ``store.train``."""
+    chosen = list(indices)
+    images, labels = (store.images[i] for i in chosen), (store.labels_of(i) for i in chosen)
+    return TrainingSet(images, labels, config, head)
+
+
+class UnlabelledBatch(TypedDict):
+    """One batch of unlabelled images.
+
+    images, float32 (N, 1, H, W) in 0…1, augmented as labelled ones are; distorted, the same with
+    other grey levels and with holes; weights, float32 (N, 1, H, W), 0 outside the image.
+    """
+
+    images: Tensor
+    distorted: Tensor
+    weights: Tensor
+
+
+class UnlabelledSet(Examples):
+    """Images without labels, each augmented once, and distorted on top of that.
+
+    Parameters
+    ----------
+    images : iterable of ndarray of uint8, shape (H, H)
+    config : RunConfig
+        Input, augmentation and seed.
+    """
+
+    def __init__(self, images: Iterable[np.ndarray], config: RunConfig) -> None:
+        super().__init__(images, config, stream=1)
+        if config.input.contrast == "clahe":
+            self.images = [equalised(image) for image in self.images]
+        self._distort = Distort()
+
+    def __getitem__(self, key: Draw) -> UnlabelledBatch:
+        place, index = key
+        seed = self.seed(place)
+        image, whole = self.images[index], np.ones_like(self.images[index])
+        image, inside, _ = self.augment(image, whole, whole, seed)
+        distorted = self._distort(image, seed)
+        return {
+            "images": torch.from_numpy(image[None].astype(np.float32) / 255),
+            "distorted": torch.from_numpy(distorted[None].astype(np.float32) / 255),
+            "weights": torch.from_numpy(inside[None].astype(np.float32)),
         }

@@ -67,6 +67,11 @@ class Store:
         """Height and width of every image, in pixels."""
         return self.images.shape[1]
 
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """Ascending indices, int64, into `train` of the images without labels."""
+        return np.setdiff1d(np.arange(len(self.train)), self.labelled)
+
     def labels_of(self, index: int) -> np.ndarray:
         """Return the region ids, shape (H, H), of the image `index` of `train`.
 

@@ -16,8 +16,9 @@ from compkit.models.checkpoint import load_checkpoint
 from compkit.progress import track
 from compkit.run import Run, fold_name
 
-#: Out-of-fold maps are of the images that validated the member, test maps of all test images.
-Kind = Literal["oof", "test"]
+#: Out-of-fold maps are of the images that validated the member, test maps of all test images, and
+#: unlabelled ones of all training images without labels.
+Kind = Literal["oof", "test", "unlabelled"]
 
 
 def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
@@ -35,9 +36,11 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
     inference = run.config.inference
     predictor = member_predictor(run, encoder, fold, inference.views)
     store = run.store
+    images, names = store.images, store.train
     if kind == "oof":
-        images, names = store.images, store.train
-        indices = [int(i) for i in run.folds.valid_indices(fold)]
+        indices = run.folds.valid_indices(fold).tolist()
+    elif kind == "unlabelled":
+        indices = store.unlabelled.tolist()
     else:
         images, names, indices = store.test_images, store.test, list(range(len(store.test)))
     stream = predictor.stream(images, indices, inference.batch)

@@ -9,16 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from compkit.competition.table import write_table
-from compkit.ensemble.build import ENSEMBLE, read_ensemble
-from compkit.ensemble.calibrate import calibrate
-from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
-from compkit.ensemble.members import members_of
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
-from compkit.errors import CompkitError
+from compkit.ensemble.opened import open_mixture
 from compkit.folds import ALL
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.run import ROOT, open_run
 from compkit.submission.publish import publish
 
 
@@ -44,7 +40,7 @@ def submit(
     CompkitError
         If a run is unfinished, members do not fit together, or the result is not a submission.
     """
-    mixture, decoder = _opened(names, data, encoder)
+    mixture, decoder = open_mixture(names, data, encoder)
     store = mixture.store
     rules = store.competition.rules
     labels = _regions(mixture, decoder, rules.max_label)
@@ -85,25 +81,12 @@ def write_out_of_fold(
     In the submission's format; `compkit blend` weighs submissions by such files. Arguments and
     errors are those of `submit`.
     """
-    mixture, decoder = _opened(names, data, encoder)
+    mixture, decoder = open_mixture(names, data, encoder)
     most = mixture.store.competition.rules.max_label
     pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))
     labels = np.stack([keep_largest(regions, most)[0] for _, regions in pairs])
     write_table(out, mixture.images, labels, max_label=most)
     say(f"{out}: {len(labels)} labelled images, each predicted without having seen it")
-
-
-def _opened(names: Sequence[str], data: str | None, encoder: str | None) -> tuple[Mixture, Decoder]:
-    """Return what is submitted, and its decoder: its own, or one for just these members."""
-    tuned = ROOT / names[0] / "decoder.json"
-    if len(names) == 1 and (ROOT / names[0] / ENSEMBLE).is_file():
-        if encoder is not None:
-            raise CompkitError(f"{names[0]} is an ensemble of chosen members: leave out --encoder")
-        return read_ensemble(names[0], data), read_decoder(tuned)
-    mixture = Mixture(members_of([open_run(name, data) for name in names], encoder))
-    if len(names) == 1 and encoder is None:
-        return mixture, read_decoder(tuned)
-    return mixture, calibrate(mixture)
 
 
 def _regions(mixture: Mixture, decoder: Decoder, max_label: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.models.checkpoint import CARD
+from compkit.models.network import Network
 from compkit.progress import Task, task
 
 #: Checkpoints of one network: for prediction, and for resuming.
@@ -44,6 +45,12 @@ class AveragedWeights(WeightAveraging):
             get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
 
         super().__init__(multi_avg_fn=average)
+
+    @property
+    def network(self) -> Network:
+        """The network with the averaged weights, while it is being trained."""
+        averaged: Any = self._average_model
+        return averaged.module.network
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from compkit.data.dataset import TrainingSet
+from compkit.config import MEAN
+from compkit.data.dataset import UnlabelledSet, labelled_set
 from compkit.files import locked, read_json, write_json
 from compkit.folds import ALL
+from compkit.heads.base import Head
 from compkit.inference.members import write_member_maps
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
@@ -17,6 +19,7 @@ from compkit.training.callbacks import LAST, KeepBestAndLast, Watch
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
 from compkit.training.module import SegmentationModule, seed_of
+from compkit.training.pseudo import pseudo_labelled, unlabelled_images
 
 
 def fit_fold(
@@ -67,19 +70,26 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
     if crop and crop % stride:
         # Whole images are not padded so, and statistics of batch normalisation then fit neither.
         say(f"input.crop {crop} is no multiple of {stride}, so crops are padded: another is better")
-    training, validation = _loaders(run, module, fold)
-    keeper, rows = fit(module, training, validation, config, part, label, watch)
+    training = _training(run, module.head, fold)
+    keeper, rows = fit(module, training, _validation(run, fold), config, part, label, watch)
     draw_curve(rows, fold_name(encoder, fold), part / "curve.png")
     return keeper
 
 
-def _loaders(run: Run, module: SegmentationModule, fold: int) -> tuple[DataLoader, DataLoader]:
-    config, store = run.config, run.store
-    train, valid = run.folds.train_indices(fold), run.folds.valid_indices(max(fold, 0))
-    dataset = TrainingSet(store, train.tolist(), config, module.head)
+def _training(run: Run, head: Head, fold: int) -> dict[str, DataLoader]:
+    config, store, u = run.config, run.store, run.config.unlabelled
+    labelled = labelled_set(store, run.folds.train_indices(fold).tolist(), config, head)
+    loaders = {"labelled": drawn(labelled, config.input.batch, config)}
+    if u.weight and u.teacher == MEAN:
+        unlabelled = UnlabelledSet(unlabelled_images(store, u.test), config)
+        loaders["unlabelled"] = drawn(unlabelled, u.batch, config)
+    elif u.weight:
+        loaders["pseudo"] = drawn(pseudo_labelled(run, head, fold), u.batch, config)
+    return loaders
+
+
+def _validation(run: Run, fold: int) -> DataLoader:
+    store, valid = run.store, run.folds.valid_indices(max(fold, 0))
     images = torch.from_numpy(np.stack([store.images[i] for i in valid]))
     labels = torch.from_numpy(np.stack([store.labels_of(i) for i in valid]).astype(np.int32))
-    validation: DataLoader = DataLoader(
-        TensorDataset(images, labels), batch_size=config.inference.batch
-    )
-    return drawn(dataset, config), validation
+    return DataLoader(TensorDataset(images, labels), batch_size=run.config.inference.batch)

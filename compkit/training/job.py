@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from compkit.config import RunConfig
+from compkit.config import MEAN, RunConfig
 from compkit.config_check import check_all
+from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate, calibrate_run
 from compkit.ensemble.members import members_of
@@ -12,8 +13,9 @@ from compkit.errors import CompkitError
 from compkit.folds import ALL
 from compkit.metrics.rand import METRICS
 from compkit.progress import say
-from compkit.run import Run, start_run
+from compkit.run import Run, split_of, start_run
 from compkit.training.fit import fit_fold
+from compkit.training.pseudo import open_teacher, unlabelled_images
 
 
 def train(
@@ -36,6 +38,7 @@ def train(
     """
     check_all(config)
     _check_starts(config, fold or 0)
+    _check_unlabelled(config, data)
     run = start_run(name, config, data)
     slots, most = config.partition.slots, int(run.folds.regions.max())
     if "slots" in config.head.split("+") and most > slots:
@@ -57,6 +60,15 @@ def _check_starts(config: RunConfig, fold: int) -> None:
         start = config.model.start_of(encoder, fold)
         if start is not None and not start.is_file():
             raise CompkitError(f"there is no checkpoint {start}: check model.start")
+
+
+def _check_unlabelled(config: RunConfig, data: str) -> None:
+    u = config.unlabelled
+    if u.weight:
+        store = open_store(data)
+        unlabelled_images(store, u.test)
+        if u.teacher != MEAN:
+            open_teacher(u.teacher, store, split_of(config, store))
 
 
 def _finish(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from compkit.training.callbacks import (
 
 def fit(
     module: pl.LightningModule,
-    training: DataLoader,
+    training: Mapping[str, DataLoader],
     validation: DataLoader,
     config: RunConfig,
     part: Path,
@@ -48,6 +49,8 @@ def fit(
 
     Parameters
     ----------
+    training : mapping of str to DataLoader
+        Of each a batch is in every step's, by its name.
     label : str
         What the progress bar calls it.
     watch : callable, optional
@@ -66,20 +69,20 @@ def fit(
     trainer = _trainer(config, part, [history, keeper, *watching], label, keeper)
     checkpoint = part / LAST if (part / LAST).exists() else None
     try:
-        trainer.fit(module, training, validation, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, dict(training), validation, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
         raise KeyboardInterrupt from None
     return keeper, history.rows
 
 
-def drawn(dataset: Examples, config: RunConfig) -> DataLoader:
-    """Return the loader of an endless draw of a data set's examples."""
+def drawn(dataset: Examples, batch: int, config: RunConfig) -> DataLoader:
+    """Return the loader of an endless draw of a data set's examples, `batch` at a time."""
     workers = worker_count(config.machine)
     steps = config.training.steps_per_epoch
     return DataLoader(
         dataset,
-        batch_sampler=Draws(len(dataset), config.input.batch, steps, config.seed),
+        batch_sampler=Draws(len(dataset), batch, steps, config.seed),
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=one_thread,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,14 +11,24 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor
 
 from compkit.config import RunConfig, TrainingConfig
-from compkit.data.dataset import Batch
+from compkit.data.dataset import Batch, UnlabelledBatch
 from compkit.data.resample import resized
 from compkit.heads import make_head
 from compkit.heads.partition import Truth
 from compkit.inference.predict import Predictor
+from compkit.losses.consistency import consistency_loss
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.models.checkpoint import CARD, card
 from compkit.models.network import Network, padded
+from compkit.training.callbacks import AveragedWeights
+
+
+class Batches(TypedDict, total=False):
+    """What one step learns from: labelled images, and in one of two ways those without labels."""
+
+    labelled: Required[Batch]
+    unlabelled: UnlabelledBatch
+    pseudo: Batch
 
 
 class SegmentationModule(pl.LightningModule):
@@ -54,13 +64,47 @@ class SegmentationModule(pl.LightningModule):
         # Dropout and the like draw from the global generator: a resumed epoch draws the same.
         torch.manual_seed(seed_of(self.config.seed, self.current_epoch))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, (height, width) = padded(self.network.stride, batch["images"])
+    def training_step(self, batch: Batches, batch_idx: int) -> Tensor:
+        loss = self._supervised(batch["labelled"])
+        self._log_loss("loss", loss)
+        if "unlabelled" in batch:
+            other = self._consistency(batch["unlabelled"])
+        elif "pseudo" in batch:
+            other = self._supervised(batch["pseudo"])
+        else:
+            return loss
+        self._log_loss("unlabelled_loss", other)
+        u = self.config.unlabelled
+        risen = min(1.0, (self.global_step + 1) / max(1.0, u.ramp * self.config.training.steps))
+        return loss + u.weight * risen * other
+
+    def _supervised(self, batch: Batch) -> Tensor:
         truth = Truth(batch["labels"], batch["targets"], batch["weights"])
-        rounds = [logits[..., :height, :width] for logits in self.network.rounds(images)]
-        loss = torch.stack([self.head.loss(logits, truth) for logits in rounds]).mean()
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
-        return loss
+        rounds = self._rounds(self.network, batch["images"])
+        return torch.stack([self.head.loss(logits, truth) for logits in rounds]).mean()
+
+    def _consistency(self, batch: UnlabelledBatch) -> Tensor:
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        teacher = next(c for c in callbacks if isinstance(c, AveragedWeights)).network
+        with torch.no_grad():
+            wanted = self.head.activate(self._rounds(teacher.eval(), batch["images"])[-1])
+        known = self.head.known((wanted.shape[-2], wanted.shape[-1])).to(wanted.device)
+        confidence = self.config.unlabelled.confidence
+        losses = [
+            consistency_loss(
+                self.head.activate(logits), wanted, batch["weights"], known, confidence
+            )
+            for logits in self._rounds(self.network, batch["distorted"])
+        ]
+        return torch.stack(losses).mean()
+
+    def _rounds(self, network: Network, images: Tensor) -> list[Tensor]:
+        images, (height, width) = padded(network.stride, images)
+        return [logits[..., :height, :width] for logits in network.rounds(images)]
+
+    def _log_loss(self, name: str, loss: Tensor) -> None:
+        size = self.config.input.batch
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=size)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch

@@ -1,0 +1,43 @@
+"""Runs and ensembles by name, ready to predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compkit.ensemble.build import ENSEMBLE, read_ensemble
+from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.decoder import Decoder, read_decoder
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
+from compkit.errors import CompkitError
+from compkit.run import ROOT, open_run
+
+
+def open_mixture(
+    names: Sequence[str], data: str | None = None, encoder: str | None = None
+) -> tuple[Mixture, Decoder]:
+    """Return what one ensemble or some runs predict, and its decoder: its own, or one made for it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One ensemble of `compkit ensemble`; or runs on the same data.
+    data : str, optional
+        Where the data lie now, if not where the runs were trained.
+    encoder : str, optional
+        Take the members of this encoder alone.
+
+    Raises
+    ------
+    CompkitError
+        If one is absent or unfinished, or members do not fit together.
+    """
+    tuned = ROOT / names[0] / "decoder.json"
+    if len(names) == 1 and (ROOT / names[0] / ENSEMBLE).is_file():
+        if encoder is not None:
+            raise CompkitError(f"{names[0]} is an ensemble of chosen members: leave out --encoder")
+        return read_ensemble(names[0], data), read_decoder(tuned)
+    mixture = Mixture(members_of([open_run(name, data) for name in names], encoder))
+    if len(names) == 1 and encoder is None:
+        return mixture, read_decoder(tuned)
+    return mixture, calibrate(mixture)

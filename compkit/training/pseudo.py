@@ -1,0 +1,123 @@
+"""Labels for images without any, from networks that did not see what the student validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from compkit.data.dataset import TrainingSet
+from compkit.data.resample import resized
+from compkit.data.store import Store
+from compkit.ensemble.decoder import Decoder
+from compkit.ensemble.members import Member
+from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.opened import open_mixture
+from compkit.errors import CompkitError
+from compkit.files import locked
+from compkit.folds import ALL, Folds
+from compkit.heads.base import Head
+from compkit.heads.partition import Params
+from compkit.inference.maps import Maps
+from compkit.inference.members import Kind, write_member_maps
+from compkit.parallel import each_image
+from compkit.run import Run
+
+
+def unlabelled_images(store: Store, test: bool) -> list[np.ndarray]:
+    """Return the images without labels, uint8 (H, H) each: of training, and of the test if wanted.
+
+    Raises
+    ------
+    CompkitError
+        If there is none.
+    """
+    images = [store.images[i] for i in store.unlabelled]
+    images += list(store.test_images) if test else []
+    if not images:
+        raise CompkitError(
+            "every training image is labelled, so unlabelled.weight has nothing to weigh: "
+            "leave it 0, or take the test images (unlabelled.test true)"
+        )
+    return images
+
+
+def open_teacher(name: str, store: Store, folds: Folds) -> tuple[Mixture, Decoder]:
+    """Return the run or ensemble `name`, once it is sure that it may teach on these folds.
+
+    Raises
+    ------
+    CompkitError
+        If it is absent or unfinished, or was trained on other data or another split.
+    """
+    mixture, decoder = open_mixture([name])
+    for member in mixture.members:
+        if member.run.store.content != store.content:
+            raise CompkitError(
+                f"unlabelled.teacher {name} was made on other data: train one on these"
+            )
+        if not np.array_equal(member.run.folds.fold, folds.fold):
+            raise CompkitError(
+                f"unlabelled.teacher {name} has other folds, so it saw images that validate here: "
+                f"give this run its folds (--folds.file {member.run.directory / 'folds.csv'})"
+            )
+    return mixture, decoder
+
+
+def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
+    """Return the unlabelled images with the regions that a fold's teacher finds in them.
+
+    The teacher of a fold is the mean of its members' networks of that fold, decoded with parameters
+    that were tuned on the other folds: nothing of it saw the fold's labels. Pixels of which it is
+    not sure do not count.
+
+    Raises
+    ------
+    CompkitError
+        If the teacher may not teach this run, or there is no unlabelled image.
+    """
+    store, u = run.store, run.config.unlabelled
+    images = unlabelled_images(store, u.test)
+    mixture, decoder = open_teacher(u.teacher, store, run.folds)
+    params = decoder.params if fold == ALL else decoder.fold_params[str(fold)]
+    means = _means(mixture, fold, u.test)
+    found = each_image(
+        _regions,
+        ((mixture.head, maps, params, store.size, u.confidence) for maps in means),
+        f"labels by {u.teacher}",
+        len(images),
+        len(images) * store.size**2,
+    )
+    labels, known = zip(*found, strict=True)
+    return TrainingSet(images, labels, run.config, head, known)
+
+
+def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
+    """Yield the teacher's maps (M, h, w) of every unlabelled image."""
+    kinds: list[Kind] = ["unlabelled"] if len(mixture.store.unlabelled) else []
+    kinds += ["test"] if test else []
+    for kind in kinds:
+        members = [_maps(member, fold, kind) for member in mixture.members]
+        for image in members[0][0].images:
+            yield mixture.mean([np.mean([m.of(image) for m in maps], axis=0) for maps in members])
+
+
+def _maps(member: Member, fold: int, kind: Kind) -> list[Maps]:
+    """Return what a member's network of a fold predicts; of `ALL`, what all of them do."""
+    maps = []
+    for number in member.folds if fold == ALL else (fold,):
+        # Several students may ask for the same maps at a time.
+        with locked(member.run.part(member.encoder, number), "predicting", wait=True):
+            maps.append(write_member_maps(member.run, member.encoder, number, kind))
+    return maps
+
+
+def _regions(
+    head: Head, maps: np.ndarray, params: Params, size: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a label map, uint16 (size, size), and where it is sure, bool."""
+    # A decoder that fills the image does so for the metric: it does not take that for the truth.
+    labels = head.decode(maps, {**params, "fill": False}, (size, size))
+    foreground = resized(torch.from_numpy(maps[None, :1]), (size, size))[0, 0].numpy()
+    return labels.astype(np.uint16), np.maximum(foreground, 1 - foreground) >= confidence
