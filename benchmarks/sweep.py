@@ -2,7 +2,9 @@
 
     python benchmarks/sweep.py benchmarks/sweeps/heads.yaml --data DIR
 
-A sweep file names a `config`, `settings` on top of it, `seeds`, and `variants`: settings by name.
+A sweep file names a `config`, `settings` on top of it, `seeds`, and `variants`: settings by name,
+in which {data} and {seed} stand for what they say. What others build on comes first: the commands
+of `before` (each gets `--data`), then the variants of `first`.
 With `seconds`, each variant trains for as many steps as fit in that time, measured first; otherwise
 for as many as the configuration says. Runs are called <sweep>-<data>-<variant>-<seed>; those that
 are done are not repeated. Other flags (`--training.steps 100`) go to train.py, over the settings.
@@ -48,8 +50,12 @@ from compkit.run import FITTED, open_run
 from compkit.submission.report import Report, report_of
 from compkit.training.command import parse
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+ROOT = Path(__file__).parents[1]
+TRAIN, COMPKIT = ROOT / "train.py", ROOT / "compkit/cli.py"
 TIMED_STEPS = 8
+
+#: Names of runs, by variant and seed.
+Runs = dict[tuple[str, int], str]
 
 
 @dataclass(frozen=True)
@@ -86,22 +92,41 @@ def main() -> None:
     # Each run gets its share of the cores, also while its steps are timed.
     threads = max(1, (os.cpu_count() or 1) // a.workers)
     torch.set_num_threads(threads)
-    commands = []
-    for (name, seed), run in runs.items():
-        if not (Path("runs") / run / "decoder.json").is_file():
-            settings = {**sweep.get("settings", {}), **chosen[name], "seed": seed}
-            command = ["--config", sweep["config"], "--data", a.data, "--run", run]
-            commands.append([*command, *_flags(settings), *others])
-            if "seconds" in sweep:
-                commands[-1] += _budget(commands[-1], run, sweep["seconds"])
+    waves = [_before(sweep, a.data, place, seeds), *_trainings(sweep, a.data, place, runs, others)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with ThreadPoolExecutor(a.workers) as pool:
-        list(pool.map(partial(_train, environment), commands))
+    for wave in waves:
+        with ThreadPoolExecutor(a.workers) as pool:
+            list(pool.map(partial(_run, environment), wave))
     found = Parallel(a.workers)(delayed(_result)(run) for run in runs.values())
     results: dict[str, list[Result]] = {name: [] for name in chosen}
     for (name, _), result in zip(runs, found, strict=True):
         results[name].append(result)
     _print(f"{a.sweep.stem}, {a.data}, {len(seeds)} seeds", results)
+
+
+def _before(sweep: dict[str, Any], data: str, place: str, seeds: range) -> list[list[str]]:
+    return [
+        [str(COMPKIT), *_filled(line, place, seed).split(), "--data", data]
+        for line in sweep.get("before", [])
+        for seed in (seeds if "{seed}" in line else (0,))
+    ]
+
+
+def _trainings(
+    sweep: dict[str, Any], data: str, place: str, runs: Runs, others: list[str]
+) -> list[list[list[str]]]:
+    """Return the commands of the runs that are missing: those that come first, and the others."""
+    waves: list[list[list[str]]] = [[], []]
+    for (name, seed), run in runs.items():
+        if (Path("runs") / run / "decoder.json").is_file():
+            continue
+        settings = {**sweep.get("settings", {}), **sweep["variants"][name], "seed": seed}
+        flags = [_filled(flag, place, seed) for flag in _flags(settings)]
+        command = ["--config", sweep["config"], "--data", data, "--run", run, *flags, *others]
+        if "seconds" in sweep:
+            command += _budget(command, run, sweep["seconds"])
+        waves[name not in sweep.get("first", [])].append([str(TRAIN), *command])
+    return waves
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
@@ -111,8 +136,12 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     ]
 
 
-def _train(environment: dict[str, str], command: list[str]) -> None:
-    subprocess.run([sys.executable, str(TRAIN), *command], check=True, env=environment)
+def _filled(text: str, place: str, seed: int) -> str:
+    return text.replace("{data}", place).replace("{seed}", str(seed))
+
+
+def _run(environment: dict[str, str], command: list[str]) -> None:
+    subprocess.run([sys.executable, *command], check=True, env=environment)
 
 
 def _budget(command: list[str], run: str, seconds: float) -> list[str]:
