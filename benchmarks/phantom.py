@@ -12,12 +12,15 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 from scipy import ndimage as ndi
 
 from compkit.baselines.watershed import watershed
+from compkit.describe.statistics import measure as measure_regions
+from compkit.describe.statistics import summarise
 from compkit.display import print_table
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.phantom.batch import write_images
@@ -71,18 +74,11 @@ def timed(count: int) -> float:
         return time.perf_counter() - start
 
 
-def measure(index: int, baseline: bool) -> dict[str, float]:
+def measure(index: int, baseline: bool) -> dict[str, Any]:
     """Return the statistics and scores of one training image."""
     drawn = draw_slice(SEED, "train", index, SIZE)
     labels = drawn.labels
-    areas = np.bincount(labels.ravel(), minlength=256)[1:]
-    row = {
-        "regions": np.count_nonzero(areas),
-        "labelled": areas.sum() / labels.size,
-        "largest": areas.max() / labels.size,
-        "touching": len(touching(labels)),
-        "patient": drawn.patient,
-    }
+    row: dict[str, Any] = {"regions": measure_regions(labels), "patient": drawn.patient}
     found = {"perfect mask": ndi.label(labels > 0)[0]}
     if baseline:
         found["watershed"] = watershed(drawn.image)
@@ -92,28 +88,17 @@ def measure(index: int, baseline: bool) -> dict[str, float]:
     return row
 
 
-def touching(labels: np.ndarray) -> set[int]:
-    """Return the ids of the regions that share a pixel's edge with another region."""
-    ids: set[int] = set()
-    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
-        meet = (one != other) & (one > 0) & (other > 0)
-        ids |= set(one[meet].tolist()) | set(other[meet].tolist())
-    return ids
-
-
-def summary(rows: list[dict[str, float]]) -> dict[str, str]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, str]:
     """Return what is printed, by name."""
-    regions, labelled, largest, touch, patients = (
-        np.array([row[key] for row in rows])
-        for key in ("regions", "labelled", "largest", "touching", "patient")
-    )
+    found = summarise([row["regions"] for row in rows])
+    counts, patients = found["regions_per_image"], {row["patient"] for row in rows}
     text = {
-        "regions an image": f"{regions.mean():.1f} ± {regions.std():.1f}",
-        "pixels labelled, %": f"{100 * labelled.mean():.1f}",
-        "mean region, % of the image": f"{100 * labelled.sum() / regions.sum():.2f}",
-        "images with a region over 10 %, %": f"{100 * (largest > 0.1).mean():.0f}",
-        "regions that touch another, %": f"{100 * touch.sum() / regions.sum():.0f}",
-        "patients among the images, %": f"{100 * len(set(patients)) / len(rows):.0f}",
+        "regions an image": f"{counts['mean']:.1f} ± {counts['sd']:.1f}",
+        "pixels labelled, %": f"{100 * found['coverage']['mean']:.1f}",
+        "mean region, % of the image": f"{100 * found['region_share']['mean']:.2f}",
+        "images with a region over 10 %, %": f"{100 * found['large']['images']:.0f}",
+        "regions that touch another, %": f"{100 * found['touching']['share']:.0f}",
+        "patients among the images, %": f"{100 * len(patients) / len(rows):.0f}",
     }
     for name in WANTED:
         values = [row[name] for row in rows if name in row]

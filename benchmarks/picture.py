@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from skimage.color import label2rgb
 
 from compkit.competition.table import read_table
 from compkit.data.store import open_store
+from compkit.describe.colours import coloured
 from compkit.metrics.rand import rand_scores
 
 SLICES = 5
@@ -37,7 +37,7 @@ def main() -> None:
     for column, index in enumerate(chosen):
         axes[0, column].imshow(images[index], cmap="gray", vmin=0, vmax=255)
         for row, (name, labels) in enumerate(rows.items(), start=1):
-            picture = label2rgb(labels[index], images[index], alpha=0.6, bg_label=0)
+            picture = coloured(labels[index], images[index])
             axes[row, column].imshow(picture)
             if name != "truth":
                 score = rand_scores(truth[index], labels[index])["adjusted_all"]

@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"compkit {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_phantom(commands)
+    _add_data(commands)
     _add_folds(commands)
     _add_baseline(commands)
     _add_ensemble(commands)
@@ -65,6 +66,21 @@ def _phantom(a: argparse.Namespace) -> None:
     write_phantom(settings, a.out)
 
 
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "data", "look at a competition's data")
+    actions = p.add_subparsers(title="actions", required=True, metavar="ACTION")
+    d = _add(actions, "describe", "print statistics of images and regions, and draw them")
+    d.add_argument("--data", required=True, help=_DATA)
+    d.add_argument("--out", type=Path, help="a folder for the pictures, and the numbers as JSON")
+    d.set_defaults(command=_describe)
+
+
+def _describe(a: argparse.Namespace) -> None:
+    from compkit.describe.job import describe
+
+    describe(a.data, a.out)
+
+
 def _add_folds(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "folds", "split the labelled images for cross-validation")
     p.add_argument("--data", required=True, help=_DATA)
@@ -99,6 +115,10 @@ def _add_baseline(commands: argparse._SubParsersAction) -> None:
     for method in (w, s):
         method.add_argument("--data", required=True, help=_DATA)
         method.add_argument("--out", type=Path, required=True, help="the CSV to write")
+    w.add_argument(
+        "--tune", action="store_true",
+        help="tune its parameters on the labelled images first, and say what that buys out of fold",
+    )  # fmt: skip
     s.add_argument(
         "--weights", required=True,
         help="a folder with config.json, preprocessor_config.json and safetensors, or a hub's name "
@@ -111,7 +131,7 @@ def _add_baseline(commands: argparse._SubParsersAction) -> None:
 def _watershed(a: argparse.Namespace) -> None:
     from compkit.baselines.submission import submit_watershed
 
-    submit_watershed(a.data, a.out)
+    submit_watershed(a.data, a.out, a.tune)
 
 
 def _sam(a: argparse.Namespace) -> None:

@@ -1,11 +1,33 @@
 """The organisers' baseline."""
 
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layout import example, write_folder
 from scipy import ndimage as ndi
+from skimage.filters import rank
+from skimage.morphology import disk
 
-from compkit.baselines.watershed import WatershedParams, watershed
+from compkit.baselines import tuned
+from compkit.baselines.tuned import SPACE, CachedWatershed, tune_watershed
+from compkit.baselines.watershed import WatershedParams, basins, smoothed, watershed
 from compkit.cli import main
+from compkit.crossfit import defaults_of
+from compkit.data.store import open_store
+
+DATA = "phantom:size=48,labelled=6,unlabelled=1,test=3,seed=2"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The stores of one test, with a smaller space to be tuned in."""
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+    small = {name: type(param)(param.values[:3]) for name, param in SPACE.items()}
+    small["background_below"] = SPACE["background_below"]
+    monkeypatch.setattr(tuned, "SPACE", small)
 
 
 @pytest.fixture
@@ -46,6 +68,7 @@ def test_every_parameter_matters(discs):
     noise = np.random.default_rng(0).integers(0, 40, discs.shape, dtype=np.uint8)
     default = watershed(discs + noise)
     for change in (
+        {"background_below": 60},
         {"median_radius": 4},
         {"gradient_radius": 2},
         {"gradient_below": 30},
@@ -66,3 +89,89 @@ def test_the_baseline_is_a_sound_submission_of_a_read_only_store(tmp_path, monke
     assert main(["baseline", "watershed", "--data", data, "--out", out]) == 0
     assert main(["check", out, "--data", data]) == 0
     assert "a sound submission of 3 images of 48×48" in capsys.readouterr().out
+
+
+def test_the_gradient_is_the_rank_filters():
+    rng = np.random.default_rng(0)
+    for radius in (1, 2, 5):
+        image = rng.integers(0, 256, (21, 21), np.uint8)
+        params = WatershedParams(gradient_radius=radius, gradient_below=230)
+        markers = ndi.label(rank.gradient(image, disk(radius)) < 230)[0]
+        found = basins(image, image, params)
+        assert markers.max()
+        np.testing.assert_array_equal(found[markers > 0], markers[markers > 0])
+
+
+def test_the_defaults_to_tune_from_are_the_organisers():
+    assert WatershedParams(**defaults_of(SPACE)) == WatershedParams()
+    assert WatershedParams() == WatershedParams(0, 2, 5, 20, 1e-4)
+
+
+@settings(max_examples=20)
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_cached_is_the_same_as_plain(data, seed):
+    images = np.random.default_rng(seed).integers(0, 256, (4, 12, 12), np.uint8)
+    images = ndi.uniform_filter(images, (0, 3, 3))
+    rows = np.array([0, 2, 3])
+    radii = SPACE["median_radius"].values
+    smooth = np.stack([[smoothed(images[row], radius) for row in rows] for radius in radii])
+    cached = CachedWatershed(images, rows, smooth)
+    for _ in range(6):
+        params = {name: data.draw(st.sampled_from(param.values)) for name, param in SPACE.items()}
+        index = data.draw(st.integers(0, 2))
+        wanted = watershed(images[rows[index]], WatershedParams(**params))
+        np.testing.assert_array_equal(cached(index, params), wanted)
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_images_are_taken_evenly_of_each_fold(count):
+    folds = np.random.default_rng(count).permutation(np.repeat(np.arange(5), count))
+    for most in (5, 7, 1000):
+        chosen = tuned._chosen(folds, most)
+        assert len(chosen) == len(set(chosen.tolist())) == min(most, 5 * count)
+        assert chosen.tolist() == sorted(chosen)
+        assert np.ptp(np.bincount(folds[chosen], minlength=5)) <= 1
+
+
+def test_tuning_is_recorded_and_shown(cache, tmp_path, capsys):
+    out = tmp_path / "w.csv"
+    assert main(["baseline", "watershed", "--tune", "--data", DATA, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "organisers' parameters" in printed and "tuned for adjusted_all" in printed
+    manifest = json.loads(out.with_suffix(".json").read_text())
+    found = manifest["out_of_fold"]
+    assert manifest["params"] == found["params"]
+    for params in (found["params"], *found["fold_params"].values()):
+        assert all(params[name] in param.values for name, param in SPACE.items())
+    assert found["scores"]["adjusted_all"] > found["default_scores"]["adjusted_all"]
+    assert len(found["image_names"]) == found["images"] == 6
+    store = open_store(DATA)
+    assert found["image_names"] == [store.train[row] for row in store.labelled]
+    assert main(["check", str(out), "--data", DATA]) == 0
+    assert f"{found['scores']['adjusted_all']:.4f}"[:5] in (tmp_path / "ledger.csv").read_text()
+
+
+def test_a_part_of_many_images_is_tuned_on(cache, monkeypatch, capsys):
+    monkeypatch.setattr(tuned, "PIXELS", 48**2)
+    _, record = tune_watershed(open_store(DATA))
+    assert record["images"] == 5
+    assert "tuning on 5 of 6 labelled images" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_nothing_is_tuned(cache, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    command = ["baseline", "watershed", "--tune", "--data", DATA]
+    assert main([*command, "--out", str(tmp_path / "file" / "w.csv")]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert f"error: cannot use {tmp_path / 'file'}" in printed.err
+
+
+def test_labels_are_needed_to_tune(cache, tmp_path, capsys):
+    for labelled, reason in ((0, "none of the 12"), (1, "a single image is labelled")):
+        folder = write_folder(tmp_path / str(labelled), *example(labelled=labelled))
+        command = ["baseline", "watershed", "--data", str(folder), "--out", str(tmp_path / "w.csv")]
+        assert main([*command, "--tune"]) == 2
+        error = capsys.readouterr().err
+        assert reason in error and error.count("error: ") == 1
+        assert not (tmp_path / "w.csv").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy import ndimage as ndi
 from skimage import segmentation
@@ -17,6 +18,9 @@ class WatershedParams:
 
     Attributes
     ----------
+    background_below : int
+        A pixel is background where the smoothed image, in grey levels, is below this; 0 leaves
+        none.
     median_radius : int
         Radius in pixels of the disk over which the image is smoothed before markers are sought.
     gradient_radius : int
@@ -27,6 +31,7 @@ class WatershedParams:
         Of the watershed; higher makes basins more evenly sized.
     """
 
+    background_below: int = 0
     median_radius: int = 2
     gradient_radius: int = 5
     gradient_below: int = 20
@@ -44,11 +49,34 @@ def watershed(image: np.ndarray, params: WatershedParams = WatershedParams()) ->
     Returns
     -------
     ndarray of int32, shape (H, W)
-        Basins 1, 2, …, which cover the whole image; all 0 where there is no marker. There may be
-        more than 255 of them: see `compkit.regions.keep_largest`.
+        Basins 1, 2, …, which cover all but the background; all 0 where there is no marker. There
+        may be more than 255 of them: see `compkit.regions.keep_largest`.
     """
-    image = np.array(image)  # the rank filters want a writable one, and a store's are not
-    denoised = rank.median(image, disk(params.median_radius))
-    gradient = rank.gradient(denoised, disk(params.gradient_radius))
+    smooth = smoothed(image, params.median_radius)
+    return without_background(basins(image, smooth, params), smooth, params)
+
+
+def smoothed(image: np.ndarray, radius: int) -> np.ndarray:
+    """Return the median of an image, uint8 (H, W), over a disk."""
+    return rank.median(np.array(image), disk(radius))  # it wants a writable image; a store's is not
+
+
+def basins(image: np.ndarray, smooth: np.ndarray, params: WatershedParams) -> np.ndarray:
+    """Return the basins of an image, int32 (H, W), before any is background.
+
+    Parameters
+    ----------
+    image, smooth : ndarray of uint8, shape (H, W)
+        The image, and the same as `smoothed` by the parameters' radius.
+    """
+    # The same as skimage's rank.gradient, in a hundredth of the time.
+    gradient = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, disk(params.gradient_radius))
     markers, _ = ndi.label(gradient < params.gradient_below)
     return segmentation.watershed(sobel(image), markers, compactness=params.compactness)
+
+
+def without_background(
+    labels: np.ndarray, smooth: np.ndarray, params: WatershedParams
+) -> np.ndarray:
+    """Return basins, int32 (H, W), without the pixels that are too dark in the smoothed image."""
+    return np.where(smooth < params.background_below, 0, labels)

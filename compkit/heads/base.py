@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compkit.crossfit import Param, Params, defaults_of
 from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 from compkit.heads.foreground import Foreground
-from compkit.heads.partition import Param, Params, Partition, Truth
+from compkit.heads.partition import Partition, Truth
 from compkit.regions import absorb_small, numbered, spread
 
 
@@ -65,7 +66,7 @@ class Head:
     @property
     def defaults(self) -> dict[str, Any]:
         """The decoder parameters before any tuning."""
-        return {name: param.values[0] for name, param in self.space.items()}
+        return defaults_of(self.space)
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Return what training needs beside the labels (H, W), float32 (T, H, W)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compkit.config import LossConfig
-from compkit.heads.partition import Param, Params
+from compkit.crossfit import Param, Params
 from compkit.losses.dice import class_overlap
 from compkit.losses.mixture import ClassLoss
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import mwatershed
 import numpy as np
 
+from compkit.crossfit import Param, Params
 from compkit.errors import CompkitError
-from compkit.heads.partition import Offsets, Param, Params
+from compkit.heads.partition import Offsets
 
 #: Bytes that an edge takes while the graph is parted (it crosses into mwatershed as Python ints).
 _EDGE = 200

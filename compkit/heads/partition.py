@@ -5,52 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from compkit.config import PartitionConfig
-from compkit.errors import CompkitError
-
-#: One setting of a decoder, by parameter name.
-Params = Mapping[str, Any]
+from compkit.crossfit import Param, Params
 
 #: (row, column) offsets, pixels.
 Offsets = Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Param:
-    """A decoder parameter.
-
-    Attributes
-    ----------
-    values : tuple
-        Those among which it is tuned; the first is its default.
-    low, high : float, optional
-        The range of a number that is taken; without it, only `values` are.
-    """
-
-    values: tuple[Any, ...]
-    low: float | None = None
-    high: float | None = None
-
-    def refuse(self, name: str, value: Any) -> None:
-        """Raise a CompkitError if `value` cannot be taken."""
-        if self.low is None or self.high is None:
-            if value not in self.values:
-                known = ", ".join(map(str, self.values))
-                raise CompkitError(f"the decoder's {name} is {value!r}: take one of {known}")
-        elif (
-            not isinstance(value, int | float)
-            or isinstance(value, bool)
-            or not self.low <= value <= self.high
-        ):
-            raise CompkitError(
-                f"the decoder's {name} is {value!r}: take a number from {self.low} to {self.high}"
-            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""The organisers' watershed with parameters that are tuned on the labelled training images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from compkit.baselines.watershed import (
+    WatershedParams,
+    basins,
+    smoothed,
+    without_background,
+)
+from compkit.crossfit import CrossFit, Evaluation, Param, cross_fit
+from compkit.data.store import Store
+from compkit.display import print_table
+from compkit.errors import CompkitError
+from compkit.folds import make_folds
+from compkit.metrics.bootstrap import interval
+from compkit.metrics.rand import METRICS
+from compkit.parallel import each_image
+from compkit.progress import say
+
+#: What is tried. The default comes first, and is the organisers'. What decides most is tuned first.
+SPACE: Mapping[str, Param] = {
+    "background_below": Param((0, *range(10, 170, 10))),
+    "median_radius": Param((2, 1, 3)),
+    "gradient_radius": Param((5, 1, 2, 3, 4)),
+    "gradient_below": Param((20, 5, 10, 15, 30)),
+    "compactness": Param((1e-4, 0.0, 1e-3, 1e-2)),
+}
+
+#: As many pixels are tuned on at most, 64 images of 512², for the sake of time.
+PIXELS = 64 * 512**2
+
+#: Folds of near-duplicates; fewer where there are not as many labelled images.
+_FOLDS = 5
+
+#: A setting costs about as much as so many of a network's decoder, and so pays for processes.
+_PASSES = 40
+
+
+class CachedWatershed:
+    """The watershed of images that are smoothed already, one setting after another.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (M, H, W)
+    rows : ndarray of int64, shape (N,)
+        Which of the images are meant.
+    smooth : ndarray of uint8, shape (R, N, H, W)
+        They, smoothed by each radius of `SPACE`, in its order.
+    """
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray, smooth: np.ndarray) -> None:
+        self._images, self._rows, self._smooth = images, rows, smooth
+        self._key: tuple[Any, ...] = ()
+        self._basins = np.zeros((0, 0), np.int32)
+
+    def __call__(self, index: int, params: dict[str, Any]) -> np.ndarray:
+        """Return what `watershed` returns for the image of row `index`, int32 (H, W).
+
+        The last basins are kept: which of their pixels are background changes nothing else.
+        """
+        settings = WatershedParams(**params)
+        radius = SPACE["median_radius"].values.index(settings.median_radius)
+        smooth = np.asarray(self._smooth[radius, index])
+        key = (index, replace(settings, background_below=0))
+        if key != self._key:
+            image = np.asarray(self._images[self._rows[index]])
+            self._basins, self._key = basins(image, smooth, settings), key
+        return without_background(self._basins, smooth, settings)
+
+
+def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
+    """Tune the watershed for the metric that ranks, and print what that buys out of fold.
+
+    Returns
+    -------
+    params : WatershedParams
+        Tuned on all labelled images, or on as many as there is time for, which is said; the
+        organisers' if tuning does not help on folds that it did not see.
+    record : dict
+        What a manifest keeps of it: `compkit.crossfit.CrossFit.record`.
+
+    Raises
+    ------
+    CompkitError
+        If fewer than two images are labelled.
+    """
+    store.require_labels()
+    count = len(store.labelled)
+    if count < 2:
+        raise CompkitError(
+            "a single image is labelled, so none is left to judge what is tuned on it: label "
+            "another one, or leave out --tune"
+        )
+    ranking = store.competition.rules.ranking
+    folds = make_folds(store, min(_FOLDS, count)).fold[store.labelled]
+    chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
+    if len(chosen) < count:
+        say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
+    fit = _fitted(store, chosen, folds[chosen], ranking)
+    _show(fit, ranking)
+    return WatershedParams(**fit.params), fit.record(
+        ranking, [store.train[index] for index in store.labelled[chosen]]
+    )
+
+
+def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
+    """Return at most `most` places in `folds`, ascending, evenly of each fold."""
+    by_fold = np.argsort(folds, kind="stable")
+    count = min(most, len(folds))
+    return np.sort(by_fold[np.linspace(0, len(folds) - 1, count).round().astype(int)])
+
+
+def _fitted(store: Store, chosen: np.ndarray, folds: np.ndarray, ranking: str) -> CrossFit:
+    rows, radii = store.labelled[chosen], SPACE["median_radius"].values
+    shape = (len(radii), len(rows), store.size, store.size)
+    with tempfile.NamedTemporaryFile(suffix=".smooth") as file:
+        # On disk: memory must not grow with the number of images, nor processes copy them.
+        work = ((np.asarray(store.images[row]), radius) for radius in radii for row in rows)
+        count = len(radii) * len(rows)
+        for smooth in each_image(smoothed, work, "smoothing", count, count * store.size**2):
+            file.write(smooth.tobytes())
+        file.flush()
+        decode = CachedWatershed(
+            store.images, rows, np.memmap(file.name, np.uint8, mode="r", shape=shape)
+        )
+        truths = [store.labels[row] for row in chosen]
+        cheap = {"background_below": SPACE["background_below"]}
+        evaluate = Evaluation(decode, truths, _PASSES * len(rows) * store.size**2, cheap)
+        return cross_fit(SPACE, evaluate, folds, ranking, "tuning the watershed")
+
+
+def _show(fit: CrossFit, ranking: str) -> None:
+    rows = [
+        [name, *(_with_interval(scores[:, column]) for column in range(len(METRICS)))]
+        for name, scores in (("organisers' parameters", fit.default), ("tuned", fit.honest))
+    ]
+    title = f"watershed, out of fold, {len(fit.kept)} labelled images (mean, 95 % interval)"
+    print_table(title, ["", *METRICS], rows)
+    if fit.tuned:
+        texts = (f"{name} {value:g}" for name, value in fit.params.items())
+        print(f"tuned for {ranking}: {', '.join(texts)}")
+    else:
+        print(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
+
+
+def _with_interval(values: np.ndarray) -> str:
+    low, high = interval(values)
+    return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"

@@ -1,0 +1,303 @@
+"""Tune whatever cuts images into regions, and estimate honestly what it will score.
+
+Nothing here knows what cuts: it is a function of an image's number and of parameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from compkit.errors import CompkitError
+from compkit.metrics.bootstrap import interval
+from compkit.metrics.rand import METRICS, rand_scores
+from compkit.parallel import jobs_for
+from compkit.progress import task
+
+#: One setting, by parameter name.
+Params = Mapping[str, Any]
+
+#: From an image's number and one setting to a label map, integer (H, W).
+Decode = Callable[[int, dict[str, Any]], np.ndarray]
+
+#: From one setting to one value an image, float64 (N,).
+Score = Callable[[dict[str, Any]], np.ndarray]
+
+#: Passes over the parameters; the third hardly ever moves one.
+_ROUNDS = 3
+#: A value replaces another only for at least this much of score, so that ties keep the default.
+_GAIN = 1e-5
+#: A start this far behind what is found already is not descended from.
+_HOPELESS = 0.25
+#: What the other metrics weigh beside the one that ranks: where that cannot tell two settings
+#: apart, they do, so that a partition is not given away for a gain within noise.
+_TIE_BREAK = 0.05
+
+
+@dataclass(frozen=True)
+class Param:
+    """A decoder parameter.
+
+    Attributes
+    ----------
+    values : tuple
+        Those among which it is tuned; the first is its default.
+    low, high : float, optional
+        The range of a number that is taken; without it, only `values` are.
+    """
+
+    values: tuple[Any, ...]
+    low: float | None = None
+    high: float | None = None
+
+    def refuse(self, name: str, value: Any) -> None:
+        """Raise a CompkitError if `value` cannot be taken."""
+        if self.low is None or self.high is None:
+            if value not in self.values:
+                known = ", ".join(map(str, self.values))
+                raise CompkitError(f"the decoder's {name} is {value!r}: take one of {known}")
+        elif (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not self.low <= value <= self.high
+        ):
+            raise CompkitError(
+                f"the decoder's {name} is {value!r}: take a number from {self.low} to {self.high}"
+            )
+
+
+class Evaluation:
+    """Scores of all images under one setting, each computed once.
+
+    Parameters
+    ----------
+    decode : callable
+        Must survive being sent to another process.
+    truths : sequence of N integer ndarray, shape (H, W)
+    pixels : int
+        How many pixels are worked on, which says whether several processes pay.
+    cheap : mapping of str to Param, optional
+        Parameters that cost next to nothing where all others stay: their settings are decoded one
+        after the other, image by image, so that `decode` may keep what they share.
+    """
+
+    def __init__(
+        self,
+        decode: Decode,
+        truths: Sequence[np.ndarray],
+        pixels: int,
+        cheap: Mapping[str, Param] | None = None,
+    ) -> None:
+        self._decode, self._truths, self._cheap = decode, truths, cheap or {}
+        self._known: dict[tuple[Any, ...], np.ndarray] = {}
+        self._jobs = jobs_for(pixels)
+
+    def __call__(self, params: Params) -> np.ndarray:
+        """Return the metrics of every image, shape (N, len(METRICS))."""
+        key = tuple(params.values())
+        if key not in self._known:
+            settings = self._together(params)
+            images = Parallel(n_jobs=self._jobs)(
+                delayed(_scores)(self._decode, index, truth, settings)
+                for index, truth in enumerate(self._truths)
+            )
+            for setting, rows in zip(settings, np.array(images).swapaxes(0, 1), strict=True):
+                self._known[tuple(setting.values())] = rows
+        return self._known[key]
+
+    def _together(self, params: Params) -> list[dict[str, Any]]:
+        values = itertools.product(*(param.values for param in self._cheap.values()))
+        return [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
+
+
+def _scores(
+    decode: Decode, index: int, truth: np.ndarray, settings: Sequence[dict[str, Any]]
+) -> list[list[float]]:
+    found = (rand_scores(truth, decode(index, params)) for params in settings)
+    return [[scores[name] for name in METRICS] for scores in found]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """What came of tuning.
+
+    Attributes
+    ----------
+    params : dict
+        Tuned on all images, or the defaults (see `tuned`).
+    tuned : bool
+        Whether tuning helps on folds that it did not see; if not, the defaults are kept.
+    fold_params : dict of str to dict
+        By fold, what its images may be decoded with: tuned on the *other* folds, or the defaults.
+    honest, default : ndarray of float64, shape (N, len(METRICS))
+        Scores of every image with what the other folds settled for, and with the defaults.
+    """
+
+    params: dict[str, Any]
+    tuned: bool
+    fold_params: dict[str, dict[str, Any]]
+    honest: np.ndarray
+    default: np.ndarray
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The scores expected of `params`, float64 (N, len(METRICS))."""
+        return self.honest if self.tuned else self.default
+
+    def record(self, ranking: str, names: Sequence[str]) -> dict[str, Any]:
+        """Return what files keep: see `compkit.ensemble.decoder.Decoder`.
+
+        Parameters
+        ----------
+        ranking : str
+            The metric that it was tuned for.
+        names : sequence of N str
+            The images.
+        """
+        return {
+            "ranking": ranking,
+            "params": self.params,
+            "tuned": self.tuned,
+            "fold_params": self.fold_params,
+            "scores": _means(self.kept),
+            "intervals": {name: interval(self.kept[:, i]) for i, name in enumerate(METRICS)},
+            "tuned_scores": _means(self.honest),
+            "default_scores": _means(self.default),
+            "images": len(self.kept),
+            "image_names": list(names),
+            "image_scores": dict(zip(METRICS, self.kept.T.tolist(), strict=True)),
+        }
+
+
+def cross_fit(
+    space: Mapping[str, Param],
+    evaluate: Callable[[Params], np.ndarray],
+    folds: np.ndarray,
+    ranking: str,
+    label: str,
+    starts: Sequence[Params] = ({},),
+) -> CrossFit:
+    """Tune parameters on all images, and score every fold with those tuned on the others.
+
+    Parameters
+    ----------
+    space : mapping of str to Param
+    evaluate : callable
+        From one setting to the metrics of every image, shape (N, len(METRICS)).
+    folds : ndarray of int64, shape (N,)
+        The fold of every image, from 0.
+    ranking : str
+        The metric that ranks.
+    label : str
+        What the progress is called.
+    starts : sequence of mapping
+        As of `descend`.
+    """
+    column = METRICS.index(ranking)
+    honest = np.zeros((len(folds), len(METRICS)))
+    numbers = sorted(set(folds.tolist()))
+    steps = _ROUNDS * len(space) * len(starts)
+    by_fold = {}
+    with task(label, steps * (len(numbers) + 1)) as progress:
+
+        def tuned_on(chosen: np.ndarray) -> dict[str, Any]:
+            done = 0
+
+            def score(params: Params) -> np.ndarray:
+                return objective(evaluate(params)[chosen], column)
+
+            def visited() -> None:
+                nonlocal done
+                done += 1
+                progress.advance()
+
+            params = descend(space, score, starts, visited)
+            if done < steps:
+                progress.advance(steps - done)
+            return params
+
+        for fold in numbers:
+            inside = folds == fold
+            by_fold[str(fold)] = tuned_on(~inside)
+            honest[inside] = evaluate(by_fold[str(fold)])[inside]
+        params = tuned_on(folds >= 0)
+    defaults = defaults_of(space)
+    default = evaluate(defaults)
+    tuned = bool((objective(honest, column) - objective(default, column)).mean() > 0)
+    return CrossFit(
+        params=params if tuned else defaults,
+        tuned=tuned,
+        fold_params=by_fold if tuned else dict.fromkeys(by_fold, defaults),
+        honest=honest,
+        default=default,
+    )
+
+
+def defaults_of(space: Mapping[str, Param]) -> dict[str, Any]:
+    """Return the parameters before any tuning."""
+    return {name: param.values[0] for name, param in space.items()}
+
+
+def objective(rows: np.ndarray, column: int) -> np.ndarray:
+    """Return every image's score: the metric that ranks, plus a little of the others."""
+    return rows[:, column] + _TIE_BREAK * np.delete(rows, column, axis=1).mean(axis=1)
+
+
+def descend(
+    space: Mapping[str, Param],
+    score: Score,
+    starts: Sequence[Params] = ({},),
+    visited: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Move one parameter at a time to its best value, where that helps beyond chance.
+
+    `score` gives one value an image. A gain must exceed its standard error over images: of the
+    many settings that are equally good, the one nearest the defaults carries over best.
+
+    Parameters
+    ----------
+    starts : sequence of mapping
+        Where to start from, each as what differs from the defaults: more than one where the best
+        of all else depends on a parameter. One that is hopeless is left out.
+    visited : callable
+        Called after each parameter of each pass.
+    """
+    path = partial(_descended, space, score, visited)
+    params = path(defaults_of(space) | dict(starts[0]))
+    for start in starts[1:]:
+        begun = defaults_of(space) | dict(start)
+        if score(begun).mean() > score(params).mean() - _HOPELESS:
+            other = path(begun)
+            params = other if _gains(score(other) - score(params)) else params
+    return params
+
+
+def _descended(
+    space: Mapping[str, Param], score: Score, visited: Callable[[], None], params: dict[str, Any]
+) -> dict[str, Any]:
+    for _ in range(_ROUNDS):
+        before = params
+        for name, param in space.items():
+            tried = [params | {name: value} for value in param.values]
+            candidate = max(tried, key=lambda each: score(each).mean())
+            if _gains(score(candidate) - score(params)):
+                params = candidate
+            visited()
+        if params == before:
+            break
+    return params
+
+
+def _gains(difference: np.ndarray) -> bool:
+    """Tell whether differences, one an image, are a gain beyond chance."""
+    return bool(difference.mean() > max(_GAIN, difference.std() / len(difference) ** 0.5))
+
+
+def _means(rows: np.ndarray) -> dict[str, float]:
+    return dict(zip(METRICS, rows.mean(axis=0).tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""What a competition's data are like, in numbers and pictures."""

@@ -1,0 +1,66 @@
+"""Regions in colours that can be told apart."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from compkit.describe.statistics import neighbours
+from compkit.regions import numbered
+
+_PALETTE = (
+    "e6194b", "3cb44b", "ffe119", "4363d8", "f58231", "911eb4",
+    "42d4f4", "f032e6", "bfef45", "fabed4", "469990", "9a6324",
+)  # fmt: skip
+
+#: How much of a pixel is its region's colour; the rest is the image.
+_OPAQUE = 0.6
+
+
+def coloured(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return a grey image with its regions in colours, float64 (H, W, 3) between 0 and 1.
+
+    Parameters
+    ----------
+    labels : integer ndarray, shape (H, W)
+        Ids from 0, the background, which stays grey.
+    image : ndarray of uint8, shape (H, W)
+    """
+    grey = np.repeat(image[..., None] / 255, 3, axis=2)
+    colours = colour_numbers(labels)
+    wheel = np.array([_colour(number) for number in range(int(colours.max(initial=0)) + 1)])
+    mixed = _OPAQUE * wheel[colours] + (1 - _OPAQUE) * grey
+    return np.where(colours[..., None] > 0, mixed, grey)
+
+
+def colour_numbers(labels: np.ndarray) -> np.ndarray:
+    """Return the number of each pixel's colour, int64 (H, W): regions that touch have different.
+
+    Background is 0. Regions with many neighbours choose first, among the colours that no neighbour
+    has the one that is used least; a palette that does not suffice gets longer.
+    """
+    regions = numbered(labels)
+    beside: list[set[int]] = [set() for _ in range(int(regions.max(initial=0)) + 1)]
+    for one, other in neighbours(regions).tolist():
+        beside[one].add(other)
+        beside[other].add(one)
+    chosen, used = np.zeros(len(beside), np.int64), [0] * len(_PALETTE)
+    for region in sorted(range(1, len(beside)), key=lambda each: -len(beside[each])):
+        taken = {int(chosen[other]) - 1 for other in beside[region]}
+        free = [number for number in range(len(used)) if number not in taken]
+        if not free:
+            free = [len(used)]
+            used.append(0)
+        number = min(free, key=used.__getitem__)
+        used[number] += 1
+        chosen[region] = number + 1
+    return chosen[regions]
+
+
+def _colour(number: int) -> tuple[float, float, float]:
+    """Return the colour of a number from 1, as red, green and blue between 0 and 1."""
+    if number > len(_PALETTE):
+        return colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.7, 0.8)
+    red, green, blue = bytes.fromhex(_PALETTE[number - 1])
+    return red / 255, green / 255, blue / 255

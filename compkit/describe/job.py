@@ -1,0 +1,128 @@
+"""All of `compkit data describe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compkit.data.store import Store, open_store
+from compkit.describe.statistics import LARGE, SMALL, Regions, measure, summarise
+from compkit.display import print_table
+from compkit.errors import CompkitError
+from compkit.files import write_json
+from compkit.parallel import each_image
+from compkit.progress import say, track
+
+#: Slices in the gallery, at most.
+_GALLERY = 12
+
+
+def describe(data: str, out: Path | None = None) -> None:
+    """Print what the data are like, and write numbers and pictures of it to the folder `out`.
+
+    Raises
+    ------
+    CompkitError
+        If no image is labelled, or `out` is a file.
+    """
+    if out is not None and out.exists() and not out.is_dir():
+        raise CompkitError(f"{out} is a file: give --out a folder, which is made if it is absent")
+    store = open_store(data)
+    store.require_labels()
+    count = len(store.labels)
+    work = ((np.asarray(labels),) for labels in store.labels)
+    measured = list(each_image(measure, work, "measuring regions", count, store.labels.size))
+    found = {"images": _images(store), **summarise(measured), "groups": _groups(store)}
+    print_table(data, ["", "measured"], _rows(found))
+    if out is not None:
+        _write(store, found, measured, out)
+
+
+def _images(store: Store) -> dict[str, Any]:
+    sums, low, high = 0, 255, 0
+    count = len(store.train) + len(store.test)
+    every = (image for images in (store.images, store.test_images) for image in images)
+    for image in track(every, "reading images", count):
+        sums += int(image.sum(dtype=np.int64))
+        low, high = min(low, int(image.min())), max(high, int(image.max()))
+    return {
+        "train": len(store.train),
+        "labelled": len(store.labelled),
+        "unlabelled": len(store.train) - len(store.labelled),
+        "test": len(store.test),
+        "side": store.size,
+        "grey_min": low,
+        "grey_mean": sums / (count * store.size**2),
+        "grey_max": high,
+    }
+
+
+def _groups(store: Store) -> dict[str, Any]:
+    from compkit.folds.similarity import group_images, similarities
+
+    count = len(store.train)
+    every = np.ones(count, bool)
+    sizes = np.bincount(
+        group_images(similarities(store.images), every, most=count, piece=count).group
+    )
+    return {"count": len(sizes), "largest": int(sizes.max()), "alone": int((sizes == 1).sum())}
+
+
+def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    images, counts, share = found["images"], found["regions_per_image"], found["region_share"]
+    train = f"{images['train']} ({images['labelled']} labelled, {images['unlabelled']} not)"
+    groups = found["groups"]
+    return [
+        ["training images", train],
+        ["test images", str(images["test"])],
+        ["size, pixels", f"{images['side']} × {images['side']}"],
+        ["grey levels", f"{images['grey_min']} to {images['grey_max']}, "
+         f"mean {images['grey_mean']:.1f}"],
+        ["regions in an image", f"{counts['mean']:.1f} ± {counts['sd']:.1f}"],
+        ["  fewest, median, most", f"{counts['min']}, {counts['median']:g}, {counts['max']}"],
+        ["pixels labelled", _with_sd(found["coverage"])],
+        ["area of a region, of the image", f"mean {_percent(share['mean'])}, "
+         f"median {_percent(share['median'])}"],
+        ["  5 % and 95 % quantiles", f"{_percent(share['quantile_05'])}, "
+         f"{_percent(share['quantile_95'])}"],
+        [f"regions under {_percent(SMALL)} of the image", _percent(share["under_small"])],
+        [f"regions over {_percent(LARGE)} of the image", _percent(share["over_large"])],
+        [f"images with a region over {_percent(LARGE)}", _percent(found["large"]["images"])],
+        ["regions that touch another", _of(found["touching"], counts)],
+        ["regions in several parts", _of(found["split"], counts)],
+        ["groups of near-duplicates", f"{groups['count']} of all training images; "
+         f"largest {groups['largest']}, {groups['alone']} images alone"],
+    ]  # fmt: skip
+
+
+def _with_sd(values: dict[str, float]) -> str:
+    return f"{100 * values['mean']:.1f} ± {100 * values['sd']:.1f} %"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _of(part: dict[str, Any], counts: dict[str, Any]) -> str:
+    return f"{part['regions']} of {counts['total']} ({_percent(part['share'])})"
+
+
+def _write(
+    store: Store, found: dict[str, dict[str, Any]], measured: list[Regions], out: Path
+) -> None:
+    from compkit.describe.figures import draw_gallery, draw_statistics
+
+    chosen = np.unique(np.linspace(0, len(measured) - 1, _GALLERY).round().astype(int))
+    rows = store.labelled[chosen]
+    draw_statistics(measured, out / "statistics.png")
+    names = [store.train[row] for row in rows]
+    draw_gallery(names, store.images[rows], [store.labels[each] for each in chosen],
+                 out / "gallery.png")  # fmt: skip
+    labelled = {
+        store.train[row]: {"coverage": each.coverage, "areas": each.areas.tolist()}
+        for row, each in zip(store.labelled, measured, strict=True)
+    }
+    write_json(out / "describe.json", {"data": store.content, **found, "labelled": labelled})
+    say(f"{out}: statistics.png, gallery.png, describe.json")

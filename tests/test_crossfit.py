@@ -1,0 +1,83 @@
+"""Tuning whatever cuts images, cross-fitted."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from compkit.crossfit import Evaluation, Param, cross_fit, defaults_of
+from compkit.metrics.rand import METRICS
+
+SPACE = {
+    "a": Param((0, 1, 2)),
+    "b": Param(("x", "y")),
+    "c": Param((0.5, 0.25), 0, 1),
+}
+VALUES = product(*(param.values for param in SPACE.values()))
+SETTINGS = [dict(zip(SPACE, each, strict=True)) for each in VALUES]
+FOLDS = np.array([0, 0, 1, 1, 2, 2])
+
+
+def tables():
+    shape = (len(SETTINGS), len(FOLDS), len(METRICS))
+    return hnp.arrays(float, shape, elements=st.floats(0, 1, width=16))
+
+
+def fitted(table: np.ndarray, starts=({},)):
+    return cross_fit(
+        SPACE, lambda params: table[SETTINGS.index(dict(params))], FOLDS, METRICS[0], "", starts
+    )
+
+
+@given(tables())
+def test_what_is_chosen_is_of_the_space_and_kept_only_if_it_helps(table):
+    fit = fitted(table)
+    for params in (fit.params, *fit.fold_params.values()):
+        assert params in SETTINGS
+    assert fit.tuned or fit.params == defaults_of(SPACE)
+    if fit.tuned:
+        for fold in range(3):
+            inside = fold == FOLDS
+            row = table[SETTINGS.index(fit.fold_params[str(fold)])]
+            np.testing.assert_array_equal(fit.honest[inside], row[inside])
+
+
+@given(tables(), st.permutations(range(len(SETTINGS))), st.integers(0, 2))
+def test_no_fold_is_tuned_by_its_own_images(table, order, fold):
+    """Whatever its images score, a fold's parameters come from the others."""
+    inside, chosen = fold == FOLDS, []
+    for codes in (np.arange(len(SETTINGS)), np.array(order)):
+        table[:, inside] = codes[:, None, None]  # the score says which setting it is of
+        (code,) = set(fitted(table).honest[inside].ravel())
+        chosen.append(int(np.flatnonzero(codes == code)[0]))
+    assert chosen[0] == chosen[1]
+
+
+def test_a_second_start_finds_what_one_path_misses():
+    worth = {(0, "x"): 0.5, (1, "x"): 0.6, (0, "y"): 0.4, (2, "y"): 0.9}
+    rows = [worth.get((each["a"], each["b"]), 0.2) for each in SETTINGS]
+    table = np.tile(np.array(rows)[:, None, None], (1, len(FOLDS), len(METRICS)))
+    assert fitted(table).params["a"] == 1
+    assert fitted(table, ({}, {"b": "y"})).params == {"a": 2, "b": "y", "c": 0.5}
+
+
+def test_cheap_parameters_are_decoded_together_and_score_the_same():
+    truths = [np.arange(16).reshape(4, 4) // (2 + index) for index in range(3)]
+    seen = []
+
+    def decode(index, params):
+        seen.append((index, params["a"], params["b"]))
+        return truths[index] * (truths[index] > params["a"])
+
+    together = Evaluation(decode, truths, 0, {"a": SPACE["a"]})
+    alone = Evaluation(decode, truths, 0)
+    wanted = {repr(params): alone(params) for params in SETTINGS}
+    seen.clear()
+    for params in SETTINGS:
+        np.testing.assert_array_equal(together(params), wanted[repr(params)])
+    assert len(seen) == len(set(seen)) * 2  # once a value of c, no more
+    assert seen[:3] == [(0, 0, "x"), (0, 1, "x"), (0, 2, "x")]
