@@ -33,5 +33,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("compkit needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	@echo "setting up .venv: about 3 GB to download, a few minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,weights,sam]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,weights,sam,pretrain]"
 	touch $(READY)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from compkit import __version__
 from compkit.entry import guarded
+from compkit.pretrain.methods import METHODS
 
 _DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (embedded)"
 
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_folds(commands)
     _add_baseline(commands)
+    _add_pretrain(commands)
     _add_ensemble(commands)
     _add_submit(commands)
     _add_oof(commands)
@@ -138,6 +140,24 @@ def _sam(a: argparse.Namespace) -> None:
     from compkit.baselines.submission import submit_sam
 
     submit_sam(a.data, a.weights, a.out)
+
+
+def _add_pretrain(commands: argparse._SubParsersAction) -> None:
+    text = "train encoders on all images, without labels"
+    p = commands.add_parser(
+        "pretrain", help=text, description=text,
+        usage="compkit pretrain METHOD --config FILE --data DIR --run NAME [--SETTING VALUE ...]",
+        epilog="`compkit pretrain METHOD --help` lists the settings, which are train.py's.",
+    )  # fmt: skip
+    p.add_argument("method", metavar="METHOD", choices=list(METHODS), help=", ".join(METHODS))
+    p.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    p.set_defaults(command=_pretrain)
+
+
+def _pretrain(a: argparse.Namespace) -> None:
+    from compkit.pretrain.command import run_command
+
+    run_command(a.method, a.rest)
 
 
 def _add_ensemble(commands: argparse._SubParsersAction) -> None:

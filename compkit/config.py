@@ -253,6 +253,8 @@ class TrainingConfig:
         Decay of the averaged weights; 0 keeps no average.
     patience
         Epochs without a better score before stopping; 0 never stops early.
+    freeze_encoder
+        Train the decoder alone, over the encoder that model.weights or model.start gives.
     """
 
     steps: int = 4000
@@ -266,6 +268,7 @@ class TrainingConfig:
     clip: float = 1.0
     ema: float = 0.99
     patience: int = 0
+    freeze_encoder: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ ROOT = Path("runs")
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
 
+#: In a run's directory, says that it is one of ``compkit pretrain``.
+PRETRAINED = "pretrain.yaml"
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -125,6 +128,8 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
     refuse_name(name)
     directory = root / name
     store = open_store(data)
+    if (directory / PRETRAINED).is_file():
+        raise CompkitError(f"{directory} is a pretraining: take another --run name")
     with locked(directory, "starting it", wait=True):
         if (directory / "run.json").is_file():
             _refuse_another(directory, config, store)
@@ -166,7 +171,7 @@ def open_run(name: str, data: str | None = None) -> Run:
 
 
 def split_of(config: RunConfig, store: Store) -> Folds:
-    """Return the split of the data that a configuration asks for."""
+    """Return the split of a configuration's file, or the one that its settings make."""
     f = config.folds
     if f.file is not None:
         return read_folds(Path(f.file), store)

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 
 from compkit.config import InputConfig, ModelConfig, RunConfig
 from compkit.errors import CompkitError
@@ -243,3 +244,78 @@ def test_weights_that_a_package_carries_are_taken_and_else_none(monkeypatch, cap
     monkeypatch.setattr("compkit.models.weights.find_spec", lambda package: None)
     assert packaged("tf_efficientnet_lite0") == "none"
     assert ModelConfig().weights == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [("vit_tiny_patch16_224", "dpt"), ("swin_tiny_patch4_window7_224", "unet")],
+)
+def test_transformers_of_one_size_take_any_and_survive_a_checkpoint(tmp_path, encoder, decoder):
+    model = ModelConfig(decoder=decoder, weights="none")
+    path = checkpoint(tmp_path / "best.ckpt", encoder=encoder, head="foreground", model=model)
+    network, head, _ = load_checkpoint(path)
+    assert network.stride == 32
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert all(torch.equal(state[f"network.{k}"], v) for k, v in network.state_dict().items())
+    for side in (96, 160):
+        with torch.no_grad():
+            assert network(torch.rand(1, 1, side, side)).shape == (1, len(head.outputs), side, side)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoder", "stride"), [("vit_small_patch14_dinov2", 28), ("vit_small_patch16_dinov3", 32)]
+)
+def test_foundation_encoders_take_weights_under_dpt(tmp_path, capsys, encoder, stride):
+    # Position embeddings of another grid, a classifier, and what only their pretraining needs.
+    sized = {"img_size": 224} if "dinov2" in encoder else {}
+    torch.manual_seed(5)
+    given = timm.create_model(encoder, pretrained=False, num_classes=3, **sized).state_dict()
+    width = given["norm.weight"].shape[0]
+    authors = {"reg_token": "storage_tokens", ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}
+    file = {"mask_token": torch.zeros(1, width)}
+    for name, tensor in given.items():
+        for ours, theirs in authors.items() if "dinov3" in encoder else ():
+            name = name.replace(ours, theirs)
+        file[name] = tensor
+    save_file(file, tmp_path / "w.safetensors")
+    model = ModelConfig(decoder="dpt", weights=str(tmp_path / "w.safetensors"))
+    network = Network(encoder, 3, model, InputConfig()).eval()
+    assert network.stride == stride
+    own = network.encoder.model.state_dict()
+    assert torch.equal(own["blocks.3.mlp.fc1.weight"], given["blocks.3.mlp.fc1.weight"])
+    colours = given["patch_embed.proj.weight"].sum(dim=1, keepdim=True)
+    assert torch.allclose(own["patch_embed.proj.weight"], colours, atol=1e-6)
+    if "dinov2" in encoder:
+        resampled = resample_abs_pos_embed(given["pos_embed"], [37, 37])
+        assert torch.equal(own["pos_embed"], resampled)
+    assert f"{len(own)} tensors loaded by name" in capsys.readouterr().err
+    side = 4 * stride
+    with torch.no_grad():
+        assert network(torch.rand(1, 1, side, side)).shape == (1, 3, side, side)
+
+
+@pytest.mark.slow
+def test_weights_of_a_hierarchical_transformer_load_by_name(tmp_path, capsys):
+    encoder = "swin_tiny_patch4_window7_224"
+    given = timm.create_model(encoder, pretrained=False, num_classes=3).state_dict()
+    torch.save({"model": given}, tmp_path / "w.pth")
+    own = Network(encoder, 2, ModelConfig(weights=str(tmp_path / "w.pth")), InputConfig()).encoder
+    kept = own.model.state_dict()["layers_1.blocks.0.mlp.fc1.weight"]
+    assert torch.equal(kept, given["layers.1.blocks.0.mlp.fc1.weight"])
+    assert "tensors loaded by name" in capsys.readouterr().err
+
+
+def test_a_frozen_encoder_stays_as_it_is_in_training():
+    network = Network("resnet10t", 2, ModelConfig(weights="none"), InputConfig())
+    network.freeze_encoder()
+    network.eval()
+    network.train()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    network(torch.rand(2, 1, 32, 32)).sum().backward()
+    assert all(p.grad is None for p in network.encoder.parameters())
+    assert all(p.grad is not None for p in network.model.decoder.parameters())
+    changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed
+    assert not any(".encoder." in k for k in changed)

@@ -77,27 +77,43 @@ class Examples(Dataset[Any], Sized):
         Input, augmentation and seed.
     stream : int
         Tells apart sets whose examples at one place are changed independently.
+
+    Attributes
+    ----------
+    side : int
+        Of the images as the network sees them, pixels.
+    grey, images : list of ndarray of uint8, shape (side, side)
+        The images at that size, before and after their contrast is changed.
+    augment : Augment
     """
 
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
-        self.images = [np.asarray(image) for image in images]
-        self.side = config.input.size or len(self.images[0])
+        self.grey, self.images = as_seen(images, config)
+        self.side = len(self.grey[0])
         crop = config.input.crop
         if crop is not None and crop > self.side:
             raise CompkitError(
                 f"input.crop is {crop}, but the images are {self.side} pixels wide: make it smaller"
             )
-        self.images = [shrunk(image, self.side) for image in self.images]
         self.augment = Augment(config.augment, self.side, crop, config.input.focus)
         self._seed, self._stream = config.seed, stream
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def seed(self, place: int) -> int:
-        """Return the seed of a place: 31 bits, as the augmentations' generators take them."""
+    def seed(self, place: int, number: int = 0) -> int:
+        """Return one of the seeds of a place: 31 bits, as augmentations' generators take them."""
         key = (self._seed, place, self._stream)
-        return int(np.random.SeedSequence(key).generate_state(1)[0] >> 1)
+        return int(np.random.SeedSequence(key).generate_state(number + 1)[number] >> 1)
+
+
+def as_seen(
+    images: Iterable[np.ndarray], config: RunConfig
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return images, uint8 (side, side), at the size that the network sees; with its contrast."""
+    grey = [shrunk(np.asarray(one), config.input.size or len(one)) for one in images]
+    clahe = config.input.contrast == "clahe"
+    return grey, [equalised(image) for image in grey] if clahe else grey
 
 
 class TrainingSet(Examples):
@@ -125,12 +141,10 @@ class TrainingSet(Examples):
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
         self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
-        self._places = [places(image, config.weights) for image in self.images]
+        self._places = [places(image, config.weights) for image in self.grey]
         if known is not None:
             masks = (shrunk_labels(mask.view(np.uint8), self.side) for mask in known)
             self._places = [a * b for a, b in zip(self._places, masks, strict=True)]
-        if config.input.contrast == "clahe":
-            self.images = [equalised(image) for image in self.images]
         self._head, self._weights = head, config.weights
 
     def __getitem__(self, key: Draw) -> Batch:
@@ -180,8 +194,6 @@ class UnlabelledSet(Examples):
 
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig) -> None:
         super().__init__(images, config, stream=1)
-        if config.input.contrast == "clahe":
-            self.images = [equalised(image) for image in self.images]
         self._distort = Distort()
 
     def __getitem__(self, key: Draw) -> UnlabelledBatch:

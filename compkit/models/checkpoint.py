@@ -74,6 +74,11 @@ def warm_start(network: Network, path: Path) -> None:
     ):
         made, given = _read(path)
         origin = f"{made['encoder']} under {made['config']['model']['decoder']}"
+    if not given:
+        raise CompkitError(
+            f"{path} holds an encoder alone: give model.weights the encoder.safetensors beside it, "
+            "and leave model.start out"
+        )
     own = network.state_dict()
     matched = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     # Either way round: a small encoder's tensors may all be found in a larger one's.
@@ -105,4 +110,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return what a checkpoint says that it is of, and its network's tensors."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     state = checkpoint["state_dict"].items()
-    return checkpoint[CARD], {k.removeprefix(_PREFIX): v for k, v in state}
+    of_network = {k.removeprefix(_PREFIX): v for k, v in state if k.startswith(_PREFIX)}
+    return checkpoint[CARD], of_network

@@ -15,6 +15,7 @@ from compkit.errors import CompkitError, nearest
 from compkit.models.channels import channel_counts, input_channels
 from compkit.models.feedback import FeedbackUnet
 from compkit.models.plain import PLAIN, plain_settings
+from compkit.models.vit import Dpt, size_settings
 from compkit.models.weights import load_encoder, packaged
 
 
@@ -61,8 +62,9 @@ class Network(nn.Module):
             encoder, images + coordinates, outputs, config.decoder, weights == "hub"
         )
         self.model.to(memory_format=torch.channels_last)
-        encoder_part: Any = self.model.encoder
-        self.stride = int(encoder_part.output_stride)
+        encoder_part: Any = self.encoder
+        self.stride = int(getattr(self.model, "stride", encoder_part.output_stride))
+        self._frozen = False
         if weights not in ("none", "hub"):
             fed_back = self.model.fed_back if isinstance(self.model, FeedbackUnet) else 0
             load_encoder(encoder_part.model, weights, images, coordinates + fed_back)
@@ -81,6 +83,49 @@ class Network(nn.Module):
         if isinstance(self.model, FeedbackUnet):
             return self.model.rounds(channels)
         return [self.model(channels)]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What makes maps of features, for the decoder."""
+        encoder: Any = self.model.encoder
+        return encoder
+
+    def freeze_encoder(self) -> None:
+        """Leave the encoder as it is: without gradients, and with its statistics as they are."""
+        self._frozen = True
+        self.encoder.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Network:
+        """Go into training or evaluation; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self._frozen:
+            self.encoder.eval()
+        return self
+
+
+def feature_maps(encoder: nn.Module, images: Tensor, inputs: InputConfig) -> list[Tensor]:
+    """Return what a network's encoder makes of grey images, the finest map first.
+
+    Parameters
+    ----------
+    encoder : Module
+        That of a `Network`.
+    images : Tensor of float32, shape (N, 1, H, W)
+        Between 0 and 1; H and W are multiples of the network's stride.
+    inputs : InputConfig
+        Which channels are made of the grey image.
+
+    Returns
+    -------
+    list of Tensor
+        Of shape (N, C, h, w) each, all coarser than the images.
+    """
+    channels = input_channels(images, inputs).contiguous(memory_format=torch.channels_last)
+    maps = encoder(channels)
+    # A plain transformer's encoder returns its class tokens beside its maps.
+    maps = maps[0] if isinstance(maps, tuple) else maps
+    return [m for m in maps if m.shape[1] and m.shape[-1] < images.shape[-1]]
 
 
 def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
@@ -120,14 +165,15 @@ _UNETS = {"unet": smp.Unet, "feedback-unet": FeedbackUnet}
 #: Decoders by name.
 DECODERS: tuple[str, ...] = tuple(sorted({*smp.MODEL_ARCHITECTURES_MAPPING, *_UNETS}))
 
+_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS | {"dpt": Dpt}
+
 
 def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -> nn.Module:
-    architectures = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS
-    settings = plain_settings(encoder) if encoder in PLAIN else {"encoder_name": f"tu-{encoder}"}
+    settings = plain_settings(encoder) if encoder in PLAIN else _timm_settings(encoder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return architectures[decoder.lower()](
+            return _ARCHITECTURES[decoder.lower()](
                 encoder_weights="imagenet" if hub else None,
                 in_channels=channels,
                 classes=outputs,
@@ -145,6 +191,10 @@ def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -
             f"the encoder {encoder!r} does not fit under the decoder {decoder!r} ({reason}): "
             "take another of either"
         ) from None
+
+
+def _timm_settings(encoder: str) -> dict[str, Any]:
+    return {"encoder_name": f"tu-{encoder}", **size_settings(encoder)}
 
 
 def padded(stride: int, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compkit.errors import CompkitError
+from compkit.files import replacing
 from compkit.progress import say
+
+#: In the metadata of weights that were pretrained here, the input channels that they are for.
+_CHANNELS = "compkit.channels"
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
@@ -37,7 +47,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         raise CompkitError(
             f"{path} is not a readable weights file ({reason}): give safetensors or a state dict"
         ) from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    for wrapper in ("state_dict", "model"):
+        state = state.get(wrapper, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CompkitError(f"{path} does not hold a state dict of tensors: give one")
     return state
@@ -64,10 +75,12 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     """Load an encoder's weights from `path`, and say what matched.
 
     Tensors are matched by name. A file in which no name matches, as of the same network in another
-    library, is matched in order if every shape agrees. A classifier's head in the file is left
-    aside. A first convolution over three colours is summed over them, as timm does for one grey
-    channel, and shared out equally among the channels that are images; all others begin without
-    any effect. So what is the same in all image channels has the effect that grey had.
+    library, is matched in order if every shape agrees. What a plain transformer's file has under
+    the names of its authors, or for patches or a grid of another size, timm renames and resamples.
+    A classifier's head in the file is left aside. A first convolution over three colours is summed
+    over them, as timm does for one grey channel, and shared out equally among the channels that are
+    images; all others begin without any effect. So what is the same in all image channels has the
+    effect that grey had. Weights that `save_encoder` wrote have these channels already.
 
     Parameters
     ----------
@@ -80,14 +93,17 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     Raises
     ------
     CompkitError
-        If a tensor that the encoder needs is missing or of another shape.
+        If a tensor that the encoder needs is missing or of another shape, or if the file was
+        pretrained here on other input channels.
     """
-    state, wanted = read_state(_located(path)), encoder.state_dict()
-    by_name = any(name in state for name in wanted)
-    given = state if by_name else dict(zip(wanted, state.values(), strict=False))
+    file, wanted = _located(path), encoder.state_dict()
+    state = _converted(read_state(file), encoder)
+    made_here = _refuse_other_channels(file, images, others)
+    named = _by_name(state, wanted)
+    given = named or dict(zip(wanted, state.values(), strict=False))
     matched: dict[str, Tensor] = {}
     wrong = []
-    first = _first_convolution(wanted, images + others)
+    first = None if made_here else _first_convolution(wanted, images + others)
     for name, own in wanted.items():
         tensor = given.get(name)
         if tensor is not None and name == first and tensor.ndim == 4 and tensor.shape[1] == 3:
@@ -103,8 +119,52 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
             f"(first: {wrong[0]}): give weights of the same encoder"
         )
     encoder.load_state_dict(matched)
-    way = "by name" if by_name else "in order, as no name matches"
+    way = "by name" if named else "in order, as no name matches"
     say(f"{path}: {len(matched)} tensors loaded {way}, {len(state) - len(matched)} left aside")
+
+
+def save_encoder(state: Mapping[str, Tensor], path: Path, images: int, others: int) -> None:
+    """Write an encoder's weights so that `load_encoder` takes them, for the same input channels."""
+    channels = {_CHANNELS: json.dumps([images, others])}
+    with replacing(path) as temporary:
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=channels)
+
+
+def _refuse_other_channels(file: Path, images: int, others: int) -> bool:
+    """Return whether `save_encoder` wrote the file; refuse it if for other input channels."""
+    if file.suffix != ".safetensors":
+        return False
+    with safe_open(file, "pt") as opened:
+        kept = (opened.metadata() or {}).get(_CHANNELS)
+    if kept is not None and kept != json.dumps([images, others]):
+        raise CompkitError(
+            f"{file} was pretrained on other input channels: "
+            "take the same input.contrast and input.coordinates as there"
+        )
+    return kept is not None
+
+
+def _converted(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """Return a plain transformer's tensors as timm names and sizes them for this encoder."""
+    # A convolutional encoder is wrapped in a class of another module, which has no such function.
+    convert = getattr(sys.modules[type(encoder).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        with redirect_stdout(io.StringIO()):  # timm prints what it tries
+            return convert(state, encoder)
+    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError):
+        return state  # of another network: what does not match is said of the tensors as they are
+
+
+def _by_name(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names are wanted; timm's wrapper has a stage_0 for a stage.0."""
+    found = {}
+    for name in wanted:
+        whole = re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name)
+        if (tensor := state.get(name, state.get(whole))) is not None:
+            found[name] = tensor
+    return found
 
 
 def _first_convolution(state: dict[str, Tensor], channels: int) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from timm.optim import param_groups_weight_decay
-from torch import Tensor
+from torch import Tensor, nn
 
 from compkit.config import RunConfig, TrainingConfig
 from compkit.data.dataset import Batch, UnlabelledBatch
@@ -56,6 +56,8 @@ class SegmentationModule(pl.LightningModule):
         self.head = make_head(config, side)
         outputs = len(self.head.outputs)
         self.network = Network(encoder, outputs, config.model, config.input, pretrained)
+        if config.training.freeze_encoder:
+            self.network.freeze_encoder()
         # Validation is unaugmented: views are for the maps that are kept.
         self._predictor = Predictor(self.network, self.head, ("identity",), config.input.size)
         self._scores: list[dict[str, float]] = []
@@ -122,15 +124,7 @@ class SegmentationModule(pl.LightningModule):
         self.log_dict({"score": means[self.ranking], **means})
 
     def configure_optimizers(self) -> Any:
-        t = self.config.training
-        groups = param_groups_weight_decay(self.network, t.weight_decay)
-        optimizer: torch.optim.Optimizer
-        if t.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=t.lr, momentum=t.momentum)
-        else:
-            optimizer = torch.optim.AdamW(groups, lr=t.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(t, step))
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        return optimisers(self.network, self.config.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CARD] = card(self.config, self.encoder, self.side) | {
@@ -139,6 +133,18 @@ class SegmentationModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.head.foreground.load_state(checkpoint[CARD]["head"])
+
+
+def optimisers(module: nn.Module, t: TrainingConfig) -> Any:
+    """Return what Lightning asks for: an optimiser of all that learns, and its schedule."""
+    groups = param_groups_weight_decay(module, t.weight_decay)
+    optimizer: torch.optim.Optimizer
+    if t.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=t.lr, momentum=t.momentum)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=t.lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(t, step))
+    return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
 def rate(t: TrainingConfig, step: int) -> float:

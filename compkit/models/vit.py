@@ -1,0 +1,76 @@
+"""Vision transformers as encoders: of images of any size, and under the decoder made for them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from segmentation_models_pytorch.base.initialization import initialize_decoder
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder
+from torch import Tensor
+
+from compkit.data.resample import resized
+
+#: What models of these modules of timm must be told to take images of another size than their own.
+_ANY_SIZE: dict[str, dict[str, Any]] = {
+    "deit": {"dynamic_img_size": True},
+    "eva": {"dynamic_img_size": True},
+    "vision_transformer": {"dynamic_img_size": True},
+    "swin_transformer": {"strict_img_size": False},
+    "swin_transformer_v2": {"strict_img_size": False},
+}
+
+
+def size_settings(encoder: str) -> dict[str, Any]:
+    """Return what timm is told of an encoder, so that it takes images of any size.
+
+    Position embeddings keep the grid of the model's own size, and are resampled for every input.
+    """
+    module = timm.model_entrypoint(encoder.split(".")[0]).__module__
+    settings = _ANY_SIZE.get(module.rpartition(".")[2], {})
+    # A plain transformer comes with its classifier, which a file of weights need not have.
+    return settings | {"num_classes": 0} if "dynamic_img_size" in settings else settings
+
+
+class Dpt(smp.DPT):
+    """The dense prediction transformer, also for patches that are no power of two.
+
+    The decoder brings the encoder's maps to 1/4, 1/8, 1/16 and 1/32 of the input; in
+    segmentation-models-pytorch its maps do not fit each other for patches of 14 pixels. As in
+    DINOv2 those are decoded as if they were patches of 16, and the answer is resampled to the
+    input's size.
+
+    Source: Ranftl et al. 2021, "Vision transformers for dense prediction", arXiv 2103.13413; Oquab
+    et al. 2023, "DINOv2", arXiv 2304.07193, for the patches of 14.
+
+    Parameters
+    ----------
+    encoder_name, **settings
+        As for `smp.DPT`.
+
+    Attributes
+    ----------
+    stride : int
+        Height and width of an input must be multiples of it: the coarsest map is half as fine as
+        the patches.
+    """
+
+    def __init__(self, encoder_name: str, **settings: Any) -> None:
+        super().__init__(encoder_name, **settings)
+        encoder = self.encoder
+        patch = int(encoder.output_stride)
+        decoded = 2 ** round(math.log2(patch))
+        if decoded != patch:
+            count = len(encoder.out_channels)
+            self.decoder = DPTDecoder(
+                encoder.out_channels, [decoded] * count, encoder.has_prefix_tokens
+            )
+            initialize_decoder(self.decoder)
+        self.stride = 2 ** (len(encoder.out_channels) + 1) * patch // decoded
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes, H, W) of images (N, C, H, W)."""
+        logits = self.segmentation_head(self.decoder(*self.encoder(images)))
+        return resized(logits, (images.shape[-2], images.shape[-1]))

@@ -1,0 +1,1 @@
+"""Encoders and networks trained on images without labels."""

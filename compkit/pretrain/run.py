@@ -1,0 +1,138 @@
+"""A pretraining on disk: what identifies it, and what its encoders start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compkit.config import RunConfig
+from compkit.config_check import check_all
+from compkit.config_files import differences, from_plain, to_plain
+from compkit.data.store import Store, open_store
+from compkit.errors import CompkitError
+from compkit.files import locked, replacing
+from compkit.folds import Folds
+from compkit.pretrain.images import hidden_count, shown_side, side_of, split_images
+from compkit.pretrain.methods import Options
+from compkit.run import PRETRAINED, ROOT, refuse_name, split_of
+
+
+@dataclass(frozen=True, eq=False)
+class Pretraining:
+    """A named pretraining: ``runs/<name>/<encoder>/``.
+
+    Attributes
+    ----------
+    name, method : str
+    options : Options
+    config : RunConfig
+        Its effective configuration.
+    store : Store
+        Its data.
+    folds : Folds or None
+        The split of labelled images that encoders are probed on; None if they are too few.
+    """
+
+    name: str
+    method: str
+    options: Options
+    config: RunConfig
+    store: Store
+    folds: Folds | None
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of whole images, as its networks see them."""
+        return side_of(self.store, self.config)
+
+    def part(self, encoder: str) -> Path:
+        """Return the directory of one encoder."""
+        return ROOT / self.name / encoder
+
+
+def start_pretraining(
+    name: str, method: str, options: Options, config: RunConfig, data: str
+) -> Pretraining:
+    """Make the pretraining `name`, or open it to go on with the same settings and data.
+
+    Raises
+    ------
+    CompkitError
+        If something about it cannot work, or if it was made with other settings or data.
+    """
+    refuse_name(name)
+    options.check(method)
+    check_all(config)
+    _check_config(config)
+    store = open_store(data)
+    _check_images(method, options, config, store)
+    folds = split_of(config, store) if len(store.labelled) >= config.folds.k else None
+    directory = ROOT / name
+    made = {"method": method, **options.of(method), "data": data, "content": store.content}
+    with locked(directory, "starting it", wait=True):
+        if (directory / "run.json").is_file():
+            raise CompkitError(f"{directory} is a run of train.py: take another --run name")
+        if (directory / PRETRAINED).is_file():
+            _refuse_another(directory, made, config)
+        else:
+            with replacing(directory / PRETRAINED) as temporary:
+                values = {**made, "config": to_plain(config)}
+                temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return Pretraining(name, method, options, config, store, folds)
+
+
+def _check_config(config: RunConfig) -> None:
+    """Refuse settings that only a training has a meaning for."""
+    rules = {
+        "takes no model.start: its encoders start from model.weights": config.model.start is None,
+        "uses all images alike: leave unlabelled.weight 0": not config.unlabelled.weight,
+        "trains encoders: leave training.freeze_encoder out": not config.training.freeze_encoder,
+        "does not know the decoder feedback-unet, which is fed what a head says: take unet": (
+            config.model.decoder.lower() != "feedback-unet"
+        ),
+    }
+    for rule, kept in rules.items():
+        if not kept:
+            raise CompkitError(f"compkit pretrain {rule}")
+
+
+def _check_images(method: str, options: Options, config: RunConfig, store: Store) -> None:
+    side = shown_side(store, config)
+    if method == "mae":
+        hidden = hidden_count(side, options.mask_window, options.mask_ratio)
+        every = hidden_count(side, options.mask_window, 1)
+        if not 0 < hidden < every:
+            raise CompkitError(
+                f"of the {every} windows of {options.mask_window} pixels in an input of {side} "
+                f"pixels, {hidden} would be hidden: give a smaller --mask-window, or another "
+                "--mask-ratio"
+            )
+    training, _ = split_images(store, options.held_back, config.seed)
+    if method == "simclr" and config.input.batch > len(training):
+        raise CompkitError(
+            f"input.batch is {config.input.batch}, but there are {len(training)} images to "
+            "pretrain on, and an image would be told from itself: make it smaller"
+        )
+
+
+def _refuse_another(directory: Path, made: dict[str, Any], config: RunConfig) -> None:
+    before = yaml.safe_load((directory / PRETRAINED).read_text())
+    was = from_plain(before.pop("config"))
+    # Data may move.
+    old, new = ({k: v for k, v in d.items() if k != "data"} for d in (before, made))
+    if old["content"] != new["content"]:
+        raise CompkitError(
+            f"{directory} was made on other data ({before['data']}): "
+            "give the same --data, or take another --run name"
+        )
+    changed = [
+        f"{k}: {old.get(k)} → {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)
+    ]
+    if changed := changed + differences(was, config):
+        raise CompkitError(
+            f"{directory} was made with other settings ({'; '.join(changed)}): "
+            "take another --run name, or the same settings"
+        )
