@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from compkit.config_files import save
+from compkit.config.files import save
 from compkit.display import print_table
 from compkit.ensemble.consensus import find_consensus
 from compkit.ensemble.members import Member, members_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from compkit.config import RunConfig
-from compkit.config_files import differences, from_plain, read_yaml, save
+from compkit.config.files import differences, from_plain, read_yaml, save
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked, read_json, write_json

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from compkit.config import RunConfig
-from compkit.config_check import check
-from compkit.config_files import differences, from_plain, read_yaml, save, to_plain
+from compkit.config.check import check
+from compkit.config.files import differences, from_plain, read_yaml, save, to_plain
 from compkit.errors import CompkitError
 from compkit.training.command import parse
 

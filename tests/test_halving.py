@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from compkit.config import InferenceConfig, InputConfig, RunConfig, TrainingConfig
-from compkit.config_check import check
+from compkit.config.check import check
 from compkit.tuning import workers
 from compkit.tuning.halving import promote, reduced
 from compkit.tuning.workers import Rung, run_trials

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from compkit.config import PartitionConfig, RunConfig
-from compkit.config_check import check
+from compkit.config.check import check
 from compkit.errors import CompkitError
 from compkit.heads.partition import Truth
 from compkit.heads.slots import TERMS, Slots

@@ -8,8 +8,8 @@ import optuna
 import pytest
 
 from compkit.config import InputConfig, RunConfig
-from compkit.config_check import check
-from compkit.config_files import setting_names
+from compkit.config.check import check
+from compkit.config.files import setting_names
 from compkit.errors import CompkitError
 from compkit.tuning.settings import configured
 from compkit.tuning.space import Space, print_space, read_space, refuse_other

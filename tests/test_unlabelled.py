@@ -21,7 +21,7 @@ from compkit.config import (
     TrainingConfig,
     UnlabelledConfig,
 )
-from compkit.config_check import check
+from compkit.config.check import check
 from compkit.data.augment import Distort
 from compkit.data.dataset import UnlabelledSet
 from compkit.data.store import open_store

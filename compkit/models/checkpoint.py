@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from compkit.config import RunConfig
-from compkit.config_files import from_plain, to_plain
+from compkit.config.files import from_plain, to_plain
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.heads.base import Head

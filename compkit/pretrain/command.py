@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compkit.command_line import CommandLine
+from compkit.config.command_line import CommandLine
 from compkit.pretrain.methods import METHODS, Options
 
 _OPTIONS: dict[str, dict[str, Any]] = {

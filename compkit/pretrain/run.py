@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from compkit.config import RunConfig
-from compkit.config_check import check_all
-from compkit.config_files import differences, from_plain, to_plain
+from compkit.config.check import check_all
+from compkit.config.files import differences, from_plain, to_plain
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from compkit.command_line import CommandLine
 from compkit.config import RunConfig
+from compkit.config.command_line import CommandLine
 
 _LINE = CommandLine(
     prog="train.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compkit.config import MEAN, RunConfig
-from compkit.config_check import check_all
+from compkit.config.check import check_all
 from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate, calibrate_run

@@ -9,8 +9,8 @@ import optuna
 from optuna.trial import TrialState
 
 from compkit.config import RunConfig
-from compkit.config_check import check
-from compkit.config_files import save
+from compkit.config.check import check
+from compkit.config.files import save
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked

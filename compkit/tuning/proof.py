@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compkit.config import RunConfig
-from compkit.config_check import check_all
+from compkit.config.check import check_all
 from compkit.errors import CompkitError
 from compkit.tuning.parameter import Fixed, Label, Parameter
 from compkit.tuning.settings import configured, located

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from compkit.config_files import setting_names
+from compkit.config.files import setting_names
 from compkit.errors import CompkitError, nearest
 from compkit.tuning.parameter import Choice, Fixed, Label, Number, Parameter, shown
 from compkit.tuning.settings import typed

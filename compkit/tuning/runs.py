@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compkit.config import RunConfig
-from compkit.config_files import to_plain
+from compkit.config.files import to_plain
 from compkit.data.store import open_store
 from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.decoder import Decoder

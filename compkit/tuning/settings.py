@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from compkit.config import RunConfig
-from compkit.config_files import setting_names, to_plain
+from compkit.config.files import setting_names, to_plain
 from compkit.errors import CompkitError, nearest
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compkit.config import RunConfig
-from compkit.config_files import setting_names
+from compkit.config.files import setting_names
 from compkit.display import print_table
 from compkit.errors import CompkitError, nearest
 from compkit.tuning.conditions import resolved

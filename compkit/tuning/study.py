@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from compkit.config import RunConfig
-from compkit.config_files import differences, from_plain, to_plain
+from compkit.config.files import differences, from_plain, to_plain
 from compkit.errors import CompkitError
 from compkit.tuning.evidence import ENOUGH
 from compkit.tuning.space import Space, refuse_other

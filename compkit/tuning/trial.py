@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from compkit.config import RunConfig
-from compkit.config_check import check
+from compkit.config.check import check
 from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture

@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from compkit.config import RunConfig
-from compkit.config_files import read_yaml, setting_names
+from compkit.config.files import read_yaml, setting_names
 from compkit.errors import CompkitError, nearest
 
 _DATA = "folder in the challenge's layout, or phantom:size=128,labelled=40"

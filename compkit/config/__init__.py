@@ -1,0 +1,22 @@
+"""The settings of a run."""
+
+from compkit.config.examples import AugmentConfig, InputConfig, WeightsConfig
+from compkit.config.objective import LossConfig, PartitionConfig
+from compkit.config.run import FoldsConfig, InferenceConfig, MachineConfig, ModelConfig, RunConfig
+from compkit.config.training import MEAN, TrainingConfig, UnlabelledConfig
+
+__all__ = [
+    "MEAN",
+    "AugmentConfig",
+    "FoldsConfig",
+    "InferenceConfig",
+    "InputConfig",
+    "LossConfig",
+    "MachineConfig",
+    "ModelConfig",
+    "PartitionConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "UnlabelledConfig",
+    "WeightsConfig",
+]

@@ -1,0 +1,94 @@
+"""What a training example is made of, and how much each pixel of it counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What a training example is.
+
+    Parameters
+    ----------
+    size
+        Side in pixels that images are resized to; null keeps them as they are.
+    crop
+        Side in pixels of a random crop of that; null takes the whole image.
+    focus
+        Probability that a crop lies around a random pixel of a region, each region of the image
+        equally likely; other crops lie anywhere.
+    contrast
+        Grey; clahe, which equalises the grey locally; or windows, which adds two channels with the
+        soft tissues and the bright structures stretched.
+    coordinates
+        Add two channels with the row and the column, from -1 to 1 over what the network is shown
+        (of a crop: the crop).
+    batch
+        Images in a training batch.
+    """
+
+    size: int | None = None
+    crop: int | None = None
+    focus: float = 0.0
+    contrast: Literal["grey", "clahe", "windows"] = "grey"
+    coordinates: bool = False
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to a training image; every number 0 switches its change off.
+
+    Parameters
+    ----------
+    hflip
+        Probability of a left-right flip.
+    vflip
+        Probability of an up-down flip.
+    rot90
+        Probability of a random multiple of 90 degrees.
+    rotate
+        Largest rotation, degrees.
+    scale
+        Largest relative change of size.
+    shift
+        Largest shift, as a share of the side.
+    elastic
+        Standard deviation of a smooth displacement, pixels at a side of 128.
+    contrast
+        Largest relative change of brightness and contrast.
+    noise
+        Largest standard deviation of Gaussian noise, share of the grey range.
+    blur
+        Largest standard deviation of a Gaussian blur, pixels.
+    """
+
+    hflip: float = 0.5
+    vflip: float = 0.0
+    rot90: float = 0.0
+    rotate: float = 15.0
+    scale: float = 0.2
+    shift: float = 0.1
+    elastic: float = 0.0
+    contrast: float = 0.2
+    noise: float = 0.02
+    blur: float = 0.0
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """How much each pixel of a training example counts.
+
+    Parameters
+    ----------
+    small_regions
+        Exponent γ: a region of area A counts (mean area / A)^γ a pixel, within limits; 0 counts
+        every pixel alike.
+    background
+        Weight of background inside the body, which may be an unlabelled structure; air keeps 1.
+    """
+
+    small_regions: float = 0.0
+    background: float = 1.0
