@@ -73,4 +73,5 @@ class Dpt(smp.DPT):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of images (N, C, H, W)."""
         logits = self.segmentation_head(self.decoder(*self.encoder(images)))
-        return resized(logits, (images.shape[-2], images.shape[-1]))
+        # CPUs do not resample 16-bit numbers.
+        return resized(logits.float(), (images.shape[-2], images.shape[-1]))
