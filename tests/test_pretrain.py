@@ -76,9 +76,7 @@ def workplace(tmp_path_factory):
 
 
 def weights(part: Path) -> dict[str, torch.Tensor]:
-    checkpoint = torch.load(part / "last.ckpt", weights_only=True)
-    averaged = {f"averaged.{k}": v for k, v in checkpoint["state_dict"].items()}
-    return averaged | checkpoint["current_model_state"]
+    return torch.load(part / "last.ckpt", weights_only=True)["state_dict"]
 
 
 @pytest.mark.slow

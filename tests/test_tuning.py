@@ -100,6 +100,9 @@ def test_a_study_ends_in_settings_that_train_py_takes_and_is_continued(workplace
     assert study.best_value == pytest.approx(np.mean(best["fold_scores"]))
     assert tune(trials="3") == 0
     assert len(states()) == 3
+    # Of what is scored the maps stay, not the networks, which would fill a disk.
+    assert list(Path("runs/s").rglob("maps.npy"))
+    assert not list(Path("runs/s").rglob("*.ckpt"))
 
 
 @pytest.mark.slow

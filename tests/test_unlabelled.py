@@ -150,14 +150,14 @@ def test_stopped_and_resumed_equals_uninterrupted(workplace, config):
         fit_fold(stopped, "resnet10t", 0, watch=stop)
     fit_fold(stopped, "resnet10t", 0)
     states = [
-        torch.load(run.part("resnet10t", 0) / "last.ckpt", weights_only=True)["current_model_state"]
+        torch.load(run.part("resnet10t", 0) / "last.ckpt", weights_only=True)["state_dict"]
         for run in (whole, stopped)
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     plain = start_run("plain", BASE, DATA)
     fit_fold(plain, "resnet10t", 0)
     without = torch.load(plain.part("resnet10t", 0) / "last.ckpt", weights_only=True)
-    assert any(not torch.equal(states[0][k], v) for k, v in without["current_model_state"].items())
+    assert any(not torch.equal(states[0][k], v) for k, v in without["state_dict"].items())
     header = (whole.part("resnet10t", 0) / "metrics.csv").read_text().splitlines()[0]
     assert "unlabelled_loss" in header
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, default_collate
 from compkit.config import RunConfig
 from compkit.data.dataset import Examples
 from compkit.display import print_table
-from compkit.files import locked, read_json, write_json
+from compkit.files import locked, read_json
 from compkit.models.channels import channel_counts
 from compkit.models.weights import save_encoder
 from compkit.pretrain.images import Pairs, Puzzle, Puzzles, split_images
@@ -25,7 +25,7 @@ from compkit.pretrain.run import Pretraining, start_pretraining
 from compkit.pretrain.simclr import Simclr, chance, require_lightly
 from compkit.progress import say
 from compkit.run import FITTED
-from compkit.training.callbacks import LAST, Watch
+from compkit.training.callbacks import LAST, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
 from compkit.training.module import seed_of
@@ -103,7 +103,7 @@ def pretrain_encoder(
             result["chance"] = chance(len(held_back))
         elif isinstance(module, Reconstruction):
             _draw(module, held_back, part / "reconstructions.png")
-        write_json(part / FITTED, result | {"probe": _probes(run, encoder, module)})
+        finish(part, result | {"probe": _probes(run, encoder, module)})
 
 
 def _module(run: Pretraining, encoder: str, pretrained: bool) -> PretrainModule:

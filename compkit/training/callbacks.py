@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from compkit.errors import CompkitError
-from compkit.files import replacing
+from compkit.files import replacing, write_json
 from compkit.models.checkpoint import CARD
 from compkit.models.network import Network
 from compkit.progress import Task, task
+from compkit.run import FITTED
 
 #: Checkpoints of one network: for prediction, and for resuming.
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -56,18 +57,31 @@ class AveragedWeights(WeightAveraging):
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints written aside and then moved: a kill leaves the old or the new.
 
-    ``best.ckpt`` holds what predicts alone, a quarter of what resuming needs.
+    ``best.ckpt`` holds what predicts alone.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
     ) -> None:
-        if Path(path).name == BEST:
-            checkpoint = {key: checkpoint[key] for key in ("state_dict", CARD)}
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        with replacing(Path(path)) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        _write(_predicting(checkpoint) if Path(path).name == BEST else checkpoint, Path(path))
+
+
+def finish(part: Path, result: dict[str, Any]) -> None:
+    """Write ``fit.json`` of a fit that is over; of ``last.ckpt`` keep what predicts, a quarter."""
+    write_json(part / FITTED, result)
+    last = part / LAST
+    _write(_predicting(torch.load(last, map_location="cpu", weights_only=True)), last)
+
+
+def _predicting(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    return {key: checkpoint[key] for key in ("state_dict", CARD)}
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 class KeepBestAndLast(Checkpoint):

@@ -8,14 +8,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compkit.config import MEAN
 from compkit.data.dataset import UnlabelledSet, labelled_set
-from compkit.files import locked, read_json, write_json
+from compkit.files import locked, read_json
 from compkit.folds import ALL
 from compkit.heads.base import Head
 from compkit.inference.members import write_member_maps
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name
-from compkit.training.callbacks import LAST, KeepBestAndLast, Watch
+from compkit.training.callbacks import LAST, KeepBestAndLast, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
 from compkit.training.module import SegmentationModule, seed_of
@@ -51,7 +51,7 @@ def fit_fold(
         if not (part / FITTED).is_file():
             keeper = _fit(run, encoder, fold, f"{prefix}{label}", watch)
             result = {"score": keeper.best_score, "seconds": round(keeper.seconds, 1)}
-            write_json(part / FITTED, result)
+            finish(part, result)
         if fold != ALL:
             write_member_maps(run, encoder, fold, "oof")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna import TrialPruned
 
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
@@ -51,12 +52,20 @@ class Runs:
 
     @contextmanager
     def owned(self, config: RunConfig) -> Iterator[Run]:
-        """Yield the run of some settings, once no other process trains it, without the hold-out."""
+        """Yield the run of some settings, once no other process trains it, without the hold-out.
+
+        When it is scored or pruned, its checkpoints go: a study's would fill a disk, and scores are
+        of the maps, which stay. After an error or Ctrl-C they stay too, for it may go on.
+        """
         name = digest(config)
         with locked(self.directory / name / "trial", "training these settings", wait=True):
-            yield replace(
-                start_run(name, config, self.data, self.directory), hold_out=self.hold_out
-            )
+            run = start_run(name, config, self.data, self.directory)
+            try:
+                yield replace(run, hold_out=self.hold_out)
+            except TrialPruned:
+                _remove_checkpoints(run)
+                raise
+            _remove_checkpoints(run)
 
     def evaluated(self, config: RunConfig, label: str) -> Decoder:
         """Train what is unfinished, and return the decoder with its out-of-fold scores."""
@@ -96,6 +105,11 @@ class Runs:
                 regions = mixture.head.decode(maps, decoder.params, truth.shape)
                 scores.append(rand_scores(truth, regions)[run.ranking])
             return np.array(scores)
+
+
+def _remove_checkpoints(run: Run) -> None:
+    for checkpoint in run.directory.rglob("*.ckpt"):
+        checkpoint.unlink()
 
 
 def fold_scores(run: Run, decoder: Decoder) -> list[float]:
