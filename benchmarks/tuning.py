@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import optuna
 
+from compkit.crossfit import descend, objective
 from compkit.display import print_table
-from compkit.ensemble.calibrate import descend, objective
+from compkit.ensemble.calibrate import STARTS
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
@@ -53,7 +54,7 @@ def main() -> None:
 
     methods: dict[str, Method] = {
         "defaults": lambda score: head.defaults,
-        "coordinate descent": partial(descend, head),
+        "coordinate descent": lambda score: descend(head.space, score, STARTS),
     }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for seed in range(a.seeds):

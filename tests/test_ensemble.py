@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from compkit.config import FoldsConfig, InputConfig, RunConfig
-from compkit.ensemble.calibrate import _Evaluation, _tune, calibrate, descend, objective
+from compkit.crossfit import descend, objective
+from compkit.ensemble.calibrate import STARTS, _Evaluation, _tune, calibrate
 from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -279,8 +280,8 @@ def test_a_gain_within_noise_keeps_the_default():
     def score(gain: float):
         return lambda params: 0.5 + (params["threshold"] == 0.3) * (gain + noise)
 
-    assert descend(head, score(0.0)) == head.defaults
-    assert descend(head, score(0.1))["threshold"] == 0.3
+    assert descend(head.space, score(0.0)) == head.defaults
+    assert descend(head.space, score(0.1))["threshold"] == 0.3
 
 
 def test_ties_are_broken_by_the_metrics_that_do_not_rank():
@@ -310,8 +311,8 @@ def test_filling_is_tried_from_its_own_start():
     def score(params):
         return np.full(8, worth.get((params["fill"], params["threshold"]), 0.4))
 
-    chosen = descend(head, score)
+    chosen = descend(head.space, score, STARTS)
     assert (chosen["fill"], chosen["threshold"]) == (True, 0.8)
     worth[True, 0.5] = worth[True, 0.8] = 0.1
-    chosen = descend(head, score)
+    chosen = descend(head.space, score, STARTS)
     assert (chosen["fill"], chosen["threshold"]) == (False, 0.2)

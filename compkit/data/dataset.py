@@ -90,12 +90,8 @@ class Examples(Dataset[Any], Sized):
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
         self.grey, self.images = as_seen(images, config)
         self.side = len(self.grey[0])
-        crop = config.input.crop
-        if crop is not None and crop > self.side:
-            raise CompkitError(
-                f"input.crop is {crop}, but the images are {self.side} pixels wide: make it smaller"
-            )
-        self.augment = Augment(config.augment, self.side, crop, config.input.focus)
+        shown_side(self.side, config)  # refuses a crop that is larger
+        self.augment = Augment(config.augment, self.side, config.input.crop, config.input.focus)
         self._seed, self._stream = config.seed, stream
 
     def __len__(self) -> int:
@@ -105,6 +101,22 @@ class Examples(Dataset[Any], Sized):
         """Return one of the seeds of a place: 31 bits, as augmentations' generators take them."""
         key = (self._seed, place, self._stream)
         return int(np.random.SeedSequence(key).generate_state(number + 1)[number] >> 1)
+
+
+def shown_side(side: int, config: RunConfig) -> int:
+    """Return the side of what a network is shown in training: of whole images, or of a crop.
+
+    Raises
+    ------
+    CompkitError
+        If a crop would be larger than the images, whose side as seen is `side`.
+    """
+    crop = config.input.crop
+    if crop is not None and crop > side:
+        raise CompkitError(
+            f"input.crop is {crop}, but the images are {side} pixels wide: make it smaller"
+        )
+    return crop or side
 
 
 def as_seen(

@@ -9,18 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from compkit import crossfit
-from compkit.crossfit import Evaluation, Params, Score, cross_fit, objective
+from compkit.crossfit import Evaluation, Params, cross_fit
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
 from compkit.run import Run
 
-__all__ = ["calibrate", "calibrate_run", "descend", "objective"]
-
 #: An image that is filled, or not: the other parameters settle differently for each.
-_STARTS: tuple[Params, ...] = ({}, {"fill": True})
+STARTS: tuple[Params, ...] = ({}, {"fill": True})
 
 
 def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
@@ -75,13 +72,5 @@ def _decoded(
 def _tune(
     head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str, names: Sequence[str]
 ) -> Decoder:
-    fit = cross_fit(head.space, evaluate, folds, ranking, "tuning the decoder", _STARTS)
+    fit = cross_fit(head.space, evaluate, folds, ranking, "tuning the decoder", STARTS)
     return Decoder(head=head.name, **fit.record(ranking, names))
-
-
-def descend(head: Head, score: Score) -> dict[str, Any]:
-    """Return the head's best decoder parameters by coordinate descent on `score`.
-
-    As the best of all others depends on whether the image is filled, both are started from.
-    """
-    return crossfit.descend(head.space, score, _STARTS)

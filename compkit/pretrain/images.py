@@ -21,27 +21,6 @@ from compkit.errors import CompkitError
 _TRAINING, _HELD_BACK, _SPLIT = 1, 2, 3
 
 
-def side_of(store: Store, config: RunConfig) -> int:
-    """Return the side in pixels of whole images, as the network sees them."""
-    return config.input.size or store.size
-
-
-def shown_side(store: Store, config: RunConfig) -> int:
-    """Return the side in pixels of what the network is shown in training: of a crop, if any.
-
-    Raises
-    ------
-    CompkitError
-        If a crop would be larger than the images.
-    """
-    side, crop = side_of(store, config), config.input.crop
-    if crop is not None and crop > side:
-        raise CompkitError(
-            f"input.crop is {crop}, but the images are {side} pixels wide: make it smaller"
-        )
-    return crop or side
-
-
 def split_images(store: Store, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Part all images, those of the test after those of training, into two ascending sets.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +14,7 @@ from compkit.models.checkpoint import CARD, card
 from compkit.training.module import optimisers, seed_of
 
 
-class PretrainModule(pl.LightningModule):
+class PretrainModule(pl.LightningModule, ABC):
     """A module that learns from images without labels, reproducibly.
 
     Parameters
@@ -30,9 +31,9 @@ class PretrainModule(pl.LightningModule):
         super().__init__()
         self.config, self.encoder, self.side = config, encoder, side
 
+    @abstractmethod
     def parts(self) -> tuple[nn.Module, int]:
         """Return the encoder that learns, and the stride of its network."""
-        raise NotImplementedError
 
     def on_train_epoch_start(self) -> None:
         # Dropout and the like draw from the global generator: a resumed epoch draws the same.

@@ -11,11 +11,12 @@ import yaml
 from compkit.config import RunConfig
 from compkit.config.check import check_all
 from compkit.config.files import differences, from_plain, to_plain
+from compkit.data.dataset import shown_side
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
-from compkit.pretrain.images import hidden_count, shown_side, side_of, split_images
+from compkit.pretrain.images import hidden_count, split_images
 from compkit.pretrain.methods import Options
 from compkit.run import PRETRAINED, ROOT, refuse_name, split_of
 
@@ -46,7 +47,7 @@ class Pretraining:
     @property
     def side(self) -> int:
         """Side in pixels of whole images, as its networks see them."""
-        return side_of(self.store, self.config)
+        return self.config.input.size or self.store.size
 
     def part(self, encoder: str) -> Path:
         """Return the directory of one encoder."""
@@ -100,7 +101,7 @@ def _check_config(config: RunConfig) -> None:
 
 
 def _check_images(method: str, options: Options, config: RunConfig, store: Store) -> None:
-    side = shown_side(store, config)
+    side = shown_side(config.input.size or store.size, config)
     if method == "mae":
         hidden = hidden_count(side, options.mask_window, options.mask_ratio)
         every = hidden_count(side, options.mask_window, 1)
