@@ -35,7 +35,7 @@ from compkit.run import ROOT, open_run, refuse_name
 ENSEMBLE = "ensemble.json"
 
 #: Weights that the plain search tries, and how many are decoded between two signs of progress.
-_DRAWS, _CHUNK = 100, 5
+_DRAWS, _CHUNK = 100, 20
 
 
 def build(

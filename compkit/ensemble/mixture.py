@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -74,15 +74,21 @@ class WeightedMean:
         CompkitError
             If nothing is left of a channel.
         """
+        return self.of(
+            None if one is None else on_grid(one, self.side, temperature)
+            for one, temperature in zip(maps, self._temperatures, strict=True)
+        )
+
+    def of(self, maps: Iterable[np.ndarray | None]) -> np.ndarray:
+        """Return the mean, as of maps by a call, of maps that are on the grid (`on_grid`)."""
         shape = (len(self.head.maps), self.side, self.side)
         total, weights = np.zeros(shape, np.float32), np.zeros((shape[0], 1, 1), np.float32)
         for number, one in enumerate(maps):
             if one is None:
                 continue
-            values = self._on_grid(one, self._temperatures[number])
             for part, channels in self._channels[number].items():
                 place = self.head.channels[part]
-                total[place] += self._weights[number] * values[channels]
+                total[place] += self._weights[number] * one[channels]
                 weights[place] += self._weights[number]
         for part, place in self.head.channels.items():
             if not weights[place].all():
@@ -92,11 +98,13 @@ class WeightedMean:
                 )
         return total / weights
 
-    def _on_grid(self, maps: np.ndarray, temperature: float) -> np.ndarray:
-        values = maps.astype(np.float32)
-        if temperature != 1:
-            values[0] = tempered(values[0], temperature)
-        return resized(torch.from_numpy(values)[None], (self.side, self.side))[0].numpy()
+
+def on_grid(maps: np.ndarray, side: int, temperature: float) -> np.ndarray:
+    """Return maps (m, h, w), float32 (m, side, side), the foreground with its temperature."""
+    values = maps.astype(np.float32)
+    if temperature != 1:
+        values[0] = tempered(values[0], temperature)
+    return resized(torch.from_numpy(values)[None], (side, side))[0].numpy()
 
 
 def tempered(probability: np.ndarray, temperature: float) -> np.ndarray:

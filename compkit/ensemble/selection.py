@@ -8,13 +8,13 @@ and nothing that was tuned on the images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from compkit.ensemble.members import Member
-from compkit.ensemble.mixture import WeightedMean
+from compkit.ensemble.mixture import WeightedMean, on_grid
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.parallel import jobs_for
 
@@ -70,7 +70,7 @@ class Candidates:
         if new := [key for key in dict.fromkeys(keys) if key not in self._known]:
             means = [self._mean(key) for key in new]
             rows = self._pool(
-                delayed(_scores)(maps, truth, means, self._column)
+                delayed(_scores)(maps, self.temperatures, truth, means, self._column)
                 for maps, truth in zip(self._maps, self._truths, strict=True)
             )
             self._known |= dict(zip(new, np.array(rows).T, strict=True))
@@ -91,14 +91,21 @@ class Candidates:
 
 def _scores(
     maps: Sequence[np.ndarray | None],
+    temperatures: Sequence[float],
     truth: np.ndarray,
     means: Sequence[tuple[WeightedMean, list[int]]],
     column: int,
 ) -> list[float]:
     """Return one image's score under each mean."""
     found = []
+
+    @cache
+    def placed(member: int, side: int) -> np.ndarray | None:
+        one = maps[member]
+        return None if one is None else on_grid(one, side, temperatures[member])
+
     for mean, taken in means:
-        blended = mean([maps[i] for i in taken])
+        blended = mean.of(placed(member, mean.side) for member in taken)
         regions = mean.head.decode(blended, mean.head.defaults, truth.shape)
         found.append(rand_scores(truth, regions)[METRICS[column]])
     return found
