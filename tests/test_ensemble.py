@@ -176,6 +176,14 @@ def test_several_processes_tune_as_one_does(run, monkeypatch):
     assert calibrate(mixture(run)) == alone
 
 
+def test_only_what_is_asked_for_is_tuned(run):
+    one = mixture(run)
+    whole, fill_alone = calibrate(one), calibrate(one, only=("fill",))
+    assert set(fill_alone.params) == set(whole.params)
+    for params in (fill_alone.params, *fill_alone.fold_params.values()):
+        assert params | {"fill": False} == one.head.defaults
+
+
 def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     """Two folds that want opposite thresholds: each is decoded badly with the other's."""
     truth = np.zeros((16, 16), np.uint8)
@@ -187,7 +195,14 @@ def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     maps = np.stack([low, high])[:, None].astype(np.float32)
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 1])
-    decoder = _tune(head, _Evaluation(head, maps, [truth, truth]), folds, "adjusted_all", NAMES[:2])
+    decoder = _tune(
+        head.name,
+        head.space,
+        _Evaluation(head, maps, [truth, truth]),
+        folds,
+        "adjusted_all",
+        NAMES[:2],
+    )
     assert decoder.tuned_scores["adjusted_all"] <= decoder.default_scores["adjusted_all"]
     assert not decoder.tuned
     assert decoder.params == head.defaults
@@ -203,7 +218,7 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 0, 1, 1, 2, 2])
     evaluate = _Evaluation(head, maps, [truth] * 6)
-    decoder = _tune(head, evaluate, folds, "adjusted_all", NAMES)
+    decoder = _tune(head.name, head.space, evaluate, folds, "adjusted_all", NAMES)
     assert decoder.params["threshold"] in (0.2, 0.25)  # tuned on all, it serves the odd fold too
     # ... but the odd fold's own score came from the ordinary ones, which settle for 0.2 first.
     honest = evaluate(head.defaults | {"threshold": 0.2})[:, 0].mean()
@@ -299,7 +314,7 @@ def test_the_image_is_filled_where_background_does_not_count(ranking):
     cores[0, 7:13, 7:13] = cores[0, 7:13, 27:33] = 1
     head = make_head(RunConfig(head="foreground"), 32)
     evaluate = _Evaluation(head, np.stack([cores] * 4), [truth] * 4)
-    decoder = _tune(head, evaluate, np.array([0, 0, 1, 1]), ranking, NAMES[:4])
+    decoder = _tune(head.name, head.space, evaluate, np.array([0, 0, 1, 1]), ranking, NAMES[:4])
     assert decoder.params["fill"] == (ranking != "adjusted_all")
 
 

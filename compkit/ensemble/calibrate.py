@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from compkit.crossfit import Evaluation, Params, cross_fit
+from compkit.crossfit import Evaluation, Param, Params, cross_fit
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -20,7 +20,9 @@ from compkit.run import Run
 STARTS: tuple[Params, ...] = ({}, {"fill": True})
 
 
-def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
+def calibrate(
+    mixture: Mixture, ranking: str | None = None, only: Collection[str] | None = None
+) -> Decoder:
     """Tune the decoder of an ensemble on its out-of-fold maps.
 
     Parameters
@@ -28,6 +30,8 @@ def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
     mixture : Mixture
     ranking : str, optional
         Tune for this metric instead of the runs' own.
+    only : collection of str, optional
+        Tune these parameters alone.
     """
     store, run = mixture.store, mixture.members[0].run
     indices = [store.train.index(image) for image in mixture.images]
@@ -41,12 +45,18 @@ def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
         evaluate = _Evaluation(mixture.head, maps, truths)
         folds = run.folds.fold[indices]
-        return _tune(mixture.head, evaluate, folds, ranking or run.ranking, mixture.images)
+        space = {
+            name: param if only is None or name in only else Param(param.values[:1])
+            for name, param in mixture.head.space.items()
+        }
+        return _tune(
+            mixture.head.name, space, evaluate, folds, ranking or run.ranking, mixture.images
+        )
 
 
-def calibrate_run(run: Run) -> Decoder:
+def calibrate_run(run: Run, only: Collection[str] | None = None) -> Decoder:
     """Tune the decoder of a whole run, and save it beside the run."""
-    decoder = calibrate(Mixture(members_of([run])))
+    decoder = calibrate(Mixture(members_of([run])), only=only)
     decoder.save(run.directory / "decoder.json")
     return decoder
 
@@ -70,7 +80,12 @@ def _decoded(
 
 
 def _tune(
-    head: Head, evaluate: _Evaluation, folds: np.ndarray, ranking: str, names: Sequence[str]
+    name: str,
+    space: Mapping[str, Param],
+    evaluate: _Evaluation,
+    folds: np.ndarray,
+    ranking: str,
+    images: Sequence[str],
 ) -> Decoder:
-    fit = cross_fit(head.space, evaluate, folds, ranking, "tuning the decoder", STARTS)
-    return Decoder(head=head.name, **fit.record(ranking, names))
+    fit = cross_fit(space, evaluate, folds, ranking, "tuning the decoder", STARTS)
+    return Decoder(head=name, **fit.record(ranking, images))

@@ -26,6 +26,10 @@ from compkit.tuning.study import called, told
 #: How often settings whose trial was interrupted are tried again.
 _RETRIES = 3
 
+#: What is tuned of the decoder in the lower rungs, where all of it would take as long as training;
+#: the order of trials hardly depends on the rest.
+_QUICKLY = ("fill",)
+
 #: Standard errors by which a trial may lie behind the best one on the folds that are done.
 _BEHIND = 2.0
 
@@ -93,7 +97,7 @@ class Objective:
             last = number + 1 == len(parts)
             if self._prunes and not last and hopeless(trial.study, images, scores):
                 _prune(trial, f"fold {fold}")
-        decoder = calibrate_run(run)
+        decoder = calibrate_run(run, _QUICKLY if self._times > 1 else None)
         by_fold = fold_scores(run, decoder)
         trial.set_user_attr("image_scores", decoder.image_scores[run.ranking])
         trial.set_user_attr("plain_scores", dict(zip(images, scores.tolist(), strict=True)))
