@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -9,7 +10,7 @@ import pytest
 
 from compkit.config import InputConfig, RunConfig
 from compkit.config.check import check
-from compkit.config.files import setting_names
+from compkit.config.files import from_plain, read_yaml, setting_names
 from compkit.errors import CompkitError
 from compkit.tuning.settings import configured
 from compkit.tuning.space import Space, print_space, read_space, refuse_other
@@ -56,6 +57,15 @@ def test_the_default_configuration_lies_in_the_shipped_space():
     assert default.head in labels["head"]["choice"]
     assert {"loss.terms": default.loss.terms} in labels["loss"]["choice"].values()
     assert default.training.ema in labels["training.ema"]["choice"]
+
+
+@pytest.mark.parametrize("name", ["ct-mini", "seed-report", "seed-report-cpu"])
+def test_a_search_can_begin_from_the_shipped_configurations(name):
+    config = from_plain(read_yaml(Path(__file__).parents[1] / f"configs/{name}.yaml"))
+    assert read_space().lacking(config) == ""
+    elsewhere = replace(config, training=replace(config.training, ema=0.5))
+    assert read_space().lacking(elsewhere) == "training.ema"
+    assert read_space().told(elsewhere) is None
 
 
 def test_a_condition_decides_what_is_asked():

@@ -36,8 +36,9 @@ def compare_with_base(study: optuna.Study, base: RunConfig, runs: Runs) -> None:
 def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> RunConfig:
     """Return the best settings, judged by another seed if any trials are trained with one.
 
-    The base configuration is trained with that seed, too, and both on the hold-out if there is one:
-    the study's attribute `confirmed` tells how they compare (see `confirmations`).
+    They are the base configuration where no trial has a higher score. That is trained with the
+    seed, too, and both on the hold-out if there is one: the study's attribute `confirmed` tells
+    how they compare (see `confirmations`).
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
     configs = [configured(base, trial.user_attrs["settings"]) for trial in trials]
     if not count and runs.hold_out is None:
         study.set_user_attr("confirmed", [])
-        return configs[0]
+        ahead = (trials[0].value or 0.0) > study.user_attrs["baseline"][BASE]["mean"]
+        return configs[0] if ahead else base
     trained = [*configs, base]
     if count:
         trained = [replace(config, seed=base.seed + 1) for config in trained]
@@ -56,19 +58,19 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
     decoders = [
         runs.evaluated(config, f"{name} again") for config, name in zip(trained, names, strict=True)
     ]
+    scores = [decoder.image_scores[decoder.ranking] for decoder in decoders]
     best, confirmed = 0, []
     if count:
         searched = [trial.user_attrs["image_scores"] for trial in trials]
         searched.append(study.user_attrs["baseline"][BASE]["image_scores"])
         _print_again(names, searched, decoders)
-        scores = [decoder.image_scores[decoder.ranking] for decoder in decoders]
         best = int(np.argmax(np.mean(scores[:-1], axis=1)))
         confirmed.append(_compared(trials[best], len(trials), None, scores[best], scores[-1]))
     if runs.hold_out is not None:
         held = [runs.held_out(trained[i], decoders[i], names[i]).tolist() for i in (best, -1)]
         confirmed.append(_compared(trials[best], 1, runs.hold_out, *held))
     study.set_user_attr("confirmed", confirmed)
-    return configs[best]
+    return configs[best] if np.mean(scores[best]) > np.mean(scores[-1]) else base
 
 
 def _compared(

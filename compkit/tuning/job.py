@@ -130,6 +130,11 @@ def _check_rungs(halving: int, base: RunConfig, store: Store) -> None:
 def _begin_with_base(study: optuna.Study, space: Space, base: RunConfig, directory: Path) -> None:
     """Make the configuration itself the first trial, if the space has its settings."""
     answers = space.told(base)
+    if answers is None:
+        say(
+            f"no trial begins from the configuration itself, as {space.lacking(base)} of the space "
+            "cannot give its value: it is trained beside the search"
+        )
     with locked(directory / "release", "beginning the study", wait=True):
         if answers is not None and not study.get_trials(deepcopy=False):
             told(study, answers)
@@ -149,6 +154,8 @@ def _conclude(rungs: Sequence[Rung], base: RunConfig, runs: Runs, url: str, retr
     compare_with_base(study, base, runs)
     print_findings(study, lower)
     best = confirm(study, base, runs, retrain)
+    if best == base:
+        say("no trial beats the configuration that they began from: it is best.yaml")
     for sentence in confirmed(confirmations(study)):
         print(sentence)
     save(best, runs.directory / "best.yaml")

@@ -79,14 +79,22 @@ class Space:
 
     def told(self, config: RunConfig) -> dict[str, Any] | None:
         """Return the answers that give a configuration itself; None where the space lacks it."""
+        answers, lacking = self._answers(config)
+        return None if lacking else answers
+
+    def lacking(self, config: RunConfig) -> str:
+        """Name the first parameter that cannot give what a configuration has; "" if all can."""
+        return self._answers(config)[1]
+
+    def _answers(self, config: RunConfig) -> tuple[dict[str, Any], str]:
         settings, answers = settings_of(config), dict[str, Any]()
         for p in self.parameters:
             if p.applies(answers):
                 told = p.told(settings)
                 if told is None:
-                    return None
+                    return answers, p.name
                 answers |= told
-        return answers
+        return answers, ""
 
     def grid(self, points: int) -> list[dict[str, Any]]:
         """Return the answers at every point of a grid, each asked only for what matters there.

@@ -1,0 +1,37 @@
+"""What a study settles for: its best trial, or what the trials began from."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import optuna
+import pytest
+
+from compkit.config import RunConfig
+from compkit.tuning.confirm import confirm
+from compkit.tuning.gains import BASE
+
+SCORES = {"image_scores": [0.5, 0.7], "settings": {"training.lr": 0.0123}, "run": "one"}
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize(("of_base", "wins"), [(0.5, True), (0.6, False), (0.7, False)])
+def test_the_configuration_itself_is_kept_where_no_trial_beats_it(count, of_base, wins, capsys):
+    base = RunConfig()
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=0.6, user_attrs=SCORES))
+    baseline = {BASE: {"mean": of_base, "image_scores": [of_base, of_base]}}
+    study.set_user_attr("baseline", baseline)
+
+    def evaluated(config: RunConfig, label: str) -> SimpleNamespace:
+        each = [0.5, 0.7] if config.training.lr == 0.0123 else [of_base, of_base]
+        return SimpleNamespace(
+            ranking="adjusted_all",
+            interval=(0, 1),
+            scores={"adjusted_all": sum(each) / 2},
+            image_scores={"adjusted_all": each},
+        )
+
+    chosen = confirm(study, base, SimpleNamespace(hold_out=None, evaluated=evaluated), count)
+    assert (chosen == base) is not wins
+    assert (chosen.training.lr == 0.0123) is wins
