@@ -15,6 +15,8 @@ from compkit.errors import CompkitError
 from compkit.tuning.settings import configured
 from compkit.tuning.space import Space, print_space, read_space, refuse_other
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+
 #: Freezes or replaces whatever the shipped space asks under a condition.
 FLAT = "loss: dice\n" + "".join(
     f"augment.{name}: 0\n"
@@ -59,9 +61,16 @@ def test_the_default_configuration_lies_in_the_shipped_space():
     assert default.training.ema in labels["training.ema"]["choice"]
 
 
+@pytest.mark.parametrize("path", CONFIGS.glob("tune-*.yaml"), ids=lambda path: path.name)
+def test_the_shipped_narrower_spaces_are_sound(path):
+    narrow, whole = read_space(path), read_space()
+    assert 0 < len(narrow.names) < len(whole.names)
+    assert "encoder" not in narrow.names
+
+
 @pytest.mark.parametrize("name", ["ct-mini", "seed-report", "seed-report-cpu"])
 def test_a_search_can_begin_from_the_shipped_configurations(name):
-    config = from_plain(read_yaml(Path(__file__).parents[1] / f"configs/{name}.yaml"))
+    config = from_plain(read_yaml(CONFIGS / f"{name}.yaml"))
     assert read_space().lacking(config) == ""
     elsewhere = replace(config, training=replace(config.training, ema=0.5))
     assert read_space().lacking(elsewhere) == "training.ema"
