@@ -61,7 +61,7 @@ def test_the_default_configuration_lies_in_the_shipped_space():
     assert default.training.ema in labels["training.ema"]["choice"]
 
 
-@pytest.mark.parametrize("path", CONFIGS.glob("tune-*.yaml"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("tune-*.yaml")), ids=lambda path: path.name)
 def test_the_shipped_narrower_spaces_are_sound(path):
     narrow, whole = read_space(path), read_space()
     assert 0 < len(narrow.names) < len(whole.names)
