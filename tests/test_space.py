@@ -7,12 +7,15 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compkit.config import InputConfig, RunConfig
 from compkit.config.check import check
 from compkit.config.files import from_plain, read_yaml, setting_names
 from compkit.errors import CompkitError
 from compkit.tuning.settings import configured
+from compkit.tuning.sides import in_pixels
 from compkit.tuning.space import Space, print_space, read_space, refuse_other
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -71,10 +74,41 @@ def test_the_shipped_narrower_spaces_are_sound(path):
 @pytest.mark.parametrize("name", ["ct-mini", "seed-report", "seed-report-cpu"])
 def test_a_search_can_begin_from_the_shipped_configurations(name):
     config = from_plain(read_yaml(CONFIGS / f"{name}.yaml"))
-    assert read_space().lacking(config) == ""
+    assert read_space(base=config).lacking(config) == ""
     elsewhere = replace(config, training=replace(config.training, ema=0.5))
-    assert read_space().lacking(elsewhere) == "training.ema"
-    assert read_space().told(elsewhere) is None
+    space = read_space(base=elsewhere)
+    assert space.lacking(elsewhere) == "training.ema"
+    assert space.told(elsewhere) is None
+
+
+def input_of(space: Space) -> dict[str, dict]:
+    return next(p.definition()["choice"] for p in space.parameters if p.name == "input")
+
+
+def test_input_sizes_are_shares_of_the_images_side(tmp_path):
+    wide = input_of(read_space(side=512))
+    assert wide["512 px"] == {"input.size": None, "input.crop": None}
+    assert wide["256 px"] == {"input.size": 256, "input.crop": None}
+    assert wide["640 px in crops of 384"] == {"input.size": 640, "input.crop": 384}
+    base = RunConfig(input=InputConfig(size=224, crop=100))
+    assert input_of(read_space(base=base, side=512)) == wide | {
+        "224 px in crops of 100": {"input.size": 224, "input.crop": 100}
+    }
+    assert read_space(base=base, side=512).lacking(base) == ""
+    only = input_of(laid_over(tmp_path, "input: {sides: [[2, 1]]}", RunConfig()))
+    assert set(only) == {"512 px", "1024 px in crops of 512"}
+
+
+@given(side=st.integers(16, 1024), size=st.sampled_from([None, 64, 160]), focus=st.booleans())
+def test_any_input_size_fits_its_images(side, size, focus):
+    crop = min(side, size or side) // 2 + 8
+    own = InputConfig(size=size, crop=crop, focus=0.5 if focus else 0.0)
+    entry = in_pixels({"sides": [0.5, 1, [1, 0.75], [0.25, 1]], "when": {}}, side, own)
+    assert list(entry) == ["choice", "when"]
+    for settings in entry["choice"].values():
+        config = configured(RunConfig(input=own), settings)
+        check(config)
+        assert (config.input.crop or 0) <= (config.input.size or side)
 
 
 def test_a_condition_decides_what_is_asked():
@@ -89,7 +123,9 @@ def test_a_condition_decides_what_is_asked():
 
 
 def test_a_fixed_trial_gives_the_settings_that_it_names(tmp_path):
-    space = laid_over(tmp_path, FLAT + "encoder: resnet18\nhead: slots\ntraining.ema: 0\n")
+    space = laid_over(
+        tmp_path, FLAT + "input: null\nencoder: resnet18\nhead: slots\ntraining.ema: 0\n"
+    )
     asked = {"augment.hflip": 0.5, "augment.vflip": 0.0, "augment.rot90": 0.1}
     asked |= {"training.lr": 0.002, "training.weight_decay": 0.01, "training.schedule": "poly"}
     settings = space.suggest(optuna.trial.FixedTrial(asked))
@@ -204,6 +240,11 @@ def test_a_setting_may_need_another_of_the_space_or_of_the_configuration(tmp_pat
             "encoder: {choice: [resnet18], when: {head: slots}}",
             "depends on itself .* → ",
         ),
+        ("input: {sides: 0.5}", "input: sides has 0.5: list shares"),
+        ("input: {sides: [[1, 0.5, 2]]}", r"input: sides has \[1, 0.5, 2\]: list shares"),
+        ("input: {sides: [128]}", "input: sides has 128: list shares"),
+        ("input: {sides: [half]}", "input: sides has 'half': list shares"),
+        ("input: 100 px", "input: there is no option '100 px'"),
         ("- head", "does not hold entries"),
         ("head: [", "is not valid YAML"),
     ],
@@ -262,5 +303,7 @@ def test_the_space_is_printed_with_ranges_and_conditions(tmp_path, capsys):
     assert rows["head"] == ("fixed: boundary", "")
     assert rows["training.steps"] == ("100 to 300 by 100", "")
     assert rows["loss.kappa"] == ("0.5 to 256, log", "loss is t-vMF or cross entropy + t-vMF")
-    print_space(space)
-    assert "0.5 to 256, log" in capsys.readouterr().out
+    print_space(space, 512)
+    printed = capsys.readouterr().out
+    assert "0.5 to 256, log" in printed
+    assert "512²" in printed

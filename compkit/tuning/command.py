@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compkit.config import RunConfig
+from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.training.command import parse
 
@@ -23,10 +24,11 @@ def run_command(argv: Sequence[str]) -> None:
     """
     parser = _parser()
     own, rest = parser.parse_known_args(list(argv))
-    from compkit.tuning.space import print_space, read_space
+    from compkit.tuning.space import SIDE, print_space, read_space
 
     if own.space:
-        print_space(read_space(own.narrow, _base(rest)))
+        side = open_store(own.data).size if own.data else SIDE
+        print_space(read_space(own.narrow, _base(rest), side), side)
         return
     for name in ("data", "study"):
         if getattr(own, name) is None:
@@ -40,7 +42,7 @@ def run_command(argv: Sequence[str]) -> None:
         base,
         own.data,
         own.study,
-        read_space(own.narrow, base),
+        read_space(own.narrow, base, open_store(own.data).size),
         trials=own.trials,
         storage=own.storage,
         sampler=own.sampler,
@@ -62,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         f"study, also beside other workers; {_SETTINGS}.",
         allow_abbrev=False,
     )
-    parser.add_argument("--space", action="store_true", help="print what is searched, and stop")
+    parser.add_argument(
+        "--space", action="store_true",
+        help="print what is searched, on images like those of --data, and stop",
+    )  # fmt: skip
     parser.add_argument(
         "--narrow", type=Path, metavar="FILE",
         help="YAML that narrows, widens, fixes or adds parts of the space",

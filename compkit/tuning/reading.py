@@ -111,10 +111,10 @@ def _label(value: Any) -> Label:
 def _kind_of(entry: dict[Any, Any]) -> str:
     kinds = [kind for kind in _KEYS if kind in entry]
     if len(kinds) != 1:
-        near = nearest(str(next(iter(entry), "")), _KEYS)
+        near = nearest(str(next(iter(entry), "")), [*_KEYS, "sides"])
         raise CompkitError(
-            f"it has {' and '.join(kinds) or 'no range' + near}: give one of float, int and choice "
-            "(to freeze a mapping, {choice: [{…}]})"
+            f"it has {' and '.join(kinds) or 'no range' + near}: give one of float, int, choice "
+            "and sides (to freeze a mapping, {choice: [{…}]})"
         )
     known = _KEYS[kinds[0]]
     for key in entry:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compkit.config import RunConfig
+from compkit.config import InputConfig, RunConfig
 from compkit.config.files import setting_names
 from compkit.display import print_table
 from compkit.errors import CompkitError, nearest
@@ -19,9 +19,13 @@ from compkit.tuning.parameter import Parameter, Trial, shown
 from compkit.tuning.proof import prove
 from compkit.tuning.reading import load, parse
 from compkit.tuning.settings import located, settings_of
+from compkit.tuning.sides import in_pixels
 
 #: The space where a user says nothing else.
 SHIPPED = Path(__file__).with_name("space.yaml")
+
+#: Side of the images, in pixels, where no data is named: the first competition's.
+SIDE = 512
 
 #: A grid of more points is a mistake: each is a training of all folds.
 _MOST = 10_000
@@ -121,9 +125,11 @@ class Space:
         return grid
 
 
-def print_space(space: Space) -> None:
-    """Print what is searched."""
-    print_table("Search space", ["parameter", "range", "where"], space.rows())
+def print_space(space: Space, side: int) -> None:
+    """Print what is searched on images of a side."""
+    print_table(
+        f"Search space for images of {side}²", ["parameter", "range", "where"], space.rows()
+    )
 
 
 def refuse_other(digest_of_study: str, digest: str) -> None:
@@ -142,7 +148,7 @@ def refuse_other(digest_of_study: str, digest: str) -> None:
         )
 
 
-def read_space(path: Path | None = None, base: RunConfig | None = None) -> Space:
+def read_space(path: Path | None = None, base: RunConfig | None = None, side: int = SIDE) -> Space:
     """Return the shipped search space, with the entries of a file laid over it.
 
     Parameters
@@ -153,13 +159,16 @@ def read_space(path: Path | None = None, base: RunConfig | None = None) -> Space
         what is left out, or on options that are left out, are left out, too.
     base : RunConfig, optional
         What the settings are laid over; the default configuration if none is given.
+    side : int
+        Of the data's images, in pixels; input sizes are shares of it.
 
     Raises
     ------
     CompkitError
         Naming the file, the key and what is wrong.
     """
-    shipped = _shipped()
+    base = base or RunConfig()
+    shipped = _shipped(side, base.input)
     own: dict[str, Parameter] = {}
     left_out: set[str] = set()
     for name, entry in ({} if path is None else load(path)).items():
@@ -168,27 +177,28 @@ def read_space(path: Path | None = None, base: RunConfig | None = None) -> Space
             if entry is None:
                 left_out.add(name)
             else:
-                own[name] = parse(name, entry, shipped.get(name))
+                own[name] = parse(name, in_pixels(entry, side, base.input), shipped.get(name))
                 _check_alone(own[name], own)
     replaced = left_out.union(*(p.sets for p in own.values()))
     left_out |= {n for n, p in shipped.items() if n not in own and replaced & {n, *p.sets}}
     merged = {name: own.get(name, p) for name, p in shipped.items() if name not in left_out} | own
     files = {name: str(path if name in own else SHIPPED) for name in merged}
     space = Space(resolved(merged, set(own), left_out, files))
-    prove(space, files, base or RunConfig())
+    prove(space, files, base)
     return space
 
 
 @cache
-def _shipped() -> Mapping[str, Parameter]:
-    return {name: parse(name, entry) for name, entry in load(SHIPPED).items()}
+def _shipped(side: int, own: InputConfig) -> Mapping[str, Parameter]:
+    entries = load(SHIPPED).items()
+    return {name: parse(name, in_pixels(entry, side, own)) for name, entry in entries}
 
 
 def _check_name(name: str, entry: Any, shipped: Mapping[str, Parameter]) -> None:
     """Refuse an entry that is neither a setting nor named options nor about a shipped one."""
     known = dict.fromkeys([*shipped, *setting_names()])
-    options = entry.get("choice") if isinstance(entry, dict) else None
-    if name not in known and not isinstance(options, dict):
+    named = isinstance(entry, dict) and isinstance(entry.get("choice"), dict)
+    if name not in known and not named:
         raise CompkitError(
             f"there is no such setting or parameter{nearest(name, known)}: see `train.py --help`"
         )

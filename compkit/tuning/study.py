@@ -89,7 +89,7 @@ def open_study(
             pruner=FoldPruner(),
         )
         study.sampler = _sampler(sampler, base.seed + len(study.get_trials(deepcopy=False)))
-        _claim(study, {**made_of, "space": space.digest, "base": json.dumps(to_plain(base))})
+        _claim(study, {**made_of, "base": json.dumps(to_plain(base)), "space": space.digest})
     except ImportError as error:
         raise CompkitError(
             f"the storage {storage} needs a driver that is not installed ({error.__cause__}): "
