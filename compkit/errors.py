@@ -13,6 +13,10 @@ class CompkitError(Exception):
     """
 
 
+class InUseError(CompkitError):
+    """Another process works on the same."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, else ``""``."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

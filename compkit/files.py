@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, InUseError
 from compkit.progress import say
 
 
@@ -87,7 +87,7 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
 
     Raises
     ------
-    CompkitError
+    InUseError
         If another process holds it, unless told to wait.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
             owner = file.read().strip() or "unknown"
             used = f"{directory} is in use by another process (pid {owner}) that is {what}"
             if not wait:
-                raise CompkitError(
+                raise InUseError(
                     f"{used}: wait for it, stop it, or take another run name"
                 ) from None
             say(f"{used}: waiting for it")

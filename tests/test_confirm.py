@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import optuna
 import pytest
 
 from compkit.config import RunConfig
+from compkit.errors import InUseError
 from compkit.tuning.confirm import confirm
 from compkit.tuning.gains import BASE
+from compkit.tuning.runs import Runs
 
 SCORES = {"image_scores": [0.5, 0.7], "settings": {"training.lr": 0.0123}, "run": "one"}
 
@@ -23,7 +27,7 @@ def test_the_configuration_itself_is_kept_where_no_trial_beats_it(count, of_base
     baseline = {BASE: {"mean": of_base, "image_scores": [of_base, of_base]}}
     study.set_user_attr("baseline", baseline)
 
-    def evaluated(config: RunConfig, label: str) -> SimpleNamespace:
+    def decoder(config: RunConfig) -> SimpleNamespace:
         each = [0.5, 0.7] if config.training.lr == 0.0123 else [of_base, of_base]
         return SimpleNamespace(
             ranking="adjusted_all",
@@ -32,6 +36,27 @@ def test_the_configuration_itself_is_kept_where_no_trial_beats_it(count, of_base
             image_scores={"adjusted_all": each},
         )
 
+    def evaluated(configs: dict[str, RunConfig]) -> dict[str, SimpleNamespace]:
+        return {name: decoder(config) for name, config in configs.items()}
+
     chosen = confirm(study, base, SimpleNamespace(hold_out=None, evaluated=evaluated), count)
     assert (chosen == base) is not wins
     assert (chosen.training.lr == 0.0123) is wins
+
+
+def test_what_another_worker_trains_is_left_for_last(tmp_path, monkeypatch):
+    trained = []
+
+    @contextmanager
+    def owned(runs: Runs, config: RunConfig, wait: bool) -> Iterator[SimpleNamespace]:
+        if config.seed == 1 and not wait:
+            raise InUseError("by another worker")
+        trained.append(config.seed)
+        yield SimpleNamespace(parts=list)
+
+    monkeypatch.setattr(Runs, "owned", owned)
+    monkeypatch.setattr("compkit.tuning.runs.calibrate_run", lambda run: len(trained))
+    configs = {f"seed {seed}": RunConfig(seed=seed) for seed in range(3)}
+    decoders = Runs("phantom", tmp_path).evaluated(configs)
+    assert trained == [0, 2, 1]
+    assert list(decoders.items()) == [("seed 0", 1), ("seed 1", 3), ("seed 2", 2)]

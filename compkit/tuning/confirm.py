@@ -26,7 +26,7 @@ def compare_with_base(study: optuna.Study, base: RunConfig, runs: Runs) -> None:
     """
     if "baseline" in study.user_attrs:
         return
-    decoder = runs.evaluated(base, BASE)
+    decoder = runs.evaluated({BASE: base})[BASE]
     with runs.owned(base) as run:
         mean = float(np.mean(fold_scores(run, decoder)))
     scores = decoder.image_scores[decoder.ranking]
@@ -55,9 +55,8 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
     if count:
         trained = [replace(config, seed=base.seed + 1) for config in trained]
     names = [*(f"trial {trial.number}" for trial in trials), BASE]
-    decoders = [
-        runs.evaluated(config, f"{name} again") for config, name in zip(trained, names, strict=True)
-    ]
+    again = {f"{name} again": config for name, config in zip(names, trained, strict=True)}
+    decoders = list(runs.evaluated(again).values())
     scores = [decoder.image_scores[decoder.ranking] for decoder in decoders]
     best, confirmed = 0, []
     if count:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import Member
 from compkit.ensemble.mixture import Mixture
+from compkit.errors import InUseError
 from compkit.files import locked
 from compkit.metrics.rand import rand_scores
 from compkit.run import Run, start_run
@@ -51,14 +52,19 @@ class Runs:
         return open_store(self.data).size
 
     @contextmanager
-    def owned(self, config: RunConfig) -> Iterator[Run]:
+    def owned(self, config: RunConfig, wait: bool = True) -> Iterator[Run]:
         """Yield the run of some settings, once no other process trains it, without the hold-out.
 
         When it is scored or pruned, its checkpoints go: a study's would fill a disk, and scores are
         of the maps, which stay. After an error or Ctrl-C they stay too, for it may go on.
+
+        Raises
+        ------
+        InUseError
+            If another process trains it and this one is not to wait.
         """
         name = digest(config)
-        with locked(self.directory / name / "trial", "training these settings", wait=True):
+        with locked(self.directory / name / "trial", "training these settings", wait):
             run = start_run(name, config, self.data, self.directory)
             try:
                 yield replace(run, hold_out=self.hold_out)
@@ -67,9 +73,26 @@ class Runs:
                 raise
             _remove_checkpoints(run)
 
-    def evaluated(self, config: RunConfig, label: str) -> Decoder:
-        """Train what is unfinished, and return the decoder with its out-of-fold scores."""
-        with self.owned(config) as run:
+    def evaluated(self, configs: Mapping[str, RunConfig]) -> dict[str, Decoder]:
+        """Train what is unfinished, and return the decoders with their out-of-fold scores.
+
+        What another worker trains is left for last, so that several share the work.
+
+        Parameters
+        ----------
+        configs : mapping of str to RunConfig
+            By what people know them as.
+        """
+        decoders: dict[str, Decoder] = {}
+        for wait in (False, True):
+            for name, config in configs.items():
+                if name not in decoders:
+                    with nullcontext() if wait else suppress(InUseError):
+                        decoders[name] = self._evaluated(config, name, wait)
+        return {name: decoders[name] for name in configs}
+
+    def _evaluated(self, config: RunConfig, label: str, wait: bool) -> Decoder:
+        with self.owned(config, wait) as run:
             parts = list(run.parts())
             for number, (encoder, fold) in enumerate(parts, start=1):
                 fit_fold(run, encoder, fold, f"{label}, {number}/{len(parts)}: ")
