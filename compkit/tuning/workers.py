@@ -73,7 +73,10 @@ def run_trials(
     trials: int,
     grid: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Run trials until there is nothing left for this worker.
+    """Run trials until there is nothing left for any worker of this machine.
+
+    One that has nothing to do waits for the others' trials, since they decide what comes next; a
+    worker of another machine is not waited for, as nobody knows whether it lives.
 
     Parameters
     ----------
@@ -100,14 +103,19 @@ def run_trials(
                 for rung in rungs:
                     _release(rung.study, directory)
                 chosen = _next(rungs, trials, grid)
-                if chosen is None:
-                    return
-                trial = chosen.study.ask()
-                trial.set_user_attr("host", gethostname())
-                place = _place(directory, chosen.study, trial.number)
-                held.enter_context(locked(place, f"running trial {trial.number}"))
-            chosen.run(trial)
-        _refuse_failures(chosen.study)
+                others = _under_way(rungs, directory)
+                if chosen is not None:
+                    trial = chosen.study.ask()
+                    trial.set_user_attr("host", gethostname())
+                    place = _place(directory, chosen.study, trial.number)
+                    held.enter_context(locked(place, f"running trial {trial.number}"))
+            if chosen is not None:
+                chosen.run(trial)
+                _refuse_failures(chosen.study)
+            elif others:
+                held.enter_context(locked(others[0], "waiting for its trial", wait=True))
+            else:
+                return
 
 
 def _next(
@@ -156,12 +164,26 @@ def _release(study: optuna.Study, directory: Path) -> None:
             try_again(study, trial)
 
 
+def _under_way(rungs: Sequence[Rung], directory: Path) -> list[Path]:
+    """Return what this machine's living workers lock while they run their trials."""
+    return [
+        _place(directory, rung.study, trial.number)
+        for rung in rungs
+        for trial in rung.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if _is_here(trial)
+    ]
+
+
+def _is_here(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("host", gethostname()) == gethostname())
+
+
 def _is_dead(trial: FrozenTrial, place: Path) -> bool:
     """Tell whether a running trial's worker was one of this machine and has gone."""
     started = trial.datetime_start
     if started is None or (datetime.now() - started).total_seconds() < _STARTING:
         return False
-    if trial.user_attrs.get("host", gethostname()) != gethostname():
+    if not _is_here(trial):
         return False
     try:
         with locked(place, "looking for a dead trial"):
