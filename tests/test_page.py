@@ -209,7 +209,7 @@ def test_what_mattered_is_told_from_the_lowest_rung(tmp_path, capsys):
 
 def test_what_comes_from_a_study_is_escaped(tmp_path):
     evil = "<script>alert('$\\frac x$')</script>--><b>"
-    made = study(metric=evil, data=evil, baseline={evil: {"mean": 0.4}})
+    made = study(metric=evil, baseline={evil: {"mean": 0.4}})
     space = {evil: CategoricalDistribution([evil, "b"]), "lr": RATE}
     for number in range(3):
         add(made, {evil: ("b", evil)[number % 2], "lr": 10.0 ** -(number + 2)}, space,

@@ -42,7 +42,7 @@ class Findings:
 
     Attributes
     ----------
-    name, metric, data : str
+    name, metric : str
         Of the study.
     hold_out : int or None
         The fold that took no part.
@@ -84,7 +84,6 @@ class Findings:
 
     name: str
     metric: str
-    data: str
     hold_out: int | None
     states: pd.DataFrame
     trials: pd.DataFrame
@@ -134,7 +133,6 @@ def find(study: optuna.Study) -> Findings:
     return Findings(
         name=study.study_name,
         metric=str(about.get("metric", "score")),
-        data=str(about.get("data", "")),
         hold_out=about.get("hold_out"),
         states=_states(trials),
         trials=_table(complete, scores),

@@ -61,8 +61,7 @@ def _occurs(findings: Findings, name: str) -> bool:
 
 
 def _effort(findings: Findings) -> str:
-    where = f" on {findings.data}" if findings.data else ""
-    return _spent(findings, f"for {findings.metric}{where}")
+    return _spent(findings, f"for {findings.metric}")
 
 
 def _climb(lower: Sequence[Findings]) -> list[str]:
