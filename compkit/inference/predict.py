@@ -46,7 +46,10 @@ class Predictor:
 
     def __call__(self, images: np.ndarray | Tensor) -> Tensor:
         """Return maps, float32 (N, M, h, w) on the network's device, of uint8 images (N, H, W)."""
-        total = sum(self.by_view(images), start=torch.zeros(()))
+        views = self.by_view(images)
+        total = next(views)
+        for maps in views:
+            total += maps
         return total / len(self.views)
 
     @torch.no_grad()
