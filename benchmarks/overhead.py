@@ -22,6 +22,7 @@ from typing import Any
 import optuna
 
 from compkit.config import FoldsConfig, MachineConfig, RunConfig
+from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.tuning import trial
 from compkit.tuning.job import tune
@@ -57,7 +58,8 @@ def main() -> None:
     trial.Objective.__call__ = whole  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ.setdefault("COMPKIT_CACHE", str(Path(folder) / "cache"))
-        tune(config, data, "overhead", read_space(narrow, config), trials=a.trials, retrain=0)
+        space = read_space(narrow, config, open_store(data).size)
+        tune(config, data, "overhead", space, trials=a.trials, retrain=0)
     bare = _SECONDS["fits"] - _SECONDS["Optuna within fits"] + _SECONDS["decoder"]
     rows = [[name, f"{seconds:.1f}"] for name, seconds in _SECONDS.items()]
     rows.append(["trials over what train.py does", f"{_SECONDS['trials'] / bare:.3f}"])
