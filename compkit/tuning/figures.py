@@ -51,7 +51,8 @@ def history(findings: Findings) -> str:
                 axes.plot(numbers, np.full(len(numbers), 0.03), mark, color=_OTHER, label=state,
                           transform=bottom, ms=5)  # fmt: skip
         for number, gain in enumerate(findings.baselines):
-            axes.axhline(max(gain.mean, low), color="#2563eb", lw=1, label=_clip(gain.name),
+            label = f"{_clip(gain.name)}, {gain.mean:.3f}"  # a low one stands at the edge
+            axes.axhline(max(gain.mean, low), color="#2563eb", lw=1, label=label,
                          ls=("--", ":", "-.")[number % 3])  # fmt: skip
         axes.set(xlabel="trial", ylabel="score")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
