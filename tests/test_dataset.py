@@ -106,6 +106,23 @@ def test_image_and_labels_move_together():
         assert not moved_labels[~inside].any()
 
 
+@pytest.mark.parametrize("kind", ["affine", "elastic", "contrast", "noise", "blur"])
+def test_a_change_is_as_frequent_as_it_says(kind):
+    grey = np.random.default_rng(0).integers(50, 200, (32, 32), np.uint8)
+    flat = np.ones((32, 32), np.uint8)
+    names = ("rotate", "scale", "shift") if kind == "affine" else (kind,)
+    strength = replace(NONE, **{name: getattr(EVERYTHING, name) for name in names})
+
+    def share(probability: float) -> float:
+        augment = Augment(replace(strength, **{f"{kind}_p": probability}), 32, None)
+        changed = [(augment(grey, flat, flat, seed)[0] != grey).any() for seed in range(120)]
+        return float(np.mean(changed))
+
+    assert share(0) == 0
+    assert share(1) > 0.7  # the weakest change nothing
+    assert share(0.5) == pytest.approx(share(1) / 2, abs=0.15)
+
+
 @pytest.mark.parametrize("side", [64, 128])
 def test_elastic_displaces_by_what_it_says(side):
     ramp = np.tile(np.arange(side, dtype=np.uint8), (side, 1))

@@ -21,7 +21,7 @@ from compkit.tuning.space import Space, print_space, read_space, refuse_other
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 #: Freezes or replaces whatever the shipped space asks under a condition.
-FLAT = "loss: dice\n" + "".join(
+FLAT = "loss: dice\naugment.affine_p: null\n" + "".join(
     f"augment.{name}: 0\n"
     for name in ("rotate", "scale", "shift", "elastic", "contrast", "noise", "blur")
 )
@@ -119,6 +119,7 @@ def test_a_condition_decides_what_is_asked():
         assert adaptive == ("loss.adaptive_lambda" in settings)
         assert asked["augment.rotate.on"] == ("augment.rotate" in asked)
         assert (settings["augment.rotate"] >= 3) == asked["augment.rotate.on"]
+        assert asked["augment.blur.on"] == ("augment.blur_p" in asked)
         assert set(asked) <= set(space.names)
 
 
@@ -175,6 +176,26 @@ def test_what_depends_on_a_choice_goes_with_it(tmp_path):
         "loss",
         "loss.kappa",
     }
+
+
+@pytest.mark.parametrize(
+    ("blur", "asked"),
+    [
+        ("{float: [1, 2], off: 0}", {"augment.blur", "augment.blur.on", "augment.blur_p"}),
+        ("{float: [1, 2]}", {"augment.blur", "augment.blur_p"}),
+        ("1.5", {"augment.blur_p"}),
+        ("0", set()),
+        ("null", set()),
+        ("{float: [1, 2], when: {head: slots}}", {"augment.blur", "augment.blur_p"}),
+    ],
+)
+def test_what_depends_on_a_switch_goes_with_it(tmp_path, blur, asked):
+    space = laid_over(tmp_path, f"augment.blur: {blur}\nhead: {{choice: [slots, affinity]}}")
+    assert {name for name in space.names if name.startswith("augment.blur")} == asked
+    for settings, answers in trials(space, 20):
+        on = "augment.blur_p" in asked and settings.get("augment.blur", 0) > 0
+        assert ("augment.blur_p" in settings) == on
+        assert set(answers) <= set(space.names)
 
 
 def test_a_setting_may_need_another_of_the_space_or_of_the_configuration(tmp_path):
@@ -234,6 +255,12 @@ def test_a_setting_may_need_another_of_the_space_or_of_the_configuration(tmp_pat
         ("seed: {int: [0, 9], when: head}", "seed: `when` is no mapping"),
         ("seed: {int: [0, 9], when: {training.lr: 0.1}}", "seed: .*is a range"),
         ("seed: {int: [0, 9], when: {loss: dice}}\nloss: null", "seed: .*this file leaves out"),
+        ("seed: {int: [0, 9], when: {augment.blur: 1}}", r"seed: .*or augment\.blur\.on"),
+        ("seed: {int: [0, 9], when: {augment.blur.on: 1.5}}", "seed: .*take some of false, true"),
+        (
+            "seed: {int: [0, 9], when: {augment.blur.on: true}}\naugment.blur: null",
+            "seed: .*this file leaves out",
+        ),
         ("encoders: [resnet18]\nencoder: resnet34", "encoder: encoders sets encoders, too"),
         (
             "head: {choice: [slots], when: {encoder: resnet18}}\n"

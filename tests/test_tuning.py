@@ -35,8 +35,8 @@ OTHERS = [
     "loss.kappa", "loss.adaptive_lambda", "encoder", "training.weight_decay", "training.schedule",
     "training.ema",
     *(f"augment.{name}" for name in (
-        "hflip", "vflip", "rot90", "rotate", "scale", "shift", "elastic", "contrast", "noise",
-        "blur",
+        "hflip", "vflip", "rot90", "rotate", "scale", "shift", "affine_p", "elastic", "contrast",
+        "noise", "blur",
     )),
 ]  # fmt: skip
 SETTINGS = {

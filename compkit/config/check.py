@@ -19,6 +19,7 @@ def check(config: RunConfig) -> None:
     i, t, f, a = config.input, config.training, config.folds, config.augment
     p, u = config.partition, config.unlabelled
     weights, start = config.model.weights, config.model.start
+    chances = [a.affine_p, a.elastic_p, a.contrast_p, a.noise_p, a.blur_p]
     named = {weights} if isinstance(weights, str) else set(weights.values())
     rules = {
         "model.weights must name the weights of every encoder, and of no other": (
@@ -60,7 +61,7 @@ def check(config: RunConfig) -> None:
             not t.freeze_encoder or config.model.decoder.lower() != "feedback-unet"
         ),
         "augment.scale must be under 1": a.scale < 1,
-        "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90) <= 1,
+        "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90, *chances) <= 1,
         "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,
         "augment must not hold a negative number": min(asdict(a).values()) >= 0,
         "partition.slots must be at least 2": p.slots >= 2,

@@ -55,14 +55,24 @@ class AugmentConfig:
         Largest relative change of size.
     shift
         Largest shift, as a share of the side.
+    affine_p
+        Probability of rotation, change of size and shift together.
     elastic
         Standard deviation of a smooth displacement, pixels at a side of 128.
+    elastic_p
+        Its probability.
     contrast
         Largest relative change of brightness and contrast.
+    contrast_p
+        Its probability.
     noise
         Largest standard deviation of Gaussian noise, share of the grey range.
+    noise_p
+        Its probability.
     blur
         Largest standard deviation of a Gaussian blur, pixels.
+    blur_p
+        Its probability.
     """
 
     hflip: float = 0.5
@@ -71,10 +81,15 @@ class AugmentConfig:
     rotate: float = 15.0
     scale: float = 0.2
     shift: float = 0.1
+    affine_p: float = 1.0
     elastic: float = 0.0
+    elastic_p: float = 0.5
     contrast: float = 0.2
+    contrast_p: float = 0.75
     noise: float = 0.02
+    noise_p: float = 0.5
     blur: float = 0.0
+    blur_p: float = 0.3
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
                 translate_percent=(-c.shift, c.shift),
                 interpolation=cv2.INTER_LINEAR,
                 mask_interpolation=cv2.INTER_NEAREST,
-                p=1,
+                p=c.affine_p,
             )
         )
     if c.elastic:
@@ -124,7 +124,7 @@ def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
                 noise_distribution="uniform",
                 interpolation=cv2.INTER_LINEAR,
                 mask_interpolation=cv2.INTER_NEAREST,
-                p=0.5,
+                p=c.elastic_p,
             )
         )
     return transforms
@@ -135,11 +135,11 @@ def _greys(c: AugmentConfig) -> list[A.BasicTransform]:
     if c.contrast:
         transforms.append(
             A.RandomBrightnessContrast(
-                brightness_limit=c.contrast / 2, contrast_limit=c.contrast, p=0.75
+                brightness_limit=c.contrast / 2, contrast_limit=c.contrast, p=c.contrast_p
             )
         )
     if c.blur:
-        transforms.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, c.blur), p=0.3))
+        transforms.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, c.blur), p=c.blur_p))
     if c.noise:
-        transforms.append(A.GaussNoise(std_range=(0, c.noise), p=0.5))
+        transforms.append(A.GaussNoise(std_range=(0, c.noise), p=c.noise_p))
     return transforms

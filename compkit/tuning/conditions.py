@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from compkit.errors import CompkitError, nearest
-from compkit.tuning.parameter import Choice, Fixed, Label, Number, Parameter, shown
+from compkit.tuning.parameter import Fixed, Label, Number, Parameter, shown
 from compkit.tuning.settings import located
 
 
@@ -35,20 +35,25 @@ def resolved(
     CompkitError
         If conditions go round, or are about something that is no choice here.
     """
-    kept: dict[str, Parameter] = {}
+    kept: list[Parameter] = []
     for name in _ordered(parameters, files):
         with located(files[name], name):
             if name in own:
                 _check_conditions(parameters[name], parameters, left_out)
-            parameter = _asked(parameters[name], kept)
+            parameter = _asked(parameters[name], _by_subject(kept))
         if parameter is not None:
-            kept[name] = parameter
-    return tuple(kept.values())
+            kept.append(parameter)
+    return tuple(kept)
+
+
+def _by_subject(parameters: Iterable[Parameter]) -> dict[str, Parameter]:
+    """Return parameters by what conditions may be about."""
+    return {subject: p for p in parameters for subject in p.subjects}
 
 
 def _ordered(parameters: Mapping[str, Parameter], files: Mapping[str, str]) -> list[str]:
     """Return names in the file's order, but each after those that its condition is about."""
-    ordered: dict[str, None] = {}
+    ordered, by_subject = dict[str, None](), _by_subject(parameters.values())
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
@@ -56,8 +61,8 @@ def _ordered(parameters: Mapping[str, Parameter], files: Mapping[str, str]) -> l
             with located(files[name], name):
                 raise CompkitError(f"its `when` depends on itself ({way}): leave one `when` out")
         for other in parameters[name].when:
-            if other in parameters:
-                visit(other, (*trail, name))
+            if other in by_subject:
+                visit(by_subject[other].name, (*trail, name))
         ordered.setdefault(name)
 
     for name in parameters:
@@ -68,24 +73,28 @@ def _ordered(parameters: Mapping[str, Parameter], files: Mapping[str, str]) -> l
 def _check_conditions(
     parameter: Parameter, parameters: Mapping[str, Parameter], left_out: Collection[str]
 ) -> None:
+    by_subject = _by_subject(parameters.values())
     for other, values in parameter.when.items():
-        parent = parameters.get(other)
-        if parent is None:
-            near = nearest(other, parameters)
-            fault = "this file leaves out" if other in left_out else f"there is not{near}"
-            raise CompkitError(f"`when` names {other!r}, which {fault}: name a choice")
-        if isinstance(parent, Number):
-            raise CompkitError(f"`when` names {other!r}, which is a range: name a choice")
-        if isinstance(parent, Choice):
-            _check_values(parent, values)
-
-
-def _check_values(parent: Choice, values: tuple[Label, ...]) -> None:
-    known = [shown(label) for label in parent.options]
-    for value in values:
-        if value not in parent.options:
+        range_ = isinstance(parameters.get(other), Number)
+        if other not in by_subject and range_:
             raise CompkitError(
-                f"`when` wants {shown(value)!r} of {parent.name}"
+                f"`when` names {other!r}, which is a range: name a choice, or {other}.on"
+            )
+        if other not in by_subject:
+            near = nearest(other, by_subject)
+            gone = {other, other.removesuffix(".on")} & set(left_out)
+            fault = "this file leaves out" if gone else f"there is not{near}"
+            raise CompkitError(f"`when` names {other!r}, which {fault}: name a choice")
+        if not isinstance(by_subject[other], Fixed):
+            _check_values(other, by_subject[other].subjects[other], values)
+
+
+def _check_values(other: str, labels: tuple[Label, ...], values: tuple[Label, ...]) -> None:
+    known = [shown(label) for label in labels]
+    for value in values:
+        if value not in labels:
+            raise CompkitError(
+                f"`when` wants {shown(value)!r} of {other}"
                 f"{nearest(shown(value), known)}: take some of {', '.join(known)}"
             )
 
@@ -95,12 +104,13 @@ def _asked(parameter: Parameter, kept: Mapping[str, Parameter]) -> Parameter | N
     when = {}
     for other, values in parameter.when.items():
         parent = kept.get(other)
-        if isinstance(parent, Fixed) and parent.label in values:
-            continue
-        labels = parent.options if isinstance(parent, Choice) else ()
+        labels = () if parent is None else parent.subjects[other]
         known = tuple(label for label in labels if label in values)
         if parent is None or not known:
             return None
-        if parent.when or len(known) < len(labels):
+        if len(known) < len(labels):
             when[other] = known
+        elif parent.when:
+            # Optuna is not asked for the switch of a range that is always on.
+            when |= {other: known} if other in parent.asked else parent.when
     return replace(parameter, when=when)

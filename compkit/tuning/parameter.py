@@ -52,6 +52,15 @@ class Parameter(ABC):
         """Settings that it may set."""
         return (self.name,)
 
+    @property
+    @abstractmethod
+    def subjects(self) -> Mapping[str, tuple[Label, ...]]:
+        """What a condition may be about, with all of its values."""
+
+    def stated(self, answer: Any) -> Mapping[str, Label]:
+        """Return the values of `subjects` that an answer stands for."""
+        return {self.name: answer}
+
     @abstractmethod
     def ask(self, trial: Trial) -> Any:
         """Return the trial's answer: a choice's label, a number's value."""
@@ -109,12 +118,19 @@ class Number(Parameter):
 
     @property
     def switch(self) -> str:
-        """Optuna's name of whether it is on."""
+        """Optuna's name, and conditions', of whether it is on."""
         return f"{self.name}.on"
 
     @property
     def asked(self) -> tuple[str, ...]:
         return (self.name,) if self.off is None else (self.switch, self.name)
+
+    @property
+    def subjects(self) -> Mapping[str, tuple[Label, ...]]:
+        return {self.switch: (True,) if self.off is None else (False, True)}
+
+    def stated(self, answer: Any) -> Mapping[str, Label]:
+        return {self.switch: self.off is None or answer != self.off}
 
     def ask(self, trial: Trial) -> float:
         if self.off is not None and not trial.suggest_categorical(self.switch, [False, True]):
@@ -188,6 +204,10 @@ class Choice(Parameter):
         """Labels in one order whatever the file's, as Optuna refuses another order."""
         return sorted(self.options, key=str)
 
+    @property
+    def subjects(self) -> Mapping[str, tuple[Label, ...]]:
+        return {self.name: tuple(self.options)}
+
     def ask(self, trial: Trial) -> Label:
         return trial.suggest_categorical(self.name, self.labels)
 
@@ -235,6 +255,11 @@ class Fixed(Parameter):
     def sets(self) -> tuple[str, ...]:
         return tuple(self.values)
 
+    @property
+    def subjects(self) -> Mapping[str, tuple[Label, ...]]:
+        switch = {f"{self.name}.on": (self.label != 0,)} if _is_number(self.label) else {}
+        return {self.name: (self.label,), **switch}
+
     def ask(self, trial: Trial) -> Label:
         return self.label
 
@@ -253,6 +278,10 @@ class Fixed(Parameter):
 
     def definition(self) -> Any:
         return self.values.get(self.name, dict(self.values))
+
+
+def _is_number(label: Label) -> bool:
+    return isinstance(label, int | float) and not isinstance(label, bool)
 
 
 def shown(label: Label) -> str:

@@ -49,11 +49,11 @@ def prove(space: Space, files: Mapping[str, str], base: RunConfig) -> None:
         Naming the file, the parameter and what is wrong.
     """
     check_all(base)
-    by_name = {parameter.name: parameter for parameter in space.parameters}
+    asked_by = {subject: p for p in space.parameters for subject in p.subjects}
     fixed = [parameter for parameter in space.parameters if isinstance(parameter, Fixed)]
     for parameter in (*fixed, *(p for p in space.parameters if p not in fixed)):
-        told = _context(parameter, by_name)
-        beside = [by_name[other] for other in told] + ([] if parameter in fixed else fixed)
+        told = _context(parameter, asked_by)
+        beside = [asked_by[other] for other in told] + ([] if parameter in fixed else fixed)
         own = {name for p in (parameter, *beside) for name in p.sets}
         for corner in parameter.corners():
             settings = space.suggest(_Corner(told | corner))
@@ -64,11 +64,11 @@ def prove(space: Space, files: Mapping[str, str], base: RunConfig) -> None:
                     raise wrong
 
 
-def _context(parameter: Parameter, by_name: Mapping[str, Parameter]) -> dict[str, Label]:
+def _context(parameter: Parameter, asked_by: Mapping[str, Parameter]) -> dict[str, Label]:
     """Return choices under which a parameter is asked."""
     told: dict[str, Label] = {}
     for other, values in parameter.when.items():
-        told |= {other: values[0]} | _context(by_name[other], by_name)
+        told |= {other: values[0]} | _context(asked_by[other], asked_by)
     return told
 
 

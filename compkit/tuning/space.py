@@ -62,8 +62,9 @@ class Space:
         settings: dict[str, Any] = {}
         for p in self.parameters:
             if p.applies(answers):
-                answers[p.name] = p.ask(trial)
-                settings |= p.settings(answers[p.name])
+                answer = p.ask(trial)
+                answers |= p.stated(answer)
+                settings |= p.settings(answer)
         return settings
 
     def rows(self) -> list[list[str]]:
