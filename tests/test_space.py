@@ -198,6 +198,18 @@ def test_what_depends_on_a_switch_goes_with_it(tmp_path, blur, asked):
         assert set(answers) <= set(space.names)
 
 
+@pytest.mark.parametrize(("heads", "asked"), [("[slots, affinity]", True), ("affinity", False)])
+def test_conditions_on_one_choice_hold_together(tmp_path, heads, asked):
+    text = f"""
+    head: {{choice: [slots, affinity, boundary]}}
+    augment.blur: {{float: [1, 2], when: {{head: [slots, boundary]}}}}
+    augment.blur_p: {{float: [0.1, 1], when: {{head: {heads}, augment.blur.on: true}}}}
+    """
+    space = laid_over(tmp_path, text)
+    for settings, _ in trials(space, 20):
+        assert ("augment.blur_p" in settings) == (asked and settings["head"] == "slots")
+
+
 def test_a_setting_may_need_another_of_the_space_or_of_the_configuration(tmp_path):
     focus = "input.focus: {float: [0.2, 1]}\n"
     with pytest.raises(CompkitError, match=r"input\.focus: .*needs input\.crop"):

@@ -101,16 +101,16 @@ def _check_values(other: str, labels: tuple[Label, ...], values: tuple[Label, ..
 
 def _asked(parameter: Parameter, kept: Mapping[str, Parameter]) -> Parameter | None:
     """Return a parameter without conditions that always hold; None where one never does."""
-    when = {}
+    when: dict[str, tuple[Label, ...]] = {}
     for other, values in parameter.when.items():
         parent = kept.get(other)
         labels = () if parent is None else parent.subjects[other]
         known = tuple(label for label in labels if label in values)
         if parent is None or not known:
             return None
-        if len(known) < len(labels):
-            when[other] = known
-        elif parent.when:
-            # Optuna is not asked for the switch of a range that is always on.
-            when |= {other: known} if other in parent.asked else parent.when
-    return replace(parameter, when=when)
+        needed = {other: known} if parent.when or len(known) < len(labels) else {}
+        if other not in parent.asked:
+            needed = dict(parent.when)  # Optuna is not asked for a switch that is always on
+        for name, allowed in needed.items():
+            when[name] = tuple(value for value in when.get(name, allowed) if value in allowed)
+    return replace(parameter, when=when) if all(when.values()) else None
