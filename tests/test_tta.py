@@ -62,6 +62,7 @@ def test_through_shows_the_function_the_view():
         ({"vflip": 0.1}, ["identity", "hflip", "vflip", "rot180", "hflip+scale1.2", "scale0.8"]),
         ({"hflip": 0.0, "rot90": 0.5}, ["identity", "rot90", "rot180", "scale0.8"]),
         ({"rot90": 0.5, "scale": 0.0}, ["identity", "hflip", "vflip", "rot90", "rot180"]),
+        ({"affine_p": 0.0}, ["identity", "hflip"]),
     ],
 )
 def test_views_are_known_from_the_augmentation(augment, known):

@@ -131,5 +131,6 @@ def seen(view: View, augment: AugmentConfig) -> bool:
         made = [a @ b for a, b in product(matrices, generators)]
         matrices = [np.array(m) for m in {tuple(map(tuple, m)) for m in [*matrices, *made]}]
     scales = [t.factor for t in view.transforms if isinstance(t, Scale)]
-    within = all(abs(factor - 1) <= augment.scale + 1e-9 for factor in scales)
+    largest = augment.scale if augment.affine_p else 0.0
+    within = all(abs(factor - 1) <= largest + 1e-9 for factor in scales)
     return within and any(np.array_equal(view.matrix, m) for m in matrices)
