@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from hypothesis import settings
+
+# Tests run in as many processes as there are cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Machines differ in speed, so no example has a deadline.
 settings.register_profile("compkit", deadline=None)
