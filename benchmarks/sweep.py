@@ -4,7 +4,7 @@
 
 A sweep file names a `config`, `settings` on top of it, `seeds`, and `variants`: settings by name,
 in which {data} and {seed} stand for what they say. What others build on comes first: the commands
-of `before` (each gets `--data`), then the variants of `first`.
+of `before` whose run they name (each gets `--data`), then the variants of `first`.
 With `seconds`, each variant trains for as many steps as fit in that time, measured first; otherwise
 for as many as the configuration says. Runs are called <sweep>-<data>-<variant>-<seed>; those that
 are done are not repeated. Other flags (`--training.steps 100`) go to train.py, over the settings.
@@ -92,7 +92,8 @@ def main() -> None:
     # Each run gets its share of the cores, also while its steps are timed.
     threads = max(1, (os.cpu_count() or 1) // a.workers)
     torch.set_num_threads(threads)
-    waves = [_before(sweep, a.data, place, seeds), *_trainings(sweep, a.data, place, runs, others)]
+    before = _before(sweep, chosen, a.data, place, seeds)
+    waves = [before, *_trainings(sweep, a.data, place, runs, others)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     for wave in waves:
         with ThreadPoolExecutor(a.workers) as pool:
@@ -104,10 +105,14 @@ def main() -> None:
     _print(f"{a.sweep.stem}, {a.data}, {len(seeds)} seeds", results)
 
 
-def _before(sweep: dict[str, Any], data: str, place: str, seeds: range) -> list[list[str]]:
+def _before(
+    sweep: dict[str, Any], chosen: dict[str, Any], data: str, place: str, seeds: range
+) -> list[list[str]]:
+    named = json.dumps(chosen)
     return [
         [str(COMPKIT), *_filled(line, place, seed).split(), "--data", data]
         for line in sweep.get("before", [])
+        if line.split("--run ")[1].split()[0] in named
         for seed in (seeds if "{seed}" in line else (0,))
     ]
 
