@@ -7,7 +7,7 @@ import signal
 
 from hypothesis import settings
 
-# Tests run in as many processes as there are cores.
+# Tests run side by side, each process on one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Machines differ in speed, so no example has a deadline.
