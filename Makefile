@@ -31,7 +31,9 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("compkit needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	@echo "setting up .venv: about 3 GB to download, a few minutes"
+	@echo "setting up .venv: about 3 GB to download, a minute or more"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev,weights,sam,pretrain]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt \
+	    --editable ".[dev,weights,sam,pretrain]"
 	touch $(READY)
