@@ -187,6 +187,7 @@ def test_another_network_does_not_start_from_it(workplace, capsys, changed):
     start = {"model__start": "runs/mae/{encoder}/last.ckpt"} | changed
     assert guarded(lambda: train([*settings("other", **start), "--fold", "0"])) == 2
     assert "does not fit the network" in capsys.readouterr().err
+    assert not Path("runs/other").exists()
 
 
 @pytest.mark.slow

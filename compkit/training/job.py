@@ -9,11 +9,13 @@ from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate, calibrate_run
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
-from compkit.errors import CompkitError
 from compkit.folds import ALL
+from compkit.heads import make_head
 from compkit.metrics.rand import METRICS
+from compkit.models.checkpoint import warm_start
+from compkit.models.network import Network
 from compkit.progress import say
-from compkit.run import Run, split_of, start_run
+from compkit.run import ROOT, Run, split_of, start_run
 from compkit.training.fit import fit_fold
 from compkit.training.pseudo import open_teacher, unlabelled_images
 
@@ -37,8 +39,9 @@ def train(
         For any bad input, before anything is trained.
     """
     check_all(config)
-    _check_starts(config, fold or 0)
     _check_unlabelled(config, data)
+    if not (ROOT / name / "run.json").is_file():
+        _check_weights(config, fold or 0)
     run = start_run(name, config, data)
     slots, most = config.partition.slots, int(run.folds.regions.max())
     if "slots" in config.head.split("+") and most > slots:
@@ -55,11 +58,14 @@ def train(
     _finish(run)
 
 
-def _check_starts(config: RunConfig, fold: int) -> None:
+def _check_weights(config: RunConfig, fold: int) -> None:
+    """Load what networks start from, so that no run is made of a file that is refused."""
+    outputs = len(make_head(config, config.input.size or 128).outputs)
     for encoder in config.encoders:
         start = config.model.start_of(encoder, fold)
-        if start is not None and not start.is_file():
-            raise CompkitError(f"there is no checkpoint {start}: check model.start")
+        network = Network(encoder, outputs, config.model, config.input, start is None)
+        if start is not None:
+            warm_start(network, start)
 
 
 def _check_unlabelled(config: RunConfig, data: str) -> None:
