@@ -213,6 +213,7 @@ def test_another_network_does_not_start_from_it(workplace, capsys, changed):
         ("mae", "new", {"model__decoder": "feedback-unet"}, "feedback-unet"),
         ("mae", "new", {"encoders": "[resnet10tt]"}, "did you mean 'resnet10t'"),
         ("mae", "new", {"data": "absent"}, "absent"),
+        ("mae", "new", {"model__weights": "no.safetensors"}, "no weights file no.safetensors"),
     ],
 )
 def test_bad_input_is_one_sentence(workplace, capsys, method, name, changed, expected):

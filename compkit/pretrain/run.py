@@ -16,6 +16,7 @@ from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
+from compkit.models.network import Network
 from compkit.pretrain.images import hidden_count, split_images
 from compkit.pretrain.methods import Options
 from compkit.run import PRETRAINED, ROOT, refuse_name, split_of
@@ -72,6 +73,9 @@ def start_pretraining(
     _check_images(method, options, config, store)
     folds = split_of(config, store) if len(store.labelled) >= config.folds.k else None
     directory = ROOT / name
+    if not (directory / PRETRAINED).is_file():
+        for encoder in config.encoders:  # so that no run is made of weights that are refused
+            Network(encoder, 1, config.model, config.input)
     made = {"method": method, **options.of(method), "data": data, "content": store.content}
     with locked(directory, "starting it", wait=True):
         if (directory / "run.json").is_file():
