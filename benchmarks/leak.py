@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compkit.competition.table import read_table
 from compkit.display import print_table
-from compkit.ensemble.decoder import read_decoder
+from compkit.ensemble.opened import open_mixture
 from compkit.submission.report import score_tables
 from compkit.submission.submit import submit
 
@@ -38,7 +38,7 @@ def main() -> None:
         command = [sys.executable, str(TRAIN), "--config", arguments.config, "--run", run]
         command += ["--data", arguments.data, "--folds.grouped", grouped, *settings]
         subprocess.run(command, check=True)
-        decoder = read_decoder(Path("runs") / run / "decoder.json")
+        _, decoder = open_mixture([run])
         low, high = decoder.interval
         cells = [split, f"{decoder.scores[METRIC]:.4f}", f"{low:.4f} to {high:.4f}"]
         if arguments.truth is not None:

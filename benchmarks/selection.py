@@ -22,7 +22,7 @@ from compkit.config import FoldsConfig, RunConfig
 from compkit.display import print_table
 from compkit.ensemble.build import build
 from compkit.files import read_json, write_json
-from compkit.inference.maps import write_maps
+from compkit.inference.maps import Origin, write_maps
 from compkit.progress import track
 from compkit.run import FITTED, ROOT, Run, start_run
 
@@ -64,8 +64,11 @@ def noisy(run: Run, strength: float) -> None:
             maps.append(np.clip(0.15 + 0.7 * ideal + strength * noise / noise.std() / 4, 0, 1))
         part = run.part(encoder, fold)
         images = [run.store.train[int(index)] for index in chosen]
-        write_maps(part / "oof", images, head.maps, maps, {})
-        write_json(part / FITTED, {"score": 0.0})
+        inference, digest = run.config.inference, "0" * 64  # there is no network
+        made = Origin(digest, run.store.content, inference.views, inference.tile)
+        write_maps(part / "oof", images, head.maps, maps, made)
+        checkpoints = {f"{inference.checkpoint}.ckpt": digest}
+        write_json(part / FITTED, {"score": 0.0, "checkpoints": checkpoints})
 
 
 if __name__ == "__main__":

@@ -39,14 +39,13 @@ from throughput import Bench
 
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate
-from compkit.ensemble.decoder import Decoder, out_of_fold_regions, read_decoder
-from compkit.ensemble.members import members_of
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
-from compkit.files import read_json
+from compkit.ensemble.opened import open_mixture
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.metrics.regions import SIZE_NAMES
-from compkit.run import FITTED, open_run
+from compkit.run import open_run, read_fitted
 from compkit.submission.report import Report, report_of
 from compkit.training.command import parse
 
@@ -168,13 +167,12 @@ def _budget(command: list[str], run: str, seconds: float) -> list[str]:
 
 def _result(name: str) -> Result:
     run = open_run(name)
-    mixture = Mixture(members_of([run]))
-    decoder = read_decoder(run.directory / "decoder.json")
-    fits = [read_json(run.part(*part) / FITTED) for part in run.parts()]
+    mixture, decoder = open_mixture([name])
+    fits = [read_fitted(run.part(*part)) for part in run.parts()]
     return Result(
         report_of(mixture.images, out_of_fold_regions(mixture, decoder)),
         calibrate(mixture, METRICS[1]).scores,
-        float(np.mean([fit["seconds"] for fit in fits])),
+        float(np.mean([fit.seconds for fit in fits])),
         run.config.training.steps,
         _decode_seconds(mixture, decoder),
     )

@@ -12,15 +12,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from compkit.config import RunConfig
-from compkit.data.augment import one_thread
-from compkit.data.dataset import Draws, labelled_set
+from compkit.data.dataset import labelled_set
 from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.heads import make_head
@@ -28,6 +27,7 @@ from compkit.heads.partition import Truth
 from compkit.machine import autocast, device_of, precision_of, worker_count
 from compkit.models.network import Network
 from compkit.training.command import parse
+from compkit.training.loop import drawn
 
 STEPS, ROUNDS = 6, 5
 
@@ -44,18 +44,9 @@ class Bench:
         )
         self.network.to(self.device).train()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
-        workers = worker_count(config.machine)
         dataset = labelled_set(store, store.labelled.tolist(), config, self.head)
-        draws = Draws(len(dataset), config.input.batch, 10**6, config.seed)
-        pinned = self.device.type == "cuda"
-        loader: DataLoader = DataLoader(
-            dataset,
-            batch_sampler=draws,
-            num_workers=workers,
-            pin_memory=pinned,
-            worker_init_fn=one_thread,
-        )
-        self.stream = iter(loader)
+        endless = replace(config, training=replace(config.training, steps_per_epoch=10**6))
+        self.stream = iter(drawn(dataset, config.input.batch, endless))
         self.batch = self.moved(next(self.stream))
 
     def moved(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

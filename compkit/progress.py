@@ -31,7 +31,10 @@ class Task(Protocol):
     """What a piece of long work calls as it goes."""
 
     def advance(self, steps: float = 1, note: str = "") -> None:
-        """Count `steps` more, and show `note` beside the bar."""
+        """Count `steps` more, and from now on show `note` beside the bar."""
+
+    def skip(self, steps: float) -> None:
+        """Count `steps` that were done before, which say nothing of the time that is left."""
 
 
 @contextmanager
@@ -76,15 +79,23 @@ class _Bar:
         if note:
             self._progress.update(self._id, note=note)
 
+    def skip(self, steps: float) -> None:
+        self._progress.reset(self._id, completed=steps)  # type: ignore[arg-type]
+
 
 class _Lines:
     def __init__(self, label: str, total: float) -> None:
         self._label, self._total = label, total
-        self._done = 0.0
+        self._done = self._skipped = 0.0
+        self._note = ""
         self._start = self._last = time.monotonic()
+
+    def skip(self, steps: float) -> None:
+        self._done = self._skipped = steps
 
     def advance(self, steps: float = 1, note: str = "") -> None:
         self._done += steps
+        self._note = note or self._note
         now = time.monotonic()
         finished = self._done >= self._total
         if not finished and now - self._last < PLAIN_INTERVAL:
@@ -92,8 +103,9 @@ class _Lines:
         if finished and now - self._start < 1:
             return  # short work needs no report
         self._last = now
-        left = (now - self._start) * (self._total - self._done) / max(self._done, 1e-9)
+        done = max(self._done - self._skipped, 1e-9)
+        left = (now - self._start) * (self._total - self._done) / done
         elapsed = now - self._start
         line = f"{self._label}: {self._done:g}/{self._total:g}, {elapsed:.0f} s"
         line += "" if finished else f", ETA {left:.0f} s"
-        print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{line}  {self._note}".rstrip(), file=sys.stderr, flush=True)

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from compkit.config import RunConfig
-from compkit.config.files import differences, from_plain, read_yaml, save
+from compkit.config.files import FREE, differences, from_plain, read_yaml, save
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked, read_json, write_json
 from compkit.folds import ALL, Folds, make_folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
+from compkit.leak import refuse_leaks
+from compkit.progress import say
+from compkit.schema import checked
 
 #: Where runs lie, under the working directory.
 ROOT = Path("runs")
@@ -26,6 +29,57 @@ FITTED = "fit.json"
 
 #: In a run's directory, says that it is one of ``compkit pretrain``.
 PRETRAINED = "pretrain.yaml"
+
+#: What kind of directory each of these files makes one under `ROOT`.
+KINDS = {
+    "run.json": "run of train.py",
+    PRETRAINED: "pretraining",
+    "ensemble.json": "ensemble",
+    "study.db": "study of tune.py",
+    "best.yaml": "study of tune.py",
+}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What ``run.json`` holds: where the data lay, and the digest of their content."""
+
+    data: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What ``fit.json`` says of a fit that is over.
+
+    Attributes
+    ----------
+    score : float
+        Of the last epoch, which ``last.ckpt`` holds.
+    best_score : float or None
+        Of the epoch that ``best.ckpt`` holds, the highest of all; None in older files.
+    seconds : float
+        That fitting took.
+    checkpoints : dict of str to str or None
+        Digests of the weights in the checkpoints, by file name; None in older files.
+    """
+
+    score: float
+    best_score: float | None = None
+    seconds: float = 0.0
+    checkpoints: dict[str, str] | None = None
+
+
+def read_fitted(part: Path) -> Fitted:
+    """Read the ``fit.json`` of one network's directory.
+
+    Raises
+    ------
+    CompkitError
+        If it is damaged.
+    """
+    path = part / FITTED
+    return checked(Fitted, read_json(path), str(path), f"delete {part} and train it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +173,9 @@ def fold_name(encoder: str, fold: int) -> str:
 def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run:
     """Make the run `name` under `root`, or open it to go on with the same settings and data.
 
+    Where it runs and how it predicts (``machine``, ``inference``) may differ from before, and are
+    kept from now on.
+
     Raises
     ------
     CompkitError
@@ -127,15 +184,14 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
     """
     refuse_name(name)
     directory = root / name
+    claim_directory(directory, "run.json")
     store = open_store(data)
-    if (directory / PRETRAINED).is_file():
-        raise CompkitError(f"{directory} is a pretraining: take another --run name")
     with locked(directory, "starting it", wait=True):
         if (directory / "run.json").is_file():
-            _refuse_another(directory, config, store)
+            _go_on(directory, config, store)
         else:
             folds = split_of(config, store)
-            _refuse_leak(config, store, folds)
+            refuse_leaks(config, store, folds)
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
@@ -143,10 +199,35 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
 
+def claim_directory(directory: Path, marker: str) -> None:
+    """Raise a CompkitError if a run, an ensemble, … cannot lie in a directory.
+
+    Parameters
+    ----------
+    marker : str
+        The file, of those in `KINDS`, that says what is wanted there.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise CompkitError(f"{directory} is a file: move it away, or take another name")
+    for other, kind in KINDS.items():
+        if kind != KINDS[marker] and (directory / other).is_file():
+            raise CompkitError(f"{directory} is a {kind}: take another name")
+    # What compkit makes there begins with a lock.
+    ours = [*directory.glob(".lock"), *directory.glob("*/.lock")]
+    ours += [directory / own for own, kind in KINDS.items() if (directory / own).is_file()]
+    if directory.is_dir() and any(directory.iterdir()) and not ours:
+        raise CompkitError(
+            f"{directory} holds files that are not of compkit, which might be replaced: move them "
+            "away, or take another name"
+        )
+
+
 def refuse_name(name: str) -> None:
     """Raise a CompkitError if a run cannot be called so."""
-    if not name or Path(name).name != name or name.startswith("."):
-        raise CompkitError(f"{name!r} is no name for a run: take letters, digits, - and _")
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise CompkitError(
+            f"{name!r} is no name for a run: take letters, digits, -, _ and ., from a letter on"
+        )
 
 
 def open_run(name: str, data: str | None = None) -> Run:
@@ -163,11 +244,20 @@ def open_run(name: str, data: str | None = None) -> Run:
         raise CompkitError(
             f"there is no run {name!r} in {ROOT}/{nearest(name, known)}: train it with train.py"
         )
-    made = read_json(directory / "run.json")
-    config = from_plain(read_yaml(directory / "config.yaml"))
-    store = open_store(data or made["data"])
-    _refuse_other_data(name, made["content"], store)
+    made, config = _read(directory)
+    store = open_store(data or made.data)
+    _refuse_other_data(name, made.content, store)
     return Run(name, config, store, read_folds(directory / "folds.csv", store))
+
+
+def _read(directory: Path) -> tuple[_Made, RunConfig]:
+    """Return what a run was made of and with."""
+    remedy = "restore it, or train the run again under another name"
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
+    made = checked(_Made, read_json(directory / "run.json"), f"{directory / 'run.json'}", remedy)
+    return made, from_plain(read_yaml(path), str(path), remedy)
 
 
 def split_of(config: RunConfig, store: Store) -> Folds:
@@ -178,34 +268,21 @@ def split_of(config: RunConfig, store: Store) -> Folds:
     return make_folds(store, k=f.k, seed=f.seed, grouped=f.grouped)
 
 
-def _refuse_leak(config: RunConfig, store: Store, folds: Folds) -> None:
-    """Refuse starts from networks of other runs that were trained on what a fold validates."""
-    for fold in range(folds.k):
-        for encoder in config.encoders:
-            start = config.model.start_of(encoder, fold)
-            if start is None or not (made := start.absolute().parents[2] / "run.json").is_file():
-                continue
-            place = start.absolute().parent.name
-            number = str(ALL) if place == "all" else place.removeprefix("fold")
-            if read_json(made)["content"] != store.content or not re.fullmatch(r"-?\d+", number):
-                continue
-            seen = read_folds(made.with_name("folds.csv"), store).train_indices(int(number))
-            if len(leaked := np.intersect1d(seen, folds.valid_indices(fold))):
-                raise CompkitError(
-                    f"{start} was trained on {len(leaked)} of the images that validate fold {fold} "
-                    f"(first: {folds.images[leaked[0]]}): give both runs the same folds "
-                    "(folds.file), and model.start a path with {fold}"
-                )
-
-
-def _refuse_another(directory: Path, config: RunConfig, store: Store) -> None:
-    made = from_plain(read_yaml(directory / "config.yaml"))
-    if changed := differences(made, config):
+def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
+    """Prove that a run is to go on with what it was made with; keep how it predicts from now on."""
+    made, before = _read(directory)
+    if changed := differences(before, config, FREE):
+        longer = (
+            f"; to train on from its networks, start a new run with --model.start "
+            f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
+        )
         raise CompkitError(
             f"{directory} was made with another configuration ({'; '.join(changed)}): "
             "take another --run name, or the same settings"
+            + longer
+            * any(one.startswith("training.steps:") for one in changed)
         )
-    _refuse_other_data(directory.name, read_json(directory / "run.json")["content"], store)
+    _refuse_other_data(directory.name, made.content, store)
     if config.folds.file is not None:
         given, own = read_folds(Path(config.folds.file), store), directory / "folds.csv"
         if not np.array_equal(given.fold, read_folds(own, store).fold):
@@ -213,6 +290,9 @@ def _refuse_another(directory: Path, config: RunConfig, store: Store) -> None:
                 f"{config.folds.file} is not the split that {directory} was made with ({own}): "
                 "take another --run name"
             )
+    if changed := differences(before, config):
+        say(f"{directory} predicts otherwise from now on ({'; '.join(changed)})")
+        save(config, directory / "config.yaml")
 
 
 def _refuse_other_data(name: str, content: str, store: Store) -> None:

@@ -32,14 +32,14 @@ EVERYTHING = AugmentConfig(
 @settings(max_examples=25)
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 6), st.integers(0, 3))
 def test_draws_use_every_image_equally_and_epochs_join(images, batch, steps, seed):
-    draws = Draws(images, batch, steps, seed)
+    draws = Draws(images, batch * steps, seed)
     places, drawn = [], []
     for epoch in range(4):
         draws.set_epoch(epoch)
-        batches = list(draws)
-        assert len(batches) == len(draws) == steps
-        places += [place for b in batches for place, _ in b]
-        drawn += [image for b in batches for _, image in b]
+        epochs_own = list(draws)
+        assert len(epochs_own) == len(draws) == batch * steps
+        places += [place for place, _ in epochs_own]
+        drawn += [image for _, image in epochs_own]
     assert places == list(range(4 * steps * batch))
     rounds = [drawn[i : i + images] for i in range(0, len(drawn), images)]
     assert all(sorted(r) == list(range(images)) for r in rounds if len(r) == images)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
+from fakes import put_fit
 
+from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, InputConfig, RunConfig
 from compkit.crossfit import descend, objective
-from compkit.ensemble.calibrate import STARTS, _Evaluation, _tune, calibrate
+from compkit.ensemble.calibrate import (
+    STARTS,
+    _Evaluation,
+    _tune,
+    calibrate,
+    calibrate_run,
+    calibrated,
+)
 from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -30,11 +41,8 @@ NAMES = [f"{number}.png" for number in range(6)]
 def fill(run, level: float = 0.4) -> None:
     """Write out-of-fold maps: `level` inside the true foreground, a quarter of it outside."""
     for encoder, fold in run.parts():
-        part = run.part(encoder, fold)
-        chosen = run.folds.valid_indices(fold)
-        maps = [np.where(run.store.labels_of(i) > 0, level, level / 4)[None] for i in chosen]
-        write_maps(part / "oof", [run.store.train[i] for i in chosen], ("foreground",), maps, {})
-        write_json(part / FITTED, {"score": 0.5})
+        truths = [run.store.labels_of(i) for i in run.folds.valid_indices(fold)]
+        put_fit(run, encoder, fold, [np.where(t > 0, level, level / 4)[None] for t in truths])
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def test_the_mean_is_weighted(run):
     image = run.store.train[int(run.folds.valid_indices(0)[0])]
     part = run.part("resnet14t", 0) / "oof"
     maps = read_maps(part)
-    write_maps(part, maps.images, maps.channels, (m * 0.5 for m in maps.values), {})
+    write_maps(part, maps.images, maps.channels, (m * 0.5 for m in maps.values), maps.made)
     members = members_of([run])
     one, other = (member.out_of_fold[image].of(image) for member in members)
     assert np.allclose(Mixture(members).out_of_fold(image), (one + other) / 2)
@@ -86,11 +94,8 @@ def perfect(run) -> None:
     """Write perfect out-of-fold maps."""
     head = run.head()
     for encoder, fold in run.parts():
-        part, chosen = run.part(encoder, fold), run.folds.valid_indices(fold)
-        sizes = [resize_labels(run.store.labels_of(i), run.side) for i in chosen]
-        maps = [head.ideal(labels) for labels in sizes]
-        write_maps(part / "oof", [run.store.train[i] for i in chosen], head.maps, maps, {})
-        write_json(part / FITTED, {"score": 0.5})
+        truths = [run.store.labels_of(i) for i in run.folds.valid_indices(fold)]
+        put_fit(run, encoder, fold, [head.ideal(resize_labels(t, run.side)) for t in truths])
 
 
 def resize_labels(labels: np.ndarray, side: int) -> np.ndarray:
@@ -126,7 +131,7 @@ def test_parts_are_cut_by_the_weights_of_their_members(run):
         part = runs[1].part("resnet10t", fold) / "oof"
         maps = read_maps(part)
         noise = np.random.default_rng(fold).random((len(maps.images), 2, 32, 32))
-        write_maps(part, maps.images, maps.channels, list(noise), {})
+        write_maps(part, maps.images, maps.channels, list(noise), maps.made)
     members = members_of(runs)
 
     def score(weights) -> float:
@@ -151,14 +156,14 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
     assert decoder.interval[0] <= decoder.scores["adjusted_all"] <= decoder.interval[1]
     path = run.directory / "decoder.json"
     decoder.save(path)
-    assert read_decoder(path).params == decoder.params
+    assert read_decoder(path, mixture(run)).params == decoder.params
 
 
 def test_the_scores_of_every_image_are_kept(run):
     decoder = calibrate(mixture(run))
     path = run.directory / "decoder.json"
     decoder.save(path)
-    kept = read_decoder(path)
+    kept = read_decoder(path, mixture(run))
     assert kept.image_names == [run.store.train[i] for i in run.store.labelled]
     pairs = out_of_fold_regions(mixture(run), decoder)
     assert kept.image_scores["adjusted_all"] == [rand_scores(*p)["adjusted_all"] for p in pairs]
@@ -166,7 +171,7 @@ def test_the_scores_of_every_image_are_kept(run):
     old = read_json(path)
     del old["image_scores"]
     write_json(path, old)
-    assert "is damaged" in refusal(read_decoder, path)
+    assert "is damaged" in refusal(read_decoder, path, mixture(run))
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):
@@ -238,15 +243,25 @@ def refusal(function, *arguments) -> str:
     return str(caught.value)
 
 
-def test_missing_and_doubled_images_are_named(run):
+def test_maps_of_other_images_weights_or_views_are_not_taken(run, capsys):
     part = run.part("resnet10t", 1) / "oof"
-    lost = read_maps(part)
-    shutil.rmtree(part)
-    write_maps(part, lost.images[:-1], lost.channels, lost.values[:-1], {})
-    assert lost.images[-1] in refusal(mixture, run)
-    shutil.rmtree(part)
-    shutil.copytree(run.part("resnet10t", 0) / "oof", part)
-    assert "out of fold twice" in refusal(mixture, run)
+    own, other = read_maps(part), read_maps(run.part("resnet10t", 0) / "oof")
+    made, (first, second) = own.made, own.images
+    wrong = {
+        "too few": (own.images[:-1], own.values[:-1], made),
+        "reordered": ((second, first), own.values, made),
+        "another fold's": (other.images, other.values, other.made),
+        "another network's": (own.images, own.values, replace(made, checkpoint="1" * 64)),
+        "other views": (own.images, own.values, replace(made, views=("identity",))),
+        "another size": (own.images, own.values[..., ::2, ::2], made),
+    }
+    for what, (images, values, origin) in wrong.items():
+        write_maps(part, images, own.channels, values, origin)
+        # They would be predicted anew, but there is no checkpoint to do it with.
+        assert "there is no checkpoint" in refusal(mixture, run), what
+        assert "predicting anew" in capsys.readouterr().err
+    write_maps(part, own.images, own.channels, own.values, made)
+    mixture(run)
 
 
 def test_unfinished_unlike_and_doubled_runs_are_refused(run):
@@ -259,13 +274,82 @@ def test_unfinished_unlike_and_doubled_runs_are_refused(run):
     assert "different data" in refusal(members_of, [run, other])
 
 
-def test_damaged_maps_are_named(run):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:99]),
+        lambda path: path.write_bytes(b"nonsense"),
+        lambda path: np.save(path, np.load(path) * np.nan),
+        lambda path: np.save(path, np.load(path) + 1),
+        lambda path: np.save(path, np.load(path)[::-1]),
+        lambda path: np.save(path, np.load(path).astype(object), allow_pickle=True),
+    ],
+)
+def test_maps_that_were_changed_are_named(run, spoil):
     path = run.part("resnet10t", 0) / "oof" / "maps.npy"
-    kept = path.read_bytes()
-    path.write_bytes(kept[: len(kept) // 2])
-    assert "maps.npy" in refusal(mixture, run)
-    path.write_bytes(b"nonsense")
-    assert "corrupt" in refusal(mixture, run)
+    spoil(path)
+    assert f"{path} was changed" in refusal(mixture, run)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "expected"),
+    [
+        ("config.yaml", "seed", "many", "seed"),
+        ("config.yaml", "encoders", 3, "encoders"),
+        ("config.yaml", "folds", None, "folds"),
+        ("run.json", "content", 3, "content"),
+        ("run.json", "data", None, "data"),
+        ("decoder.json", "params", {}, "threshold"),
+        ("decoder.json", "params", {"threshold": "half"}, "threshold"),
+        ("decoder.json", "params", [1], "params"),
+        ("decoder.json", "fold_params", {}, "parameters of a fold"),
+        ("decoder.json", "image_names", ["0.png"], "images are others"),
+        ("decoder.json", "image_scores", {}, "lacks scores"),
+        ("decoder.json", "head", "affinity", "head"),
+        ("decoder.json", "ranking", "best", "ranking"),
+        ("decoder.json", "images", 2, "one score an image"),
+        ("resnet10t/fold0/fit.json", "score", float("nan"), "damaged"),
+        ("resnet10t/fold0/fit.json", "checkpoints", ["last.ckpt"], "checkpoints"),
+        ("resnet10t/fold0/oof/maps.json", "images", 3, "images"),
+        ("resnet10t/fold0/oof/maps.json", "made", {"views": []}, "made"),
+    ],
+)
+def test_records_that_were_spoilt_are_refused(run, capsys, file, key, value, expected):
+    calibrate_run(run)
+    path = run.directory / file
+    values = yaml.safe_load(path.read_text())
+    path.write_text(json.dumps(values | {key: value}))
+    assert compkit(["oof", "--run", "a", "--out", "oof.csv"]) == 2
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert expected in said
+    assert not Path("oof.csv").exists()
+
+
+def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):
+    path = run.directory / "decoder.json"
+    assert calibrated(mixture(run), path) == calibrated(mixture(run), path)
+    fill(run, level=0.6)
+    assert calibrated(mixture(run), path) == replace(calibrate(mixture(run)))
+    assert "tuned on other out-of-fold maps" in capsys.readouterr().err
+
+
+def test_how_a_run_predicts_may_change_but_not_what_it_is(run, capsys):
+    views = replace(CONFIG, inference=replace(CONFIG.inference, views=("identity",), batch=1))
+    assert start_run("a", views, DATA).config == views
+    assert "inference.batch: 8 → 1" in capsys.readouterr().err
+    assert open_run("a").config == views
+    longer = replace(views, training=replace(CONFIG.training, steps=8000))
+    assert "start a new run with --model.start runs/a/" in refusal(start_run, "a", longer, DATA)
+
+
+@pytest.mark.parametrize("marker", ["pretrain.yaml", "ensemble.json", "best.yaml", "notes.txt"])
+def test_a_directory_of_something_else_is_refused(run, marker):
+    path = Path("runs/b")
+    path.mkdir()
+    (path / marker).write_text("mine")
+    assert str(path) in refusal(start_run, "b", CONFIG, DATA)
+    assert [each.name for each in path.iterdir()] == [marker]
 
 
 def test_a_run_keeps_its_configuration_data_and_split(run):

@@ -216,7 +216,7 @@ def test_a_checkpoint_rebuilds_both_rounds(tmp_path, encoder):
     with torch.no_grad():
         network(torch.rand(4, 1, 32, 32))  # gathers statistics
     state = {f"network.{k}": v for k, v in network.state_dict().items()}
-    torch.save({"state_dict": state, CARD: card(config, encoder, 32)}, tmp_path / "best.ckpt")
+    torch.save({"state_dict": state, CARD: card(config, encoder, 32, ())}, tmp_path / "best.ckpt")
     again, _, _ = load_checkpoint(tmp_path / "best.ckpt")
     assert isinstance(again.model, FeedbackUnet)
     images = torch.rand(2, 1, 32, 32)

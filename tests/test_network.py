@@ -177,7 +177,7 @@ def checkpoint(path, head="affinity", encoder="resnet10t", **settings):
     outputs = len(make_head(config, 32).outputs)
     network = Network(encoder, outputs, config.model, config.input)
     state = {f"network.{k}": v for k, v in network.state_dict().items()}
-    torch.save({"state_dict": state, CARD: card(config, encoder, 32)}, path)
+    torch.save({"state_dict": state, CARD: card(config, encoder, 32, ())}, path)
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import put_fit
 
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, RunConfig
@@ -18,7 +19,6 @@ from compkit.ensemble.mixture import tempered
 from compkit.ensemble.selection import Candidates, draw, greedy, nested, normal, random_weights
 from compkit.ensemble.temperature import temperature
 from compkit.files import write_json
-from compkit.inference.maps import write_maps
 from compkit.run import FITTED, start_run
 
 DATA = "phantom:size=32,labelled=12,unlabelled=0,test=3,seed=5"
@@ -34,9 +34,7 @@ def make_run(name: str, seed: int, noise: float, sure: float = 1.0):
         truths = [run.store.labels_of(i) > 0 for i in chosen]
         logits = [2.0 * np.where(t, 1, -1) + noise * rng.normal(size=t.shape) for t in truths]
         maps = [1 / (1 + np.exp(-sure * each[None])) for each in logits]
-        part = run.part(encoder, fold)
-        write_maps(part / "oof", [run.store.train[i] for i in chosen], ("foreground",), maps, {})
-        write_json(part / FITTED, {"score": 0.5})
+        put_fit(run, encoder, fold, maps)
     return run
 
 

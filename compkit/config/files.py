@@ -13,21 +13,34 @@ import yaml
 from compkit.config import RunConfig
 from compkit.errors import CompkitError, nearest
 from compkit.files import replacing
+from compkit.schema import checked
 
 
-def from_plain(values: dict[str, Any], kind: type = RunConfig) -> Any:
-    """Return the configuration that `to_plain` took apart.
+def from_plain(
+    values: object, where: str = "the configuration", remedy: str = "correct it"
+) -> RunConfig:
+    """Return the configuration that `to_plain` took apart, proven to be one that can work.
 
     A setting that is newer than the values has its default, which is what it was before.
+
+    Parameters
+    ----------
+    where, remedy : str
+        What the values are of, and what to do if they are damaged, for the error.
+
+    Raises
+    ------
+    CompkitError
+        Naming the settings that are of another type, or cannot be.
     """
-    settings = {}
-    for f in fields(kind):
-        default = _default(f)
-        value = values.get(f.name, to_plain(default) if is_dataclass(default) else default)
-        if is_dataclass(default):
-            value = from_plain(value, type(default))
-        settings[f.name] = tuple(value) if isinstance(default, tuple) else value
-    return kind(**settings)
+    from compkit.config.check import check
+
+    config = checked(RunConfig, values, where, remedy)
+    try:
+        check(config)
+    except CompkitError as error:
+        raise CompkitError(f"{where} is damaged ({error}): {remedy}") from None
+    return config
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -103,10 +116,19 @@ def save(config: RunConfig, path: Path) -> None:
         temporary.write_text(to_yaml(config))
 
 
-def differences(one: RunConfig, other: RunConfig) -> list[str]:
-    """Name the settings in which two runs differ, the machine's aside, as ``key: old → new``."""
+#: Settings that do not change what is trained, only where it runs and how it is used.
+FREE = ("machine.", "inference.")
+
+
+def differences(
+    one: RunConfig, other: RunConfig, but: tuple[str, ...] = ("machine.",)
+) -> list[str]:
+    """Name the settings in which two runs differ, as ``key: old → new``.
+
+    Those that begin with one of `but` do not count.
+    """
     old, new = _flat(to_plain(one)), _flat(to_plain(other))
-    keys = [k for k in {**old, **new} if not k.startswith("machine.")]
+    keys = [k for k in {**old, **new} if not k.startswith(but)]
     return [f"{k}: {old.get(k)} → {new.get(k)}" for k in keys if old.get(k) != new.get(k)]
 
 

@@ -37,33 +37,42 @@ class Batch(TypedDict):
 Draw = tuple[int, int]
 
 
-class Draws(Sampler[list[Draw]]):
-    """Batches of an endless draw of images, each image once a round, in a seeded order.
+class Draws(Sampler[Draw]):
+    """An endless draw of images, each image once a round, in a seeded order; an epoch at a time.
 
     Which image stands at which place depends on the seed and the place alone, so training resumed
-    at an epoch's edge sees what it would have seen.
+    at an epoch's edge sees what it would have seen. It is the loader's ``sampler``, not its
+    ``batch_sampler``, since the trainer tells the epoch to that one alone.
+
+    Parameters
+    ----------
+    images : int
+        How many there are.
+    epoch : int
+        How many draws an epoch has.
+    seed : int
     """
 
-    def __init__(self, images: int, batch: int, steps_per_epoch: int, seed: int) -> None:
-        self._images, self._batch, self._steps, self._seed = images, batch, steps_per_epoch, seed
+    def __init__(self, images: int, epoch: int, seed: int) -> None:
+        self._images, self._length, self._seed = images, epoch, seed
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields; the trainer calls it."""
+        """Choose the epoch, from 0, that the next iteration yields; the trainer calls it."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._steps
+        return self._length
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        first = self._epoch * self._steps * self._batch
-        for start in range(first, first + self._steps * self._batch, self._batch):
-            yield [(draw, self._image(draw)) for draw in range(start, start + self._batch)]
+    def __iter__(self) -> Iterator[Draw]:
+        first = self._epoch * self._length
+        for place in range(first, first + self._length):
+            yield place, self._image(place)
 
-    def _image(self, draw: int) -> int:
-        round_, place = divmod(draw, self._images)
+    def _image(self, place: int) -> int:
+        round_, position = divmod(place, self._images)
         order = np.random.default_rng((self._seed, round_)).permutation(self._images)
-        return int(order[place])
+        return int(order[position])
 
 
 class Examples(Dataset[Any], Sized):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from compkit.competition.base import Competition, Source, Split
 from compkit.errors import CompkitError
 from compkit.files import locked, read_json, replacing_directory, write_json
 from compkit.progress import say, track
+from compkit.schema import checked
 
 _LAYOUT = 1  # of the files below; another number means another way of storing
 _ARRAYS = ("images", "test_images", "labelled", "labels")
@@ -85,6 +85,10 @@ class Store:
             raise CompkitError(f"training image number {index} is unlabelled: ask a labelled one")
         return self.labels[row]
 
+    def digests(self, indices: Iterable[int]) -> list[str]:
+        """Return what tells images of `train` apart by their pixels, wherever they lie."""
+        return [image_digest(self.images[int(index)]) for index in indices]
+
     def require_labels(self) -> None:
         """Raise `CompkitError` if no training image is labelled."""
         if not len(self.labelled):
@@ -96,6 +100,12 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         # a pickled memmap would carry all its pixels to every worker process
         return _opened, (self.directory, self.competition)
+
+
+def image_digest(image: np.ndarray) -> str:
+    """Return a digest of an image's size and pixels, 16 hexadecimal digits."""
+    pixels = np.ascontiguousarray(image)
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
 def open_store(data: str, competition: Competition | None = None) -> Store:
@@ -147,39 +157,81 @@ def _place(data: str, competition: Competition) -> Path:
     return cache_root() / f"{label}-{short}"
 
 
-def _is_current(directory: Path, fingerprint: str) -> bool:
+@dataclass(frozen=True)
+class _Meta:
+    """What ``store.json`` holds."""
+
+    layout: int
+    fingerprint: str
+    content: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def _meta(directory: Path) -> _Meta:
     path = directory / _META
-    if not path.exists():
+    return checked(_Meta, read_json(path), str(path), _anew(directory))
+
+
+def _anew(directory: Path) -> str:
+    return f"delete {directory}, it will be built anew"
+
+
+def _is_current(directory: Path, fingerprint: str) -> bool:
+    if not (directory / _META).exists():
         return False
-    meta = read_json(path)
-    return meta["layout"] == _LAYOUT and meta["fingerprint"] == fingerprint
+    meta = _meta(directory)
+    return meta.layout == _LAYOUT and meta.fingerprint == fingerprint
 
 
 def _opened(directory: Path, competition: Competition) -> Store:
-    meta = read_json(directory / _META)
-    arrays = {}
+    meta, arrays = _meta(directory), {}
     for name in _ARRAYS:
         path = directory / f"{name}.npy"
         try:
             arrays[name] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise CompkitError(
-                f"{path} is damaged ({error}): delete {directory}, it will be built anew"
-            ) from None
+        except (OSError, ValueError, EOFError) as error:
+            raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
     arrays["labelled"] = np.array(arrays["labelled"])
-    return Store(
+    store = Store(
         competition=competition,
         directory=directory,
-        train=tuple(meta["train"]),
-        test=tuple(meta["test"]),
-        content=meta["content"],
+        train=meta.train,
+        test=meta.test,
+        content=meta.content,
         **arrays,
     )
+    _prove(store)
+    return store
+
+
+def _prove(store: Store) -> None:
+    """Raise a CompkitError if the arrays are not of the images that are listed."""
+    side, labelled = store.images.shape[-1], store.labelled
+    wanted = {
+        "images": (len(store.train), side, side),
+        "test_images": (len(store.test), side, side),
+        "labelled": (len(labelled),),
+        "labels": (len(labelled), side, side),
+    }
+    kinds = {"labels": "u", "labelled": "i"}
+    for name, shape in wanted.items():
+        array = getattr(store, name)
+        if array.shape != shape or array.dtype.kind != kinds.get(name, "u"):
+            raise CompkitError(
+                f"{store.directory / name}.npy holds {array.dtype} of shape {array.shape} where "
+                f"shape {shape} is wanted: {_anew(store.directory)}"
+            )
+    if len(labelled) and not (
+        (np.diff(labelled) > 0).all() and labelled[0] >= 0 and labelled[-1] < len(store.train)
+    ):
+        raise CompkitError(
+            f"{store.directory / 'labelled.npy'} does not list training images: "
+            f"{_anew(store.directory)}"
+        )
 
 
 def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:
-    for part in directory.parent.glob(f".{directory.name}.*.part"):
-        shutil.rmtree(part, ignore_errors=True)  # left by a build that was killed
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:

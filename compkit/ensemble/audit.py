@@ -11,7 +11,9 @@ import numpy as np
 
 from compkit.config import AugmentConfig
 from compkit.display import print_table
-from compkit.ensemble.decoder import read_decoder
+from compkit.ensemble.calibrate import calibrated
+from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import Mixture
 from compkit.inference.members import member_predictor
 from compkit.inference.tta import Scale, View, parse_view
 from compkit.machine import autocast
@@ -38,7 +40,7 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
         If the run is unfinished, or a view is unknown.
     """
     run = open_run(name, data)
-    decoder = read_decoder(run.directory / "decoder.json")
+    decoder = calibrated(Mixture(members_of([run])), run.directory / "decoder.json")
     chosen = [PLAIN, *dict.fromkeys(view for view in views if view != PLAIN)]
     parsed = [parse_view(view) for view in chosen]
     with tempfile.TemporaryDirectory() as folder:

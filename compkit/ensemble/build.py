@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.members import Member, members_of
+from compkit.ensemble.members import Member, members_of, prove_alike
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import (
     Candidates,
@@ -29,7 +30,8 @@ from compkit.folds import ALL
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.progress import say, task
-from compkit.run import ROOT, open_run, refuse_name
+from compkit.run import ROOT, claim_directory, open_run, refuse_name
+from compkit.schema import checked
 
 #: Where an ensemble says what it is of, in its directory under `ROOT`.
 ENSEMBLE = "ensemble.json"
@@ -60,8 +62,7 @@ def build(
     """
     refuse_name(name)
     directory = ROOT / name
-    if (directory / "run.json").is_file():
-        raise CompkitError(f"{name} is a run: take another --name for the ensemble")
+    claim_directory(directory, ENSEMBLE)
     members = members_of([open_run(run, data) for run in runs], encoder, partial_members)
     images = _common_images(members)
     temperatures = _temperatures(members, images)
@@ -196,6 +197,23 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
     say(f"next: compkit submit --run {name} --out submissions/{name}.csv")
 
 
+@dataclass(frozen=True)
+class _Weighed:
+    """A member as ``ensemble.json`` lists it."""
+
+    run: str
+    encoder: str
+    weight: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """What ``ensemble.json`` must hold."""
+
+    members: tuple[_Weighed, ...]
+
+
 def read_ensemble(name: str, data: str | None = None) -> Mixture:
     """Open the ensemble that `build` saved.
 
@@ -204,23 +222,23 @@ def read_ensemble(name: str, data: str | None = None) -> Mixture:
     CompkitError
         If it is damaged, its weights do not add up to 1, or a member is not there any more.
     """
-    path = ROOT / name / ENSEMBLE
-    try:
-        listed = read_json(path)["members"]
-        given = [
-            (m["run"], m["encoder"], float(m["weight"]), float(m["temperature"])) for m in listed
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompkitError(f"{path} is damaged ({error}): run compkit ensemble again") from None
-    total = sum(weight for _, _, weight, _ in given)
-    if abs(total - 1) > 1e-3 or min(weight for _, _, weight, _ in given) < 0:
+    path, remedy = ROOT / name / ENSEMBLE, "correct it, or run compkit ensemble again"
+    listed = checked(_Ensemble, read_json(path), str(path), remedy).members
+    total = sum(one.weight for one in listed)
+    if abs(total - 1) > 1e-3 or min(one.weight for one in listed) < 0:
         raise CompkitError(
             f"{path}: the weights add up to {total:g}, but they must be positive and of sum 1: "
-            "correct them, or run compkit ensemble again"
+            f"{remedy}"
         )
+    if len({(one.run, one.encoder) for one in listed}) < len(listed):
+        raise CompkitError(f"{path} names a member twice: {remedy}")
+    if min(one.temperature for one in listed) <= 0:
+        raise CompkitError(f"{path} has a temperature that is not above 0: {remedy}")
+    opened = {one.run: open_run(one.run, data) for one in listed}
     members = [
         member
-        for run, encoder, _, _ in given
-        for member in members_of([open_run(run, data)], encoder, partial=True)
+        for one in listed
+        for member in members_of([opened[one.run]], one.encoder, partial=True)
     ]
-    return Mixture(members, [w for _, _, w, _ in given], [t for _, _, _, t in given])
+    prove_alike(members)
+    return Mixture(members, [one.weight for one in listed], [one.temperature for one in listed])

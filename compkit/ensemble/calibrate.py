@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compkit.crossfit import Evaluation, Param, Params, cross_fit
-from compkit.ensemble.decoder import Decoder
+from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
+from compkit.progress import say
 from compkit.run import Run
 
 #: An image that is filled, or not: the other parameters settle differently for each.
@@ -49,9 +52,33 @@ def calibrate(
             name: param if only is None or name in only else Param(param.values[:1])
             for name, param in mixture.head.space.items()
         }
-        return _tune(
+        decoder = _tune(
             mixture.head.name, space, evaluate, folds, ranking or run.ranking, mixture.images
         )
+        return replace(decoder, maps=mixture.fingerprint)
+
+
+def calibrated(mixture: Mixture, path: Path) -> Decoder:
+    """Return the decoder that was tuned on just these out-of-fold maps, or tune it and save it.
+
+    Parameters
+    ----------
+    path : Path
+        Where it lies, or will.
+
+    Raises
+    ------
+    CompkitError
+        If what lies there is damaged.
+    """
+    if path.is_file():
+        decoder = read_decoder(path, mixture)
+        if decoder.maps == mixture.fingerprint:
+            return decoder
+        say(f"{path} was tuned on other out-of-fold maps: tuning anew")
+    decoder = calibrate(mixture)
+    decoder.save(path)
+    return decoder
 
 
 def calibrate_run(run: Run, only: Collection[str] | None = None) -> Decoder:

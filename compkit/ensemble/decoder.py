@@ -12,6 +12,8 @@ import numpy as np
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
+from compkit.metrics.rand import METRICS
+from compkit.schema import checked
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Decoder:
         The images, in the store's order.
     image_scores : dict of str to list of float
         By metric, the values whose means are `scores`: one an image, in the order of `image_names`.
+    maps : str or None
+        Of which out-of-fold maps it was tuned (`Mixture.fingerprint`); None in older files.
     """
 
     head: str
@@ -60,6 +64,7 @@ class Decoder:
     images: int
     image_names: list[str]
     image_scores: dict[str, list[float]]
+    maps: str | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -71,22 +76,57 @@ class Decoder:
         write_json(path, asdict(self))
 
 
-def read_decoder(path: Path) -> Decoder:
+def read_decoder(path: Path, mixture: Mixture) -> Decoder:
     """Read what `Decoder.save` wrote; its absence is an error, never a default.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Whose maps it is to decode. It may have been tuned on other ones (see `Decoder.maps`).
 
     Raises
     ------
     CompkitError
-        If it is absent or damaged.
+        If it is absent, damaged, or of another head or images.
     """
     if not path.is_file():
         raise CompkitError(f"there is no tuned decoder {path}: run train.py on this run again")
+    remedy = "delete it and run train.py again, for an ensemble compkit ensemble"
+    decoder = checked(Decoder, read_json(path), str(path), remedy)
     try:
-        return Decoder(**read_json(path))
-    except TypeError as error:
-        raise CompkitError(
-            f"{path} is damaged ({error}): delete it and run train.py again"
-        ) from None
+        _prove(decoder, mixture)
+    except CompkitError as error:
+        raise CompkitError(f"{path} is damaged ({error}): {remedy}") from None
+    return decoder
+
+
+def _prove(decoder: Decoder, mixture: Mixture) -> None:
+    """Raise a CompkitError if a decoder contradicts itself, or what it is to decode."""
+    head, folds = mixture.head, mixture.members[0].run.folds.fold
+    places = {image: place for place, image in enumerate(mixture.store.train)}
+    wanted = {str(folds[places[image]]) for image in mixture.images}
+    tables = (decoder.scores, decoder.intervals, decoder.tuned_scores, decoder.default_scores)
+    rules = {
+        f"its head is {decoder.head}, not {head.name}": decoder.head == head.name,
+        f"its ranking is {decoder.ranking}": decoder.ranking in METRICS,
+        "its images are others": tuple(decoder.image_names) == mixture.images,
+        "it lacks the parameters of a fold": wanted <= set(decoder.fold_params),
+        "it lacks scores": all(set(METRICS) <= set(one) for one in (*tables, decoder.image_scores)),
+        "it does not have one score an image": all(
+            len(one) == decoder.images == len(decoder.image_names)
+            for one in decoder.image_scores.values()
+        ),
+        "a score is not from -1 to 1": all(
+            -1 <= score <= 1
+            for one in (*decoder.image_scores.values(), decoder.scores.values())
+            for score in one
+        ),
+    }
+    for rule, kept in rules.items():
+        if not kept:
+            raise CompkitError(rule)
+    for params in (decoder.params, *decoder.fold_params.values()):
+        head.check_params(params)
 
 
 def out_of_fold_regions(

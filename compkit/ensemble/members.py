@@ -11,8 +11,8 @@ import numpy as np
 from compkit.errors import CompkitError
 from compkit.folds import ALL
 from compkit.heads.base import Head
-from compkit.inference.maps import Maps, read_maps
-from compkit.inference.members import write_member_maps
+from compkit.inference.maps import Maps
+from compkit.inference.members import member_maps
 from compkit.run import Run
 
 
@@ -50,50 +50,19 @@ class Member:
         return self.folds + (ALL,) * self.run.is_done(self.encoder, ALL)
 
     @cached_property
-    def out_of_fold(self) -> dict[str, Maps]:
-        """By labelled image, the maps of the network that did not see it.
+    def maps_by_fold(self) -> tuple[Maps, ...]:
+        """The out-of-fold maps of `folds`, predicted anew where the run predicts otherwise now."""
+        return tuple(member_maps(self.run, self.encoder, fold, "oof") for fold in self.folds)
 
-        Raises
-        ------
-        CompkitError
-            If an image of a trained fold is not there, or one is there twice.
-        """
-        store, found = self.run.store, dict[str, Maps]()
-        for fold in self.folds:
-            maps = read_maps(self.run.part(self.encoder, fold) / "oof")
-            wanted = [store.train[int(i)] for i in self.run.folds.valid_indices(fold)]
-            if twice := [image for image in maps.images if image in found]:
-                raise CompkitError(
-                    f"{twice[0]} is out of fold twice in {self.run.directory / self.encoder} (the "
-                    f"second time in fold {fold}): delete the run and train it again"
-                )
-            found |= dict.fromkeys(maps.images, maps)
-            if missing := [image for image in wanted if image not in found]:
-                raise CompkitError(
-                    f"{self.run.part(self.encoder, fold)} has no out-of-fold maps of {missing[0]} "
-                    f"(and {len(missing) - 1} more): run train.py on this run again"
-                )
-        return found
+    @cached_property
+    def out_of_fold(self) -> dict[str, Maps]:
+        """By labelled image, the maps of the network that did not see it."""
+        return {image: maps for maps in self.maps_by_fold for image in maps.images}
 
     @cached_property
     def test(self) -> tuple[Maps, ...]:
-        """Each network's maps of the test images, predicted where they are not there yet.
-
-        Raises
-        ------
-        CompkitError
-            If one does not cover exactly the test images.
-        """
-        found = []
-        for fold in self.networks:
-            maps = write_member_maps(self.run, self.encoder, fold, "test")
-            if maps.images != self.run.store.test:
-                raise CompkitError(
-                    f"{self.run.part(self.encoder, fold) / 'test'} covers other images than the "
-                    "test set: delete it and run the same command again"
-                )
-            found.append(maps)
-        return tuple(found)
+        """Each network's maps of the test images, predicted where they are not there yet."""
+        return tuple(member_maps(self.run, self.encoder, fold, "test") for fold in self.networks)
 
     def out_of_fold_maps(self, image: str) -> np.ndarray | None:
         """Return the maps (M, h, w) of a labelled image, memory-mapped; None if it has none."""
@@ -128,9 +97,14 @@ def members_of(
         members += [Member(run, e) for e in encoders]
         unfinished = run.unfinished()
         if unfinished and not (partial and all(m.folds for m in members)):
+            way = "run its train.py command again, without --fold and --encoder"
+            if any(m.folds for m in members):
+                way += (
+                    f"; or take what is there: compkit ensemble --name NEW --run {run.name} "
+                    "--partial, then compkit submit --run NEW"
+                )
             raise CompkitError(
-                f"the run {run.name} is not finished (missing: {', '.join(unfinished)}): "
-                "run its train.py command again"
+                f"the run {run.name} is not finished (missing: {', '.join(unfinished)}): {way}"
             )
     prove_alike(members)
     return members

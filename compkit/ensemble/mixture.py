@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -168,6 +170,23 @@ class Mixture:
     @property
     def store(self) -> Store:
         return self.members[0].run.store
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all that its out-of-fold maps, and what they are tuned for, depend on."""
+        told = [
+            [
+                m.head.name,
+                m.run.ranking,
+                weight,
+                temperature,
+                *(one.sha256 for one in m.maps_by_fold),
+            ]
+            for m, weight, temperature in zip(
+                self.members, self.weights, self.temperatures, strict=True
+            )
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def out_of_fold(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), from networks that did not see the image."""

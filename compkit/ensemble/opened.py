@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compkit.ensemble.build import ENSEMBLE, read_ensemble
-from compkit.ensemble.calibrate import calibrate
+from compkit.ensemble.calibrate import calibrate, calibrated
 from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -32,12 +32,16 @@ def open_mixture(
     CompkitError
         If one is absent or unfinished, or members do not fit together.
     """
-    tuned = ROOT / names[0] / "decoder.json"
     if len(names) == 1 and (ROOT / names[0] / ENSEMBLE).is_file():
         if encoder is not None:
             raise CompkitError(f"{names[0]} is an ensemble of chosen members: leave out --encoder")
-        return read_ensemble(names[0], data), read_decoder(tuned)
-    mixture = Mixture(members_of([open_run(name, data) for name in names], encoder))
-    if len(names) == 1 and encoder is None:
-        return mixture, read_decoder(tuned)
-    return mixture, calibrate(mixture)
+        mixture = read_ensemble(names[0], data)
+    else:
+        mixture = Mixture(members_of([open_run(name, data) for name in names], encoder))
+        if len(names) > 1:
+            return mixture, calibrate(mixture)
+    if encoder is not None and len(mixture.members[0].run.config.encoders) > 1:
+        return mixture, calibrated(mixture, ROOT / names[0] / encoder / "decoder.json")
+    tuned = ROOT / names[0] / "decoder.json"
+    read_decoder(tuned, mixture)  # its absence is an error, never a default
+    return mixture, calibrated(mixture, tuned)

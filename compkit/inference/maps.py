@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from compkit.errors import CompkitError
-from compkit.files import read_json, replacing_directory, write_json
+from compkit.files import digest_of, read_json, replacing_directory, write_json
+from compkit.schema import checked
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What maps are made from; maps of another origin are others.
+
+    Attributes
+    ----------
+    checkpoint : str
+        Digest of the network's weights (`compkit.models.checkpoint.weights_digest`).
+    data : str
+        The data's digest (`compkit.data.store.Store.content`).
+    views : tuple of str
+    tile : int or None
+    """
+
+    checkpoint: str
+    data: str
+    views: tuple[str, ...]
+    tile: int | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What ``maps.json`` says of ``maps.npy``: names of its first two axes, origin, SHA-256."""
+
+    images: tuple[str, ...]
+    channels: tuple[str, ...]
+    made: Origin
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -24,14 +55,16 @@ class Maps:
         Channel names, one per second index.
     values : memory-mapped ndarray of float16, shape (N, M, H, W)
         Probabilities.
-    made : dict
-        What they were made from, as `write_maps` was told.
+    made : Origin
+    sha256 : str
+        Of the file of the values.
     """
 
     images: tuple[str, ...]
     channels: tuple[str, ...]
     values: np.ndarray
-    made: dict[str, object]
+    made: Origin
+    sha256: str
 
     def of(self, image: str) -> np.ndarray:
         """Return the maps of one image, float32 (M, H, W)."""
@@ -43,56 +76,41 @@ def write_maps(
     images: Sequence[str],
     channels: Sequence[str],
     stream: Iterable[np.ndarray],
-    made: dict[str, object],
+    made: Origin,
 ) -> None:
-    """Write maps as they come, (M, H, W) each; the directory appears when the last one is in.
-
-    Parameters
-    ----------
-    made : dict
-        What identifies their origin (checkpoint, views, data); readers compare it.
-    """
+    """Write maps as they come, (M, H, W) each; the directory appears when the last one is in."""
     with replacing_directory(directory) as temporary:
-        shape: tuple[int, ...] | None = None
+        begun = False
         with (temporary / "maps.npy").open("wb") as file:
             for maps in stream:
-                if shape is None:
-                    shape = maps.shape
-                    header = {
-                        "descr": "<f2",
-                        "fortran_order": False,
-                        "shape": (len(images), *shape),
-                    }
+                if not begun:
+                    shape = (len(images), *maps.shape)
+                    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_2_0(file, header)
+                    begun = True
                 file.write(np.ascontiguousarray(maps, dtype="<f2").tobytes())
-        info = {"images": list(images), "channels": list(channels), "made": made}
-        write_json(temporary / "maps.json", info)
+        digest = digest_of(temporary / "maps.npy")
+        write_json(
+            temporary / "maps.json", asdict(Listing(tuple(images), tuple(channels), made, digest))
+        )
 
 
 def read_maps(directory: Path) -> Maps:
-    """Open maps memory-mapped.
+    """Open maps memory-mapped, proven to be the very values that were written.
 
     Raises
     ------
     CompkitError
-        If they are absent, cut short or do not agree with their image list.
+        If they are absent, or were changed since.
     """
     path, listing = directory / "maps.npy", directory / "maps.json"
+    remedy = f"delete {directory} and run the same command again"
     if not (path.is_file() and listing.is_file()):
-        raise CompkitError(
-            f"there are no whole maps in {directory}: delete it and run train.py on this run again"
-        )
-    info = read_json(listing)
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise CompkitError(
-            f"{path} is corrupt ({error}): delete {directory} and run the same command again"
-        ) from None
-    expected = (len(info["images"]), len(info["channels"]))
-    if values.shape[:2] != expected:
-        raise CompkitError(
-            f"{path} holds {values.shape[0]} images of {values.shape[1]} channels, but its list "
-            f"names {expected[0]} of {expected[1]}: delete {directory} and run the command again"
-        )
-    return Maps(tuple(info["images"]), tuple(info["channels"]), values, info["made"])
+        raise CompkitError(f"there are no whole maps in {directory}: {remedy}")
+    told = checked(Listing, read_json(listing), str(listing), remedy)
+    if digest_of(path) != told.sha256:
+        raise CompkitError(f"{path} was changed since it was written: {remedy}")
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if values.shape[:2] != (len(told.images), len(told.channels)):
+        raise CompkitError(f"{listing} does not list what {path} holds: {remedy}")
+    return Maps(told.images, told.channels, values, told.made, told.sha256)

@@ -7,50 +7,83 @@ from pathlib import Path
 from typing import Literal
 
 from compkit.errors import CompkitError
-from compkit.files import digest_of
+from compkit.files import locked
 from compkit.folds import ALL
-from compkit.inference.maps import Maps, read_maps, write_maps
+from compkit.inference.maps import Maps, Origin, read_maps, write_maps
 from compkit.inference.predict import Predictor
 from compkit.machine import autocast, device_of
-from compkit.models.checkpoint import load_checkpoint
-from compkit.progress import track
-from compkit.run import Run, fold_name
+from compkit.models.checkpoint import load_checkpoint, weights_digest
+from compkit.progress import say, track
+from compkit.run import Run, fold_name, read_fitted
 
 #: Out-of-fold maps are of the images that validated the member, test maps of all test images, and
 #: unlabelled ones of all training images without labels.
 Kind = Literal["oof", "test", "unlabelled"]
 
 
-def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
-    """Predict one member's maps with the run's views, or open them if they are there.
+def member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
+    """Open one member's maps; predict them if they are not there, or are of another origin.
 
-    Maps of another checkpoint, other views or other data are made anew.
+    That is another checkpoint, other views, tiles or data. What is found damaged is said and
+    predicted anew, as long as there is a checkpoint to predict it with.
+
+    Raises
+    ------
+    CompkitError
+        If they cannot be predicted, or the checkpoint is not what was trained here.
     """
-    part = run.part(encoder, fold)
-    checkpoint = _checkpoint(run, encoder, fold)
-    made = _origin(run, checkpoint)
-    if (part / kind / "maps.json").is_file():
-        maps = read_maps(part / kind)
-        if maps.made == made:
-            return maps
-    inference = run.config.inference
+    maps = _current(run, encoder, fold, kind)
+    if maps is None:
+        # Others may ask for the same maps at the time.
+        with locked(run.part(encoder, fold), "predicting", wait=True):
+            maps = write_member_maps(run, encoder, fold, kind)
+    return maps
+
+
+def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
+    """Do as `member_maps` for the process that holds the lock of the network's directory."""
+    if (maps := _current(run, encoder, fold, kind)) is not None:
+        return maps
+    part, store, inference = run.part(encoder, fold), run.store, run.config.inference
     predictor = member_predictor(run, encoder, fold, inference.views)
-    store = run.store
-    images, names = store.images, store.train
-    if kind == "oof":
-        indices = run.folds.valid_indices(fold).tolist()
-    elif kind == "unlabelled":
-        indices = store.unlabelled.tolist()
-    else:
-        images, names, indices = store.test_images, store.test, list(range(len(store.test)))
-    stream = predictor.stream(images, indices, inference.batch)
+    pixels = store.test_images if kind == "test" else store.images
+    indices, names = _images(run, fold, kind)
+    stream = predictor.stream(pixels, indices, inference.batch)
     label = f"{kind} maps of {fold_name(encoder, fold)}"
-    chosen = [names[i] for i in indices]
+    made = _origin(run, encoder, fold)
     with autocast(run.config.machine):
-        write_maps(
-            part / kind, chosen, predictor.head.maps, track(stream, label, len(chosen)), made
-        )
+        channels = predictor.head.maps
+        write_maps(part / kind, names, channels, track(stream, label, len(names)), made)
     return read_maps(part / kind)
+
+
+def _current(run: Run, encoder: str, fold: int, kind: Kind) -> Maps | None:
+    """Return a member's maps if they are what would be predicted now; say it if they are not."""
+    directory = run.part(encoder, fold) / kind
+    if not directory.is_dir():
+        return None
+    try:
+        maps = read_maps(directory)
+    except CompkitError as error:
+        if not _checkpoint(run, encoder, fold).is_file():
+            raise
+        say(f"{error.args[0].rpartition(': ')[0]}: predicting anew")
+        return None
+    names = tuple(_images(run, fold, kind)[1])
+    wanted = (names, run.head().maps, (run.side, run.side), _origin(run, encoder, fold))
+    if (maps.images, maps.channels, maps.values.shape[2:], maps.made) != wanted:
+        say(f"{directory} was made with other weights, views or data: predicting anew")
+        return None
+    return maps
+
+
+def _images(run: Run, fold: int, kind: Kind) -> tuple[list[int], list[str]]:
+    """Return which images maps are of: their numbers among training or test images, and names."""
+    store = run.store
+    if kind == "test":
+        return list(range(len(store.test))), list(store.test)
+    chosen = store.unlabelled if kind == "unlabelled" else run.folds.valid_indices(fold)
+    return chosen.tolist(), [store.train[i] for i in chosen]
 
 
 def member_predictor(run: Run, encoder: str, fold: int, views: Sequence[str]) -> Predictor:
@@ -73,10 +106,23 @@ def _checkpoint(run: Run, encoder: str, fold: int) -> Path:
     return run.part(encoder, fold) / f"{kept}.ckpt"
 
 
-def _origin(run: Run, checkpoint: Path) -> dict[str, object]:
-    if not checkpoint.is_file():
-        raise CompkitError(f"there is no checkpoint {checkpoint}: run train.py on this run again")
-    digest = digest_of(checkpoint)
+def _origin(run: Run, encoder: str, fold: int) -> Origin:
+    """Return what maps of a network are made from.
+
+    Raises
+    ------
+    CompkitError
+        If its checkpoint is not the one that was trained here; or if it is absent and unknown.
+    """
+    path, part = _checkpoint(run, encoder, fold), run.part(encoder, fold)
+    known = (read_fitted(part).checkpoints or {}).get(path.name)
+    found = weights_digest(path) if path.is_file() else known
+    if found is None:
+        raise CompkitError(f"there is no checkpoint {path}: run train.py on this run again")
+    if known is not None and found != known:
+        raise CompkitError(
+            f"{path} is not the checkpoint that was trained there: put that one back, or delete "
+            f"{part} and train it again"
+        )
     inference = run.config.inference
-    shown = {"views": list(inference.views), "tile": inference.tile}
-    return {"checkpoint": digest, **shown, "data": run.store.content}
+    return Origin(found, run.store.content, inference.views, inference.tile)

@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib.resources import files
 from importlib.util import find_spec
@@ -24,6 +24,9 @@ from compkit.progress import say
 
 #: In the metadata of weights that were pretrained here, the input channels that they are for.
 _CHANNELS = "compkit.channels"
+
+#: There, too: digests of the labelled images that they learnt from, as a JSON list.
+SEEN = "compkit.seen"
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
@@ -123,11 +126,16 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     say(f"{path}: {len(matched)} tensors loaded {way}, {len(state) - len(matched)} left aside")
 
 
-def save_encoder(state: Mapping[str, Tensor], path: Path, images: int, others: int) -> None:
-    """Write an encoder's weights so that `load_encoder` takes them, for the same input channels."""
-    channels = {_CHANNELS: json.dumps([images, others])}
+def save_encoder(
+    state: Mapping[str, Tensor], path: Path, images: int, others: int, seen: Sequence[str]
+) -> None:
+    """Write an encoder's weights so that `load_encoder` takes them, for the same input channels.
+
+    `seen` are the digests of labelled images that they learnt from (see `compkit.leak`).
+    """
+    about = {_CHANNELS: json.dumps([images, others]), SEEN: json.dumps(list(seen))}
     with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=channels)
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=about)
 
 
 def _refuse_other_channels(file: Path, images: int, others: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,21 @@ from compkit.config import RunConfig
 from compkit.data.dataset import Examples
 from compkit.display import print_table
 from compkit.files import locked, read_json
+from compkit.folds import ALL
+from compkit.leak import inherited
 from compkit.models.channels import channel_counts
 from compkit.models.weights import save_encoder
 from compkit.pretrain.images import Pairs, Puzzle, Puzzles, split_images
 from compkit.pretrain.methods import METHODS, Options
 from compkit.pretrain.module import PretrainModule
 from compkit.pretrain.pictures import draw_reconstructions
-from compkit.pretrain.probe import probe_encoder
+from compkit.pretrain.probe import Probe, probe_encoder
 from compkit.pretrain.reconstruct import Reconstruction
 from compkit.pretrain.run import Pretraining, start_pretraining
 from compkit.pretrain.simclr import Simclr, chance, require_lightly
 from compkit.progress import say
-from compkit.run import FITTED
+from compkit.run import FITTED, read_fitted
+from compkit.schema import checked
 from compkit.training.callbacks import LAST, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
@@ -35,6 +38,15 @@ _DRAWN = 6
 
 #: What train.py takes of a contrastive pretraining.
 _ENCODER = "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What ``fit.json`` holds of one encoder: probes of it as it began, and pretrained."""
+
+    score: float
+    probe: dict[str, Probe | None]
+    chance: float = 0.0
 
 
 def pretrain(method: str, options: Options, config: RunConfig, data: str, name: str) -> None:
@@ -80,12 +92,12 @@ def pretrain_encoder(
     part = run.part(encoder)
     with locked(part, f"pretraining {encoder}"):
         if (part / FITTED).is_file():
-            say(f"{prefix}{encoder}: done (score {read_json(part / FITTED)['score']:.4f})")
+            say(f"{prefix}{encoder}: done (score {read_fitted(part).score:.4f})")
             return
-        for leftover in part.glob(".*.part"):
-            leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         begun = (part / LAST).exists()
         module = _module(run, encoder, pretrained=not begun)
+        if not begun:
+            module.seen = inherited(run.config, encoder, ALL)
         training, held_back = _data_sets(run)
         loaders = {"unlabelled": drawn(training, run.config.input.batch, run.config)}
         keeper, rows = fit(
@@ -136,7 +148,7 @@ def _in_order(dataset: Examples, config: RunConfig) -> DataLoader:
 def _save_encoder(module: Simclr, path: Path) -> None:
     images, coordinates = channel_counts(module.config.input)
     encoder: Any = module.backbone
-    save_encoder(encoder.model.state_dict(), path, images, coordinates)
+    save_encoder(encoder.model.state_dict(), path, images, coordinates, module.seen)
 
 
 @torch.no_grad()
@@ -167,12 +179,15 @@ def _probes(run: Pretraining, encoder: str, module: PretrainModule) -> dict[str,
 def _report(run: Pretraining) -> None:
     rows = []
     for encoder in run.config.encoders:
-        result = read_json(run.part(encoder) / FITTED)
+        path = run.part(encoder) / FITTED
+        result = checked(_Result, read_json(path), str(path), "delete its folder and pretrain anew")
         for when, label in (("begun", "as it began"), ("pretrained", run.method)):
-            probe = result["probe"].get(when)
-            told = [f"{probe[k]:.4f}" for k in ("auc", "accuracy", "majority")] if probe else []
-            score = f"{result['score']:.4f}" if when == "pretrained" else ""
-            rows.append([encoder, label, *(told or ["-"] * 3), score])
+            probe = result.probe.get(when)
+            told = (
+                [f"{v:.4f}" for v in (probe.auc, probe.accuracy, probe.majority)] if probe else []
+            )
+            score = f"{result.score:.4f}" if when == "pretrained" else ""
+            rows.append([encoder, label, *([f"{value:.4f}" for value in told] or ["-"] * 3), score])
     print_table(
         f"{run.name}: what a linear probe of the frozen encoder tells of labelled regions "
         "(cross-validated)",
@@ -180,7 +195,7 @@ def _report(run: Pretraining) -> None:
         rows,
     )
     if run.method == "simclr":
-        say(f"guesses would have a contrastive accuracy of {result['chance']:.4f}")
+        say(f"guesses would have a contrastive accuracy of {result.chance:.4f}")
         paths = [f"{e}: {run.part(e) / _ENCODER}" for e in run.config.encoders]
         say(f"next: train.py --model.weights '{{{', '.join(paths)}}}'")
     else:

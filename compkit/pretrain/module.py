@@ -30,6 +30,8 @@ class PretrainModule(pl.LightningModule, ABC):
     def __init__(self, config: RunConfig, encoder: str, side: int) -> None:
         super().__init__()
         self.config, self.encoder, self.side = config, encoder, side
+        #: Digests of labelled images that the weights which it begins with learnt from.
+        self.seen: list[str] = []
 
     @abstractmethod
     def parts(self) -> tuple[nn.Module, int]:
@@ -43,4 +45,7 @@ class PretrainModule(pl.LightningModule, ABC):
         return optimisers(self, self.config.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD] = card(self.config, self.encoder, self.side)
+        checkpoint[CARD] = card(self.config, self.encoder, self.side, self.seen)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.seen = list(checkpoint[CARD].get("seen", ()))

@@ -10,7 +10,7 @@ import yaml
 
 from compkit.config import RunConfig
 from compkit.config.check import check_all
-from compkit.config.files import differences, from_plain, to_plain
+from compkit.config.files import FREE, differences, from_plain, to_plain
 from compkit.data.dataset import shown_side
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
@@ -19,7 +19,8 @@ from compkit.folds import Folds
 from compkit.models.network import Network
 from compkit.pretrain.images import hidden_count, split_images
 from compkit.pretrain.methods import Options
-from compkit.run import PRETRAINED, ROOT, refuse_name, split_of
+from compkit.run import PRETRAINED, ROOT, claim_directory, refuse_name, split_of
+from compkit.schema import checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +74,12 @@ def start_pretraining(
     _check_images(method, options, config, store)
     folds = split_of(config, store) if len(store.labelled) >= config.folds.k else None
     directory = ROOT / name
+    claim_directory(directory, PRETRAINED)
     if not (directory / PRETRAINED).is_file():
         for encoder in config.encoders:  # so that no run is made of weights that are refused
             Network(encoder, 1, config.model, config.input)
     made = {"method": method, **options.of(method), "data": data, "content": store.content}
     with locked(directory, "starting it", wait=True):
-        if (directory / "run.json").is_file():
-            raise CompkitError(f"{directory} is a run of train.py: take another --run name")
         if (directory / PRETRAINED).is_file():
             _refuse_another(directory, made, config)
         else:
@@ -124,19 +124,20 @@ def _check_images(method: str, options: Options, config: RunConfig, store: Store
 
 
 def _refuse_another(directory: Path, made: dict[str, Any], config: RunConfig) -> None:
-    before = yaml.safe_load((directory / PRETRAINED).read_text())
-    was = from_plain(before.pop("config"))
+    path, remedy = directory / PRETRAINED, "take another --run name"
+    before = checked(dict[str, Any], yaml.safe_load(path.read_text()), str(path), remedy)
+    was = from_plain(before.pop("config", None), str(path), remedy)
     # Data may move.
     old, new = ({k: v for k, v in d.items() if k != "data"} for d in (before, made))
-    if old["content"] != new["content"]:
+    if old.get("content") != new["content"]:
         raise CompkitError(
-            f"{directory} was made on other data ({before['data']}): "
+            f"{directory} was made on other data ({before.get('data')}): "
             "give the same --data, or take another --run name"
         )
     changed = [
         f"{k}: {old.get(k)} → {new.get(k)}" for k in {**old, **new} if old.get(k) != new.get(k)
     ]
-    if changed := changed + differences(was, config):
+    if changed := changed + differences(was, config, FREE):
         raise CompkitError(
             f"{directory} was made with other settings ({'; '.join(changed)}): "
             "take another --run name, or the same settings"

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from compkit.errors import CompkitError
 from compkit.files import replacing, write_json
-from compkit.models.checkpoint import CARD
+from compkit.models.checkpoint import CARD, weights_digest
 from compkit.models.network import Network
-from compkit.progress import Task, task
+from compkit.progress import Task
 from compkit.run import FITTED
 
 #: Checkpoints of one network: for prediction, and for resuming.
@@ -68,8 +67,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 def finish(part: Path, result: dict[str, Any]) -> None:
     """Write ``fit.json`` of a fit that is over; of ``last.ckpt`` keep what predicts, a quarter."""
-    write_json(part / FITTED, result)
     last = part / LAST
+    digests = {name: weights_digest(part / name) for name in (BEST, LAST)}
+    write_json(part / FITTED, result | {"checkpoints": digests})
     _write(_predicting(torch.load(last, map_location="cpu", weights_only=True)), last)
 
 
@@ -88,31 +88,42 @@ class KeepBestAndLast(Checkpoint):
     """Save ``best.ckpt`` when the score is a new best, and ``last.ckpt``, at every epoch's edge.
 
     Paths are not part of its state, so a run may be moved between machines and resumed.
+
+    Parameters
+    ----------
+    directory : Path
+    watch : callable, optional
+        Told of every epoch once it is saved: of callbacks, the trainer calls those that write
+        checkpoints last, in whatever order they are given.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.best_score = float("-inf")
+    def __init__(self, directory: Path, watch: Watch | None = None) -> None:
+        self.score, self.best_score = float("nan"), float("-inf")
         self.seconds = 0.0  # of fitting, over all sessions
-        self._directory = directory
+        self.started = False
+        self._directory, self._watch = directory, watch
         self._since = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._since = time.monotonic()
+        self.started, self._since = True, time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
-        score = float(trainer.callback_metrics["score"])
-        if score > self.best_score:
-            self.best_score = score
+        self.score = float(trainer.callback_metrics["score"])
+        if self.score > self.best_score:
+            self.best_score = self.score
             trainer.save_checkpoint(self._directory / BEST)
         trainer.save_checkpoint(self._directory / LAST)
+        if self._watch is not None:
+            self._watch(trainer.current_epoch + 1, self.score)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_score": self.best_score, "seconds": self.seconds}
+        return {"score": self.score, "best_score": self.best_score, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.seconds = state_dict["best_score"], state_dict["seconds"]
+        self.score = state_dict.get("score", self.score)
 
 
 class History(Callback):
@@ -141,34 +152,23 @@ class History(Callback):
         self.rows = list(state_dict["rows"])
 
 
-class Watching(Callback):
-    """Tells somebody the number, from 1, and the score of every epoch, once it is saved."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._watch(trainer.current_epoch + 1, float(trainer.callback_metrics["score"]))
-
-
 class FitProgress(Callback):
-    """The progress of one fit in optimiser steps, with the last and the best score."""
+    """The progress of one fit in optimiser steps, with the last and the best score.
 
-    def __init__(self, label: str, steps: int, keeper: KeepBestAndLast) -> None:
-        self._label, self._steps, self._keeper = label, steps, keeper
-        self._stack = ExitStack()
-        self._task: Task | None = None
+    An epoch's last step counts once it is validated, so that its score stands beside it.
+    """
+
+    def __init__(self, bar: Task, keeper: KeepBestAndLast) -> None:
+        self._bar, self._keeper = bar, keeper
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        left = self._steps - trainer.global_step
-        self._task = self._stack.enter_context(task(self._label, left))
+        self._bar.skip(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        assert self._task is not None
-        score = trainer.callback_metrics.get("score")
-        best = self._keeper.best_score
-        note = "" if score is None else f"score {float(score):.4f} (best {best:.4f})"
-        self._task.advance(1, note)
+        if not trainer.is_last_batch:
+            self._bar.advance()
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._stack.close()
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        score = float(trainer.callback_metrics["score"])
+        best = max(score, self._keeper.best_score)
+        self._bar.advance(1, f"score {score:.4f} (best {best:.4f})")

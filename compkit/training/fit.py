@@ -8,13 +8,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compkit.config import MEAN
 from compkit.data.dataset import UnlabelledSet, labelled_set
-from compkit.files import locked, read_json
+from compkit.files import locked
 from compkit.folds import ALL
 from compkit.heads.base import Head
 from compkit.inference.members import write_member_maps
+from compkit.leak import inherited, refuse_leak
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
-from compkit.run import FITTED, Run, fold_name
+from compkit.run import FITTED, Run, fold_name, read_fitted
 from compkit.training.callbacks import LAST, KeepBestAndLast, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
@@ -43,15 +44,12 @@ def fit_fold(
     part, label = run.part(encoder, fold), fold_name(encoder, fold)
     with locked(part, f"training {label}"):
         if run.is_done(encoder, fold):
-            score = read_json(part / FITTED)["score"]
-            say(f"{prefix}{label}: done (score {score:.4f})")
+            say(f"{prefix}{label}: done (score {read_fitted(part).score:.4f})")
             return
-        for leftover in part.glob(".*.part"):
-            leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         if not (part / FITTED).is_file():
             keeper = _fit(run, encoder, fold, f"{prefix}{label}", watch)
-            result = {"score": keeper.best_score, "seconds": round(keeper.seconds, 1)}
-            finish(part, result)
+            scores = {"score": keeper.score, "best_score": keeper.best_score}
+            finish(part, scores | {"seconds": round(keeper.seconds, 1)})
         if fold != ALL:
             write_member_maps(run, encoder, fold, "oof")
 
@@ -62,8 +60,12 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
     torch.manual_seed(seed_of(config.seed, number, *encoder.encode()))
     begun = (part / LAST).exists()
     start = None if begun else config.model.start_of(encoder, fold)
+    seen = run.store.digests(run.folds.train_indices(fold))
+    if not begun:
+        refuse_leak(config, encoder, fold, run.store, run.folds)
+        seen += inherited(config, encoder, fold)
     pretrained = not begun and start is None
-    module = SegmentationModule(config, encoder, run.side, run.ranking, pretrained)
+    module = SegmentationModule(config, encoder, run.side, run.ranking, pretrained, seen)
     if start is not None:
         warm_start(module.network, start)
     crop, stride = config.input.crop, module.network.stride

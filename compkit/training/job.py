@@ -6,7 +6,7 @@ from compkit.config import MEAN, RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
 from compkit.display import print_table
-from compkit.ensemble.calibrate import calibrate, calibrate_run
+from compkit.ensemble.calibrate import calibrated
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.folds import ALL
@@ -80,8 +80,12 @@ def _check_unlabelled(config: RunConfig, data: str) -> None:
 def _finish(run: Run) -> None:
     encoders = run.config.encoders
     several = len(encoders) > 1
-    decoders = {e: calibrate(Mixture(members_of([run], e))) for e in encoders} if several else {}
-    decoders["all" if several else encoders[0]] = calibrate_run(run)
+    decoders = {}
+    for encoder in encoders if several else ():
+        mixture = Mixture(members_of([run], encoder))
+        decoders[encoder] = calibrated(mixture, run.directory / encoder / "decoder.json")
+    whole = Mixture(members_of([run]))
+    decoders["all" if several else encoders[0]] = calibrated(whole, run.directory / "decoder.json")
     rows = []
     for label, decoder in decoders.items():
         low, high = decoder.interval

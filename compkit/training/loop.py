@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -17,10 +17,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from compkit.config import RunConfig
+from compkit.config.files import FREE, differences
 from compkit.data.augment import one_thread
 from compkit.data.dataset import Draws, Examples
+from compkit.errors import CompkitError
 from compkit.files import write_json
 from compkit.machine import device_of, precision_of, worker_count
+from compkit.models.checkpoint import BROKEN, card_of, refuse_unsound, refusing, unreadable
+from compkit.progress import say, task
 from compkit.training.callbacks import (
     LAST,
     AtomicCheckpoints,
@@ -29,13 +33,15 @@ from compkit.training.callbacks import (
     History,
     KeepBestAndLast,
     Watch,
-    Watching,
 )
+
+#: What to do about a checkpoint that cannot be gone on from.
+_ANEW = "delete it to train this network anew"
 
 
 def fit(
     module: pl.LightningModule,
-    training: Mapping[str, DataLoader],
+    training: Mapping[str, DataLoader[Any]],
     validation: DataLoader,
     config: RunConfig,
     part: Path,
@@ -64,25 +70,69 @@ def fit(
         The history, an epoch a row.
     """
     write_json(part / "environment.json", _environment())
-    keeper, history = KeepBestAndLast(part), History(part / "metrics.csv")
-    watching = [Watching(watch)] if watch else []
-    trainer = _trainer(config, part, [history, keeper, *watching], label, keeper)
-    checkpoint = part / LAST if (part / LAST).exists() else None
-    try:
-        trainer.fit(module, dict(training), validation, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
-        raise KeyboardInterrupt from None
+    keeper, history = KeepBestAndLast(part, watch), History(part / "metrics.csv")
+    last = part / LAST
+    begun = last.is_file()
+    epochs = _epochs_done(last, module, config) if begun else 0
+    for loader in training.values():
+        # The trainer tells a resumed loader its epoch, too, but only after workers were sent their
+        # first examples.
+        cast(Draws, loader.sampler).set_epoch(epochs)
+    # The bar is closed here, since the trainer tears its callbacks down only where all went well.
+    with task(label, config.training.steps) as bar:
+        trainer = _trainer(config, part, [FitProgress(bar, keeper), history, keeper])
+        try:
+            trainer.fit(
+                module, dict(training), validation, ckpt_path=last if begun else None,
+                weights_only=True,
+            )  # fmt: skip
+        except SystemExit:
+            # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
+            raise KeyboardInterrupt from None
+        except BROKEN as error:
+            if not begun or keeper.started:
+                raise
+            raise unreadable(last, error, _ANEW) from None
     return keeper, history.rows
+
+
+def _epochs_done(last: Path, module: Any, config: RunConfig) -> int:
+    """Return after how many epochs a fit was interrupted, once it is sure that it was this one."""
+    with refusing(last, "", _ANEW):
+        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+        made = card_of(last, checkpoint)
+        refuse_unsound(last, checkpoint["state_dict"])
+        epochs = int(checkpoint["epoch"]) + 1
+        _require_whole(checkpoint, epochs)
+    changed = differences(made.config, config, FREE)
+    if made.encoder != module.encoder or changed:
+        what = "; ".join(changed) or f"its encoder is {made.encoder}"
+        raise CompkitError(f"{last} is of another fit ({what}): {_ANEW}")
+    if made.seen is None:
+        say(
+            f"{last} was begun by an older compkit, all of whose epochs drew the same examples: "
+            f"what is left of it draws on; delete {last.parent} to train it from its start"
+        )
+    return epochs
+
+
+def _require_whole(checkpoint: dict[str, Any], epochs: int) -> None:
+    """Raise if the trainer would begin anew, in silence, what is missing of a checkpoint."""
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if done != epochs:
+        raise ValueError(f"its loop is after {done} epochs, its weights after {epochs}")
+    for name in ("optimizer_states", "lr_schedulers", "callbacks"):
+        if not checkpoint[name]:
+            raise ValueError(f"{name} is empty")
 
 
 def drawn(dataset: Examples, batch: int, config: RunConfig) -> DataLoader:
     """Return the loader of an endless draw of a data set's examples, `batch` at a time."""
     workers = worker_count(config.machine)
-    steps = config.training.steps_per_epoch
     return DataLoader(
         dataset,
-        batch_sampler=Draws(len(dataset), batch, steps, config.seed),
+        batch_size=batch,
+        sampler=Draws(len(dataset), config.training.steps_per_epoch * batch, config.seed),
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=one_thread,
@@ -92,11 +142,8 @@ def drawn(dataset: Examples, batch: int, config: RunConfig) -> DataLoader:
     )
 
 
-def _trainer(
-    config: RunConfig, part: Path, kept: list[Callback], label: str, keeper: KeepBestAndLast
-) -> pl.Trainer:
+def _trainer(config: RunConfig, part: Path, callbacks: list[Callback]) -> pl.Trainer:
     t = config.training
-    callbacks: list[Callback] = [FitProgress(label, t.steps, keeper), *kept]
     if t.ema:
         # First: validation, history and checkpoints are of the averaged weights.
         callbacks.insert(0, AveragedWeights(t.ema))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Required, TypedDict
 
 import numpy as np
@@ -46,13 +47,22 @@ class SegmentationModule(pl.LightningModule):
         The metric that ranks, logged as ``score``.
     pretrained : bool
         Load encoder weights as configured.
+    seen : sequence of str
+        Digests of the labelled images that it learns from, or its starting weights did.
     """
 
     def __init__(
-        self, config: RunConfig, encoder: str, side: int, ranking: str, pretrained: bool = True
+        self,
+        config: RunConfig,
+        encoder: str,
+        side: int,
+        ranking: str,
+        pretrained: bool = True,
+        seen: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
+        self.seen = list(seen)
         self.head = make_head(config, side)
         outputs = len(self.head.outputs)
         self.network = Network(encoder, outputs, config.model, config.input, pretrained)
@@ -127,11 +137,12 @@ class SegmentationModule(pl.LightningModule):
         return optimisers(self.network, self.config.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD] = card(self.config, self.encoder, self.side) | {
+        checkpoint[CARD] = card(self.config, self.encoder, self.side, self.seen) | {
             "head": self.head.foreground.state()
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.seen = list(dict.fromkeys([*checkpoint[CARD].get("seen", ()), *self.seen]))
         self.head.foreground.load_state(checkpoint[CARD]["head"])
 
 

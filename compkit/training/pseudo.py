@@ -15,12 +15,11 @@ from compkit.ensemble.members import Member
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
 from compkit.errors import CompkitError
-from compkit.files import locked
 from compkit.folds import ALL, Folds
 from compkit.heads.base import Head
 from compkit.heads.partition import Params
 from compkit.inference.maps import Maps
-from compkit.inference.members import Kind, write_member_maps
+from compkit.inference.members import Kind, member_maps
 from compkit.parallel import each_image
 from compkit.run import Run
 
@@ -105,12 +104,8 @@ def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
 
 def _maps(member: Member, fold: int, kind: Kind) -> list[Maps]:
     """Return what a member's network of a fold predicts; of `ALL`, what all of them do."""
-    maps = []
-    for number in member.folds if fold == ALL else (fold,):
-        # Several students may ask for the same maps at a time.
-        with locked(member.run.part(member.encoder, number), "predicting", wait=True):
-            maps.append(write_member_maps(member.run, member.encoder, number, kind))
-    return maps
+    numbers = member.folds if fold == ALL else (fold,)
+    return [member_maps(member.run, member.encoder, number, kind) for number in numbers]
 
 
 def _regions(

@@ -16,7 +16,7 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import read_folds
 from compkit.progress import say
-from compkit.run import ROOT, refuse_name
+from compkit.run import ROOT, claim_directory, refuse_name
 from compkit.tuning.confirm import compare_with_base, confirm
 from compkit.tuning.gains import confirmations
 from compkit.tuning.halving import REDUCTION, reduced
@@ -73,9 +73,7 @@ def tune(
     refuse_name(name)
     check(base)
     directory = ROOT / name
-    for other in ("run.json", "ensemble.json"):
-        if (directory / other).is_file():
-            raise CompkitError(f"{directory} is no study: take another --study name")
+    claim_directory(directory, "study.db")
     store = open_store(data)
     _check_hold_out(hold_out, base, store)
     _check_rungs(halving, base, store)

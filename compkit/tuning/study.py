@@ -108,8 +108,12 @@ def _claim(study: optuna.Study, made_of: Mapping[str, Any]) -> None:
         if key == "space":
             refuse_other(known, value)
         elif key == "base":
-            old, new = (from_plain(json.loads(text)) for text in (known, value))
-            if changes := differences(old, new):
+            where = f"the study {study.study_name}"
+            one, other = (
+                from_plain(json.loads(text), where, "take another --study name")
+                for text in (known, value)
+            )
+            if changes := differences(one, other):
                 raise CompkitError(
                     f"the study {study.study_name} searches over another configuration "
                     f"({'; '.join(changes)}): give it that one, or take another --study name"

@@ -1,0 +1,105 @@
+"""Proof that no network starts from weights that learnt the labels it is validated on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from compkit.config import RunConfig
+from compkit.data.store import Store
+from compkit.errors import CompkitError
+from compkit.folds import ALL, Folds
+
+
+def refuse_leaks(config: RunConfig, store: Store, folds: Folds) -> None:
+    """Refuse a configuration that starts a network from what saw its validation images' labels.
+
+    Files that are not there yet are passed over: each network is asked again when it begins.
+
+    Raises
+    ------
+    CompkitError
+        Naming the file, the fold and the first such image.
+    """
+    for fold in range(folds.k):
+        for encoder in config.encoders:
+            refuse_leak(config, encoder, fold, store, folds)
+
+
+def refuse_leak(config: RunConfig, encoder: str, fold: int, store: Store, folds: Folds) -> None:
+    """Refuse the start of one network from what saw its validation images' labels.
+
+    Raises
+    ------
+    CompkitError
+        Naming the file and the first such image.
+    """
+    if fold != ALL:
+        for path in _sources(config, encoder, fold):
+            _refuse(path, store, folds, fold)
+
+
+def inherited(config: RunConfig, encoder: str, fold: int) -> list[str]:
+    """Return the digests of the labelled images that a network's starting weights learnt from."""
+    return [digest for path in _sources(config, encoder, fold) for digest in seen_by(path)]
+
+
+def seen_by(path: Path) -> tuple[str, ...]:
+    """Return the digests of the labelled images that the weights in a file learnt from.
+
+    A file that is not of compkit does not tell; what it was trained on is for its user to know.
+
+    Raises
+    ------
+    CompkitError
+        If it is a checkpoint of an older compkit, which does not tell either.
+    """
+    return _seen_by(path, path.stat().st_mtime_ns) if path.is_file() else ()
+
+
+@lru_cache
+def _seen_by(path: Path, _changed: int) -> tuple[str, ...]:
+    import torch
+    from safetensors import safe_open
+
+    from compkit.models.checkpoint import CARD, card_of, refusing
+    from compkit.models.weights import SEEN
+
+    with refusing(path, "check its path", "give another file"):
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as opened:
+                return tuple(json.loads((opened.metadata() or {}).get(SEEN, "[]")))
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict) or CARD not in checkpoint:
+            return ()
+        seen = card_of(path, checkpoint).seen
+    if seen is None:
+        raise CompkitError(
+            f"{path} was made by an older compkit and does not say which images it was trained on, "
+            "so it may know those that validate here: train it again"
+        )
+    return seen
+
+
+def _sources(config: RunConfig, encoder: str, fold: int) -> Iterator[Path]:
+    """Yield the files that a network starts from."""
+    start, weights = config.model.start_of(encoder, fold), config.model.weights_of(encoder)
+    if start is not None:
+        yield start
+    elif weights not in ("auto", "none", "hub") and not weights.startswith("package:"):
+        yield Path(weights)
+
+
+def _refuse(path: Path, store: Store, folds: Folds, fold: int) -> None:
+    seen, valid = set(seen_by(path)), folds.valid_indices(fold)
+    leaked = np.array([digest in seen for digest in store.digests(valid)], bool)
+    if leaked.any():
+        raise CompkitError(
+            f"{path} was trained on {leaked.sum()} of the images that validate fold {fold} "
+            f"(first: {folds.images[valid[leaked][0]]}): give both runs the same folds "
+            "(folds.file), and model.start a path with {fold}"
+        )

@@ -1,0 +1,62 @@
+"""Records that are read back, proven to be what was written: types, keys, finite numbers."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from compkit.errors import CompkitError
+
+T = TypeVar("T")
+
+#: What is wrong is told of so many places at most.
+_PLACES = 3
+
+
+def checked(kind: type[T], values: object, where: str, remedy: str) -> T:
+    """Return a record of plain values as a (nested) dataclass.
+
+    Nothing is converted, but for lists into tuples and whole numbers into floats; keys that are
+    not known are passed over, and missing ones have the dataclass's default if there is one.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass, or any type that pydantic knows.
+    values : object
+        Mappings, lists, strings, numbers, booleans and None.
+    where : str
+        What the values are of, usually a path, for the error.
+    remedy : str
+        What to do about it, for the error.
+
+    Raises
+    ------
+    CompkitError
+        Naming the keys whose values are missing or of another type, or a number not finite.
+
+    Examples
+    --------
+    >>> checked(dict[str, int], {"steps": 3}, "x.json", "delete it")
+    {'steps': 3}
+    """
+    try:
+        # As JSON, since there alone is a strict reading one that takes a list for a tuple.
+        text = json.dumps(values, allow_nan=False)
+        adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        told = error.errors(include_url=False, include_input=False)
+        places = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in told]
+        reason = "; ".join(places[:_PLACES])
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise CompkitError(f"{where} is damaged ({reason}): {remedy}")
+
+
+@lru_cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
