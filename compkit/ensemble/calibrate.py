@@ -44,14 +44,13 @@ def calibrate(
         file.flush()
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
         evaluate = _Evaluation(mixture.head, maps, truths)
-        folds = run.folds.fold[indices]
+        folds, groups = run.folds.fold[indices], run.folds.group[indices]
         space = {
             name: param if only is None or name in only else Param(param.values[:1])
             for name, param in mixture.head.space.items()
         }
-        return _tune(
-            mixture.head.name, space, evaluate, folds, ranking or run.ranking, mixture.images
-        )
+        ranking = ranking or run.ranking
+        return _tune(mixture.head.name, space, evaluate, folds, ranking, mixture.images, groups)
 
 
 def calibrate_run(run: Run, only: Collection[str] | None = None) -> Decoder:
@@ -86,6 +85,7 @@ def _tune(
     folds: np.ndarray,
     ranking: str,
     images: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> Decoder:
-    fit = cross_fit(space, evaluate, folds, ranking, "tuning the decoder", STARTS)
+    fit = cross_fit(space, evaluate, folds, ranking, "tuning the decoder", STARTS, groups)
     return Decoder(head=name, **fit.record(ranking, images))
