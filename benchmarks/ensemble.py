@@ -5,7 +5,8 @@
 Every encoder of every run is a member. All maps are decoded with the head's default parameters, so
 nothing has been tuned on the images; what is chosen (the best member, weights) is chosen on other
 folds. The consensus is of the members' own label maps, as if each had been submitted. `error` is
-that of the best member, 1 for it; differences from it are paired, with half of the 95 % interval.
+that of the best member, 1 for it; differences from it are paired, with half of the 95 % interval,
+which resamples groups of images.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates, draw, greedy, nested, random_weights
 from compkit.files import replacing_directory
 from compkit.inference.members import write_member_maps
+from compkit.intervals import half, resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import rand_scores
 from compkit.parallel import each_image
@@ -43,19 +45,19 @@ def main() -> None:
     plain = [without_tta(run) for run in runs]
     tables = {"": systems(members_of(runs)), ", no TTA": systems(members_of(plain))}
     best = tables[""]["best member"]
+    groups = runs[0].folds.group[runs[0].store.labelled]
     rows = []
     for suffix, found in tables.items():
         for name, scores in found.items():
-            low, high = interval(scores)
-            ends = interval(scores - best)
             rows.append([
                 name + suffix,
-                f"{scores.mean():.4f} ({low:.3f} to {high:.3f})",
-                f"{(scores - best).mean():+.4f} ± {(ends[1] - ends[0]) / 2:.4f}",
+                f"{scores.mean():.4f} ({shown(interval(scores, groups), '.3f')})",
+                f"{(scores - best).mean():+.4f} ± {half(interval(scores - best, groups))}",
                 f"{(1 - scores.mean()) / (1 - best.mean()):.3f}",
             ])  # fmt: skip
     count = len(members_of(runs))
-    title = f"{count} members, {len(best)} images out of fold"
+    over = resampling(len(best), groups)
+    title = f"{count} members, {len(best)} images out of fold; 95 %: {over}"
     print_table(title, ["system", runs[0].ranking, "over the best member", "error"], rows)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.ensemble.opened import open_mixture
+from compkit.intervals import resampling, shown
 from compkit.submission.report import score_tables
 from compkit.submission.submit import submit
 
@@ -39,8 +40,8 @@ def main() -> None:
         command += ["--data", arguments.data, "--folds.grouped", grouped, *settings]
         subprocess.run(command, check=True)
         _, decoder = open_mixture([run])
-        low, high = decoder.interval
-        cells = [split, f"{decoder.scores[METRIC]:.4f}", f"{low:.4f} to {high:.4f}"]
+        over = resampling(decoder.images, decoder.image_groups)
+        cells = [split, f"{decoder.scores[METRIC]:.4f}", f"{shown(decoder.interval)}, {over}"]
         if arguments.truth is not None:
             cells += _test_score(run, arguments.truth, decoder.scores[METRIC])
         rows.append(cells)

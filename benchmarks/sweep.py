@@ -11,9 +11,9 @@ are done are not repeated. Other flags (`--training.steps 100`) go to train.py, 
 
 Scores are out-of-fold, and no fold is decoded with parameters tuned on it. The three metrics stand
 under a decoder tuned for the first, then the last two under one tuned for the second, where the
-background does not count. Intervals are over images, of the mean over seeds; `error` is 1 − score
-under the first metric, relative to the first variant, and the last column how far the score is
-above that variant's, in pairs of images.
+background does not count. Intervals are of the mean over seeds, resampling groups of images;
+`error` is 1 − score under the first metric, relative to the first variant, and the last column how
+far the score is above that variant's, in pairs of images.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
+from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.metrics.regions import SIZE_NAMES
@@ -62,6 +63,7 @@ class Result:
     """What one variant reached with one seed."""
 
     report: Report
+    groups: np.ndarray
     filled: dict[str, float]
     seconds: float
     steps: int
@@ -171,6 +173,7 @@ def _result(name: str) -> Result:
     fits = [read_fitted(run.part(*part)) for part in run.parts()]
     return Result(
         report_of(mixture.images, out_of_fold_regions(mixture, decoder)),
+        run.folds.group[run.store.labelled],
         calibrate(mixture, METRICS[1]).scores,
         float(np.mean([fit.seconds for fit in fits])),
         run.config.training.steps,
@@ -191,18 +194,18 @@ def _decode_seconds(mixture: Mixture, decoder: Decoder) -> float:
 
 def _print(title: str, results: dict[str, list[Result]]) -> None:
     scores, costs, sizes = [], [], []
-    first = _images(next(iter(results.values())), METRICS[0])
+    of_first = next(iter(results.values()))
+    first, groups = _images(of_first, METRICS[0]), of_first[0].groups
     for name, seeds in results.items():
         cells = []
         for metric in METRICS:
             values = _images(seeds, metric)
-            low, high = interval(values)
-            cells.append(f"{values.mean():.3f} ({low:.3f} to {high:.3f})")
+            cells.append(f"{values.mean():.3f} ({shown(interval(values, groups), '.3f')})")
         spread = np.std([one.report.means[METRICS[0]] for one in seeds], ddof=len(seeds) > 1)
         ranked = _images(seeds, METRICS[0])
-        low, high = interval(ranked - first)
+        ahead = shown(interval(ranked - first, groups), "+.3f")
         error = (1 - ranked.mean()) / (1 - first.mean())
-        scores.append([name, *cells, f"{spread:.3f}", f"{error:.3f}", f"{low:+.3f} to {high:+.3f}"])
+        scores.append([name, *cells, f"{spread:.3f}", f"{error:.3f}", ahead])
         filled = [f"{np.mean([s.filled[m] for s in seeds]):.3f}" for m in METRICS[1:]]
         dice = np.mean([s.report.means["pixel_dice"] for s in seeds])
         steps, seconds, decode = np.mean([(s.steps, s.seconds, 1000 * s.decode) for s in seeds], 0)
@@ -211,6 +214,7 @@ def _print(title: str, results: dict[str, list[Result]]) -> None:
         )
         ious = [[s.report.by_size.get(c, (0, np.nan))[1] for c in SIZE_NAMES] for s in seeds]
         sizes.append([name, *(f"{iou:.3f}" for iou in np.mean(ious, axis=0))])
+    title += f"; 95 %: {resampling(len(first), groups)}"
     print_table(title, ["variant", *METRICS, "± seeds", "error", "over the first"], scores)
     columns = ["variant", *METRICS[1:], "mask Dice", "steps", "s/fit", "decode ms"]
     print_table(f"tuned for {METRICS[1]}; the mask; costs", columns, costs)

@@ -15,7 +15,8 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from compkit.errors import CompkitError
-from compkit.metrics.bootstrap import interval
+from compkit.intervals import known
+from compkit.metrics.bootstrap import interval, standard_error
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.parallel import jobs_for
 from compkit.progress import task
@@ -137,6 +138,8 @@ class CrossFit:
         By fold, what its images may be decoded with: tuned on the *other* folds, or the defaults.
     honest, default : ndarray of float64, shape (N, len(METRICS))
         Scores of every image with what the other folds settled for, and with the defaults.
+    groups : ndarray of shape (N,), or None
+        Which images say much the same; intervals are of whole groups.
     """
 
     params: dict[str, Any]
@@ -144,6 +147,7 @@ class CrossFit:
     fold_params: dict[str, dict[str, Any]]
     honest: np.ndarray
     default: np.ndarray
+    groups: np.ndarray | None
 
     @property
     def kept(self) -> np.ndarray:
@@ -166,12 +170,16 @@ class CrossFit:
             "tuned": self.tuned,
             "fold_params": self.fold_params,
             "scores": _means(self.kept),
-            "intervals": {name: interval(self.kept[:, i]) for i, name in enumerate(METRICS)},
+            "intervals": {
+                name: known(interval(self.kept[:, i], self.groups))
+                for i, name in enumerate(METRICS)
+            },
             "tuned_scores": _means(self.honest),
             "default_scores": _means(self.default),
             "images": len(self.kept),
             "image_names": list(names),
             "image_scores": dict(zip(METRICS, self.kept.T.tolist(), strict=True)),
+            "image_groups": None if self.groups is None else [str(one) for one in self.groups],
         }
 
 
@@ -182,6 +190,7 @@ def cross_fit(
     ranking: str,
     label: str,
     starts: Sequence[Params] = ({},),
+    groups: np.ndarray | None = None,
 ) -> CrossFit:
     """Tune parameters on all images, and score every fold with those tuned on the others.
 
@@ -198,6 +207,8 @@ def cross_fit(
         What the progress is called.
     starts : sequence of mapping
         As of `descend`.
+    groups : ndarray of shape (N,), optional
+        The group of every image, as of `compkit.metrics.bootstrap.interval`.
     """
     column = METRICS.index(ranking)
     honest = np.zeros((len(folds), len(METRICS)))
@@ -217,7 +228,8 @@ def cross_fit(
                 done += 1
                 progress.advance()
 
-            params = descend(space, score, starts, visited)
+            of = None if groups is None else groups[chosen]
+            params = descend(space, score, starts, visited, of)
             if done < steps:
                 progress.advance(steps - done)
             return params
@@ -236,6 +248,7 @@ def cross_fit(
         fold_params=by_fold if tuned else dict.fromkeys(by_fold, defaults),
         honest=honest,
         default=default,
+        groups=groups,
     )
 
 
@@ -254,11 +267,13 @@ def descend(
     score: Score,
     starts: Sequence[Params] = ({},),
     visited: Callable[[], None] = lambda: None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Move one parameter at a time to its best value, where that helps beyond chance.
 
-    `score` gives one value an image. A gain must exceed its standard error over images: of the
-    many settings that are equally good, the one nearest the defaults carries over best.
+    `score` gives one value an image. A gain must exceed its standard error over groups of images:
+    of the many settings that are equally good, the one nearest the defaults carries over best.
+    Where all images are of one group nothing is beyond chance, so nothing moves.
 
     Parameters
     ----------
@@ -267,26 +282,33 @@ def descend(
         of all else depends on a parameter. One that is hopeless is left out.
     visited : callable
         Called after each parameter of each pass.
+    groups : ndarray of shape (N,), optional
+        The group of each image that is scored; without it, each is a group of its own.
     """
-    path = partial(_descended, space, score, visited)
+    gains = partial(_gains, groups)
+    path = partial(_descended, space, score, visited, gains)
     params = path(defaults_of(space) | dict(starts[0]))
     for start in starts[1:]:
         begun = defaults_of(space) | dict(start)
         if score(begun).mean() > score(params).mean() - _HOPELESS:
             other = path(begun)
-            params = other if _gains(score(other) - score(params)) else params
+            params = other if gains(score(other) - score(params)) else params
     return params
 
 
 def _descended(
-    space: Mapping[str, Param], score: Score, visited: Callable[[], None], params: dict[str, Any]
+    space: Mapping[str, Param],
+    score: Score,
+    visited: Callable[[], None],
+    gains: Callable[[np.ndarray], bool],
+    params: dict[str, Any],
 ) -> dict[str, Any]:
     for _ in range(_ROUNDS):
         before = params
         for name, param in space.items():
             tried = [params | {name: value} for value in param.values]
             candidate = max(tried, key=lambda each: score(each).mean())
-            if _gains(score(candidate) - score(params)):
+            if gains(score(candidate) - score(params)):
                 params = candidate
             visited()
         if params == before:
@@ -294,9 +316,10 @@ def _descended(
     return params
 
 
-def _gains(difference: np.ndarray) -> bool:
+def _gains(groups: np.ndarray | None, difference: np.ndarray) -> bool:
     """Tell whether differences, one an image, are a gain beyond chance."""
-    return bool(difference.mean() > max(_GAIN, difference.std() / len(difference) ** 0.5))
+    mean = difference.mean()
+    return bool(mean > _GAIN and mean > standard_error(difference, groups))
 
 
 def _means(rows: np.ndarray) -> dict[str, float]:

@@ -34,12 +34,15 @@ def test_the_configuration_itself_is_kept_where_no_trial_beats_it(count, of_base
             interval=(0, 1),
             scores={"adjusted_all": sum(each) / 2},
             image_scores={"adjusted_all": each},
+            images=2,
+            image_groups=["p", "q"],
         )
 
     def evaluated(configs: dict[str, RunConfig]) -> dict[str, SimpleNamespace]:
         return {name: decoder(config) for name, config in configs.items()}
 
     chosen = confirm(study, base, SimpleNamespace(hold_out=None, evaluated=evaluated), count)
+    assert all(one["groups"] == ["p", "q"] for one in study.user_attrs["confirmed"])
     assert (chosen == base) is not wins
     assert (chosen.training.lr == 0.0123) is wins
 

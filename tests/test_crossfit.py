@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -27,10 +28,11 @@ def tables():
     return hnp.arrays(float, shape, elements=st.floats(0, 1, width=16))
 
 
-def fitted(table: np.ndarray, starts=({},)):
-    return cross_fit(
-        SPACE, lambda params: table[SETTINGS.index(dict(params))], FOLDS, METRICS[0], "", starts
-    )
+def fitted(table: np.ndarray, starts=({},), folds=FOLDS, groups=None):
+    def evaluate(params):
+        return table[SETTINGS.index(dict(params))]
+
+    return cross_fit(SPACE, evaluate, folds, METRICS[0], "", starts, groups)
 
 
 @given(tables())
@@ -55,6 +57,28 @@ def test_no_fold_is_tuned_by_its_own_images(table, order, fold):
         (code,) = set(fitted(table).honest[inside].ravel())
         chosen.append(int(np.flatnonzero(codes == code)[0]))
     assert chosen[0] == chosen[1]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_copies_of_images_in_their_group_change_nothing(seed, times):
+    table = np.random.default_rng(seed).random((len(SETTINGS), len(FOLDS), len(METRICS)))
+    images = np.repeat(np.arange(len(FOLDS)), times)
+    once, many = fitted(table), fitted(table[:, images], folds=FOLDS[images], groups=images)
+    assert (many.params, many.fold_params) == (once.params, once.fold_params)
+    names = [str(image) for image in images]
+    kept = many.record(METRICS[0], names)
+    assert kept["image_groups"] == names
+    for metric, ends in once.record(METRICS[0], ["n"] * len(FOLDS))["intervals"].items():
+        assert kept["intervals"][metric] == pytest.approx(ends, abs=1e-12)
+
+
+def test_a_gain_over_one_group_is_no_gain_and_has_no_interval():
+    table = np.zeros((len(SETTINGS), len(FOLDS), len(METRICS)))
+    table[1:] = 0.5  # whatever is moved helps in all images
+    fit = fitted(table, groups=np.zeros(len(FOLDS)))
+    assert fit.params == defaults_of(SPACE)
+    assert set(fit.record(METRICS[0], [])["intervals"].values()) == {None}
+    assert fitted(table).tuned
 
 
 def test_a_second_start_finds_what_one_path_misses():

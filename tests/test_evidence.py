@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from compkit.tuning.evidence import chance_of_best, effect
 
@@ -34,6 +35,29 @@ def test_a_truly_best_trial_is_seldom_left_out():
         scores = rng.normal(0, 0.1, 30) + rng.normal(0, 0.03, (15, 30))  # any of them is best
         left_out += chance_of_best(scores, int(scores.mean(axis=1).argmax()))[0] < 0.05
     assert left_out <= 400 * 0.05
+
+
+def test_copies_of_images_are_no_evidence():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 0.1, 12) + rng.normal(0, 0.03, (6, 12))
+    best = int(scores.mean(axis=1).argmax())
+    copies, groups = np.repeat(scores, 20, axis=1), np.repeat([f"p{n}" for n in range(12)], 20)
+    p = chance_of_best(scores, best)
+    assert chance_of_best(copies, best, groups) == pytest.approx(p)
+    assert (chance_of_best(copies, best) < p)[p < 1].all()
+    assert chance_of_best(scores, best, np.zeros(12)).tolist() == [1] * 6
+
+
+def test_a_truly_best_trial_is_seldom_left_out_for_groups_that_differ_by_chance():
+    rng = np.random.default_rng(0)
+    left_out, groups = np.zeros(2), np.repeat(np.arange(12), 10)
+    for _ in range(200):
+        scores = rng.normal(0, 0.03, (8, 12))[:, groups] + rng.normal(0, 0.01, (8, 120))
+        best = int(scores.mean(axis=1).argmax())
+        for kind, given in enumerate((groups, None)):
+            left_out[kind] += chance_of_best(scores, best, given)[0] < 0.05
+    assert left_out[0] <= 200 * 0.05
+    assert left_out[1] > 200 * 0.2
 
 
 def test_an_effect_is_seen_where_there_is_one():

@@ -93,6 +93,20 @@ def test_a_clear_winner_owes_nothing_to_selection():
     assert selection_optimism(scores) == pytest.approx(0, abs=0.01)
 
 
+def test_copies_of_images_in_their_group_change_nothing():
+    scores = np.random.default_rng(0).random((5, 30))
+    copies, groups = np.repeat(scores, 7, axis=1), np.repeat([f"p{n}" for n in range(30)], 7)
+    assert selection_optimism(copies, groups) == pytest.approx(selection_optimism(scores))
+    assert selection_optimism(copies) < selection_optimism(scores) / 2
+    once, many = shake_up(scores, 20), shake_up(copies, 140, groups)
+    assert (many.lost, many.swapped) == pytest.approx((once.lost, once.swapped))
+    np.testing.assert_allclose(many.first, once.first)
+
+
+def test_one_group_tells_nothing_of_selection():
+    assert np.isnan(selection_optimism(np.random.default_rng(0).random((5, 30)), np.zeros(30)))
+
+
 def test_two_images_are_enough():
     assert np.isfinite(selection_optimism(np.array([[0.1, 0.9], [0.8, 0.3]])))
 

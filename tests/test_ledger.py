@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 from compkit.cli import main as compkit
 from compkit.ensemble.decoder import Decoder
 from compkit.errors import CompkitError
+from compkit.intervals import low_high
 from compkit.metrics.rand import METRICS
 from compkit.submission.ledger import COLUMNS, add_row, read_ledger, set_scores
 
@@ -48,7 +49,7 @@ def add(ledger: Path, name: str, sha256: str = "a") -> None:
 
 def local(made: Decoder) -> dict[str, float]:
     """Return the scores of a decoder as a ledger takes them."""
-    return {**made.scores, "low": made.interval[0], "high": made.interval[1]}
+    return made.scores | low_high(made.interval)
 
 
 def submitted(folder: Path) -> Path:
@@ -233,6 +234,34 @@ def test_the_metric_behind_the_public_scores_is_named(tmp_path, capsys):
     assert "private − local" not in text
     set_scores(ledger, "1", {"private": 0.7})
     assert "private − local" in shown(ledger, capsys)
+
+
+def test_chance_is_told_by_the_groups_that_manifests_keep(tmp_path, capsys):
+    ledger = submitted(tmp_path)
+
+    def grouped(groups: list[str]) -> str:
+        for path in tmp_path.glob("s*.json"):
+            manifest = json.loads(path.read_text())
+            manifest["out_of_fold"]["image_groups"] = groups
+            path.write_text(json.dumps(manifest))
+        return shown(ledger, capsys)
+
+    assert "resampling 40 images" in shown(ledger, capsys)
+    text = grouped([f"patient {number // 10}" for number in range(40)])
+    assert "resampling 4 groups, too few to be sure of it" in text
+    assert "drawn at random in whole groups" in text
+    assert "these are all of one" in grouped(["patient"] * 40)
+    assert "(manifest damaged" in grouped(["patient", "other"])
+
+
+def test_without_an_interval_its_cells_stay_empty(tmp_path, capsys):
+    ledger = tmp_path / "ledger.csv"
+    made = replace(decoder(LOCAL[0]), intervals=dict.fromkeys(METRICS))
+    add_row(ledger, Path("x.csv"), "a", "run", 2, local(made))
+    table, scores = read_ledger(ledger)
+    assert table.loc[1, ["low", "high"]].tolist() == ["", ""]
+    assert scores.loc[1, METRICS[0]] == 0.7
+    assert "nan" not in shown(ledger, capsys)
 
 
 def test_two_public_scores_tell_nothing_yet(tmp_path, capsys):

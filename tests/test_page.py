@@ -184,6 +184,26 @@ def test_a_page_needs_nothing_but_itself(tmp_path, capsys):
     assert f"Best is trial {made.best_trial.number}" in printed
 
 
+def test_intervals_rest_on_the_groups_that_a_study_knows(tmp_path):
+    one, three = few(3), few(3)
+    best = one.best_trial.user_attrs["image_scores"]
+    for made, groups in ((one, ["p"] * 6), (three, list("ppqqrr"))):
+        made.set_user_attr("image_groups", groups)
+        made.set_user_attr("baseline", {"plain": {"mean": 0.5, "image_scores": [0.5] * 6}})
+        alike = {"trial": 2, "of": 1, "fold": 0, "best": best, "base": best}
+        made.set_user_attr("confirmed", [alike | {"groups": groups}])
+    alone = find(one)
+    assert alone.trials[["low", "high"]].isna().all(axis=None)
+    assert alone.trials["tied"].all()
+    assert np.isnan(alone.optimism)
+    words = page(one, tmp_path).words
+    assert "nan" not in words
+    assert words.count("95 % n/a, no interval: all are one group") == 2
+    wide = find(three)
+    assert "resampling 3 groups, too few" in page(three, tmp_path).words
+    assert wide.trials["low"].iloc[0] < 0.567  # ends of three pairs of neighbours
+
+
 def test_what_mattered_is_told_from_the_lowest_rung(tmp_path, capsys):
     made, lower = few(3), search(200)
     best = made.best_trial.user_attrs["image_scores"]
@@ -194,7 +214,10 @@ def test_what_mattered_is_told_from_the_lowest_rung(tmp_path, capsys):
     write_page(made, tmp_path / "page.html", "sqlite:///x.db", [lower])
     words = Page(tmp_path / "page.html").words
     print_findings(made, [lower])
-    gain = "0.6200 (95 % 0.567 to 0.673) and the base configuration 0.6000: a gain of +0.0200"
+    over = "resampling 6 images, too few to be sure of it"
+    gain = (
+        f"0.6200 (95 % 0.567 to 0.673, {over}) and the base configuration 0.6000: a gain of +0.02"
+    )
     for word in (
         "Trained again with another seed, trial 2, the best of 3, scores " + gain,
                  "On fold 0, by which nothing was chosen, trial 2 scores " + gain,

@@ -43,3 +43,7 @@ def test_a_trial_is_given_up_only_beyond_chance():
     assert hopeless(study, images, 0.6 + noise)
     assert not hopeless(study, images, 0.78 + noise)
     assert not hopeless(study, images, 0.9 + noise)
+    assert hopeless(study, images, np.repeat([0.6, 0.7], 4), np.repeat(["a", "b"], 4))
+    assert not hopeless(study, images, 0.6 + noise, ["a"] * 8)  # one group may be odd
+    swung = 0.75 + np.repeat([0.1, -0.1], 4)  # of two groups one is better, one is worse
+    assert not hopeless(study, images, swung, np.repeat(["a", "b"], 4))

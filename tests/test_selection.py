@@ -13,11 +13,12 @@ from fakes import put_fit
 
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, RunConfig
-from compkit.ensemble.build import read_ensemble
+from compkit.data.store import Store
+from compkit.ensemble.build import calibrated, read_ensemble
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import tempered
 from compkit.ensemble.selection import Candidates, draw, greedy, nested, normal, random_weights
-from compkit.ensemble.temperature import temperature
+from compkit.ensemble.temperature import losses, temperature
 from compkit.files import write_json
 from compkit.run import FITTED, start_run
 
@@ -99,7 +100,49 @@ def test_the_nested_estimate_comes_from_other_folds():
 def test_the_temperature_undoes_overconfidence(runs, sure):
     """Logits of 2 ± 1.5 say as much as log odds of 4 / 1.5² · x; made surer, they need cooling."""
     (member,) = members_of([make_run(f"sure{sure}", 1, 1.5, sure)])
-    assert temperature(member) == pytest.approx(sure * 1.5**2 / 4, rel=0.15)
+    best = temperature(losses(member, list(member.out_of_fold)))
+    assert best == pytest.approx(sure * 1.5**2 / 4, rel=0.2)
+
+
+def test_an_image_without_foreground_has_a_loss(runs, monkeypatch):
+    monkeypatch.setattr(Store, "labels_of", lambda store, index: np.zeros((32, 32), int))
+    (member,) = members_of(runs[:1])
+    found = losses(member, list(member.out_of_fold))
+    assert np.isfinite(found).all()
+    assert found.shape[0] == 12
+
+
+def test_a_folds_labels_have_no_part_in_what_it_is_scored_with(runs, monkeypatch):
+    """Not even in the temperatures, nor in whether they are taken."""
+    (sure,) = members_of([make_run("sure", 9, 4.0, 3.0)])
+    members, labels = [*members_of(runs[:1]), sure], Store.labels_of
+    folds, images = runs[0].folds, list(sure.out_of_fold)
+
+    def chosen():
+        """Return temperatures and weights by fold, then those of all images."""
+        whole, by_fold = calibrated(members, images)
+        weights = []
+
+        def search(worth):
+            weights.append(greedy(worth, 2))
+            return weights[-1]
+
+        nested(whole, search, by_fold=by_fold)
+        systems = [*by_fold.values(), whole]
+        return [(one.temperatures, each) for one, each in zip(systems, weights, strict=True)]
+
+    before = chosen()
+    assert any(set(temperatures) != {1.0} for temperatures, _ in before)
+    for fold in range(3):
+
+        def altered(store, index, fold=fold):
+            true = labels(store, index)
+            return (true == 0).astype(int) if folds.fold[index] == fold else true
+
+        monkeypatch.setattr(Store, "labels_of", altered)
+        after = chosen()
+        assert after[fold] == before[fold]
+        assert sum(new != old for new, old in zip(after, before, strict=True)) > 1
 
 
 def test_a_temperature_divides_logits():
@@ -150,6 +193,9 @@ def test_bad_input_is_named(runs, capsys):
     argv = ["ensemble", "--name", "e", "--partial", "--run", "good", "--run", "fair"]
     assert compkit(argv) == 0
     assert "good/resnet10t lack folds" in capsys.readouterr().err
+    (runs[1].part("resnet10t", 0) / FITTED).unlink()
+    assert "are all of one fold" in refused(*argv)
+    write_json(runs[1].part("resnet10t", 0) / FITTED, {"score": 0.5})
     path = Path("runs/e/ensemble.json")
     saved = json.loads(path.read_text())
     saved["members"][0]["weight"] += 0.3

@@ -16,6 +16,7 @@ from compkit.baselines.sam import SegmentAnything
 from compkit.baselines.tuned import tune_watershed
 from compkit.baselines.watershed import WatershedParams, watershed
 from compkit.data.store import Store, open_store
+from compkit.intervals import low_high
 from compkit.progress import say, track
 from compkit.regions import keep_largest
 from compkit.submission.publish import publish
@@ -89,5 +90,4 @@ def _scores(about: Mapping[str, Any]) -> dict[str, float]:
     """Return the out-of-fold scores for the ledger, if there are any."""
     if not (found := about.get("out_of_fold")):
         return {}
-    low, high = found["intervals"][found["ranking"]]
-    return {**found["scores"], "low": low, "high": high}
+    return found["scores"] | low_high(found["intervals"][found["ranking"]])

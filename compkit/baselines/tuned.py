@@ -20,6 +20,7 @@ from compkit.data.store import Store
 from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.folds import make_folds
+from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
@@ -100,11 +101,12 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
             "another one, or leave out --tune"
         )
     ranking = store.competition.rules.ranking
-    folds = make_folds(store, min(_FOLDS, count)).fold[store.labelled]
+    split = make_folds(store, min(_FOLDS, count))
+    folds, groups = split.fold[store.labelled], split.group[store.labelled]
     chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
     if len(chosen) < count:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
-    fit = _fitted(store, chosen, folds[chosen], ranking)
+    fit = _fitted(store, chosen, folds[chosen], groups[chosen], ranking)
     _show(fit, ranking)
     return WatershedParams(**fit.params), fit.record(
         ranking, [store.train[index] for index in store.labelled[chosen]]
@@ -118,7 +120,9 @@ def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
     return np.sort(by_fold[np.linspace(0, len(folds) - 1, count).round().astype(int)])
 
 
-def _fitted(store: Store, chosen: np.ndarray, folds: np.ndarray, ranking: str) -> CrossFit:
+def _fitted(
+    store: Store, chosen: np.ndarray, folds: np.ndarray, groups: np.ndarray, ranking: str
+) -> CrossFit:
     rows, radii = store.labelled[chosen], SPACE["median_radius"].values
     shape = (len(radii), len(rows), store.size, store.size)
     with tempfile.NamedTemporaryFile(suffix=".smooth") as file:
@@ -134,15 +138,18 @@ def _fitted(store: Store, chosen: np.ndarray, folds: np.ndarray, ranking: str) -
         truths = [store.labels[row] for row in chosen]
         cheap = {"background_below": SPACE["background_below"]}
         evaluate = Evaluation(decode, truths, _PASSES * len(rows) * store.size**2, cheap)
-        return cross_fit(SPACE, evaluate, folds, ranking, "tuning the watershed")
+        label = "tuning the watershed"
+        return cross_fit(SPACE, evaluate, folds, ranking, label, groups=groups)
 
 
 def _show(fit: CrossFit, ranking: str) -> None:
     rows = [
-        [name, *(_with_interval(scores[:, column]) for column in range(len(METRICS)))]
+        [name, *(_with_interval(scores[:, column], fit.groups) for column in range(len(METRICS)))]
         for name, scores in (("organisers' parameters", fit.default), ("tuned", fit.honest))
     ]
-    title = f"watershed, out of fold, {len(fit.kept)} labelled images (mean, 95 % interval)"
+    images = len(fit.kept)
+    over = resampling(images, fit.groups)
+    title = f"watershed, out of fold, mean over {images} labelled images (95 %: {over})"
     print_table(title, ["", *METRICS], rows)
     if fit.tuned:
         texts = (f"{name} {value:g}" for name, value in fit.params.items())
@@ -151,6 +158,5 @@ def _show(fit: CrossFit, ranking: str) -> None:
         print(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
 
 
-def _with_interval(values: np.ndarray) -> str:
-    low, high = interval(values)
-    return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
+def _with_interval(values: np.ndarray, groups: np.ndarray | None) -> str:
+    return f"{values.mean():.3f} ({shown(interval(values, groups), '.3f')})"

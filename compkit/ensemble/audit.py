@@ -16,6 +16,7 @@ from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.inference.members import member_predictor
 from compkit.inference.tta import Scale, View, parse_view
+from compkit.intervals import resampling, shown
 from compkit.machine import autocast
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import rand_scores
@@ -43,6 +44,7 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
     decoder = calibrated(Mixture(members_of([run])), run.directory / "decoder.json")
     chosen = [PLAIN, *dict.fromkeys(view for view in views if view != PLAIN)]
     parsed = [parse_view(view) for view in chosen]
+    groups = run.folds.group[run.store.labelled]
     with tempfile.TemporaryDirectory() as folder:
         maps = _predicted(run, chosen, Path(folder))
         score = _Scores(run, decoder.fold_params, maps)
@@ -53,12 +55,14 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
                 alone, pair = score([i]), score(sorted({0, i}))
                 others = [j for j in every if j != i]
                 added = score(every) - score(others) if others else alone * 0
-                cells = [f"{alone.mean():.4f}", _gain(pair - score([0])), _gain(added)]
-                rows.append([view, *cells, "yes" if seen(parsed[i], run.config.augment) else "NO"])
+                gains = [_gain(pair - score([0]), groups), _gain(added, groups)]
+                known = "yes" if seen(parsed[i], run.config.augment) else "NO"
+                rows.append([view, f"{alone.mean():.4f}", *gains, known])
                 progress.advance(3)
         total = f"{score(every).mean():.4f}, {PLAIN} {score([0]).mean():.4f}"
     columns = ["view", "alone", f"gain over {PLAIN}", "gain over all others", "seen in training"]
-    print_table(f"{name}: out-of-fold {run.ranking}; all together {total}", columns, rows)
+    over = f"95 %: {resampling(len(groups), groups)}"
+    print_table(f"{name}: out-of-fold {run.ranking}; all together {total}; {over}", columns, rows)
     if unseen := [row[0] for row in rows if row[-1] == "NO"]:
         say(f"training never saw the like of {', '.join(unseen)}: such a view may cost more than "
             "it brings; see the settings augment.* of the run")  # fmt: skip
@@ -114,9 +118,8 @@ def _batches(run: Run, fold: int) -> list[np.ndarray]:
     return [valid[start : start + batch] for start in range(0, len(valid), batch)]
 
 
-def _gain(values: np.ndarray) -> str:
-    low, high = interval(values)
-    return f"{values.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+def _gain(values: np.ndarray, groups: np.ndarray) -> str:
+    return f"{values.mean():+.4f} ({shown(interval(values, groups), '+.4f')})"
 
 
 def seen(view: View, augment: AugmentConfig) -> bool:

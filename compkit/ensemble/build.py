@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,11 +23,12 @@ from compkit.ensemble.selection import (
     normal,
     random_weights,
 )
-from compkit.ensemble.temperature import temperature
+from compkit.ensemble.temperature import losses, temperature
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
 from compkit.folds import ALL
-from compkit.metrics.bootstrap import interval
+from compkit.intervals import half, resampling, shown
+from compkit.metrics.bootstrap import interval, standard_error
 from compkit.metrics.rand import METRICS
 from compkit.progress import say, task
 from compkit.run import ROOT, claim_directory, open_run, refuse_name
@@ -50,8 +51,9 @@ def build(
     """Weigh the members of some runs on out-of-fold images and save the ensemble.
 
     Prints every member's score, the plain mean's, and those of two searches for weights, each with
-    weights that were searched for on other folds. Searched weights are kept only where they beat
-    the plain mean beyond chance: where the 95 % interval of the paired difference lies above 0.
+    temperatures and weights that come from other folds. Searched weights are kept only where they
+    beat the plain mean beyond chance: where the 95 % interval of the paired difference, resampling
+    groups, lies above 0.
 
     Writes ``runs/<name>/ensemble.json`` and ``decoder.json``.
 
@@ -65,10 +67,9 @@ def build(
     claim_directory(directory, ENSEMBLE)
     members = members_of([open_run(run, data) for run in runs], encoder, partial_members)
     images = _common_images(members)
-    temperatures = _temperatures(members, images)
-    candidates = Candidates(members, temperatures, images)
-    weights, kept, report = _weighed(candidates)
-    mixture = Mixture(members, weights, temperatures)
+    candidates, by_fold = calibrated(members, images)
+    weights, kept, report = _weighed(candidates, by_fold)
+    mixture = Mixture(members, weights, candidates.temperatures)
     decoder = calibrate(mixture)
     write_json(
         directory / ENSEMBLE,
@@ -84,7 +85,7 @@ def build(
         },
     )
     decoder.save(directory / "decoder.json")
-    _say_result(name, mixture, decoder)
+    _say_result(name, mixture, decoder, kept != "plain mean" or set(mixture.temperatures) != {1.0})
 
 
 def _common_images(members: Sequence[Member]) -> list[str]:
@@ -98,6 +99,12 @@ def _common_images(members: Sequence[Member]) -> list[str]:
             f"no image is out of fold in every member ({', '.join(lacking)} lack folds): "
             "train their missing folds, or leave them out"
         )
+    folds = members[0].run.folds.fold[[store.train.index(image) for image in common]]
+    if len(np.unique(folds)) < 2:
+        raise CompkitError(
+            f"the images that are out of fold in every member ({', '.join(lacking)} lack folds) "
+            "are all of one fold, and none is left to choose weights by: train missing folds"
+        )
     if lacking:
         say(f"{', '.join(lacking)} lack folds: weights come from {len(common)} of "
             f"{len(labelled)} images")  # fmt: skip
@@ -107,49 +114,67 @@ def _common_images(members: Sequence[Member]) -> list[str]:
     return common
 
 
-def _temperatures(members: Sequence[Member], images: Sequence[str]) -> list[float]:
-    """Return each member's temperature, or 1 for all if the plain mean gains nothing by them."""
+def calibrated(
+    members: Sequence[Member], images: Sequence[str]
+) -> tuple[Candidates, dict[int, Candidates]]:
+    """Choose a temperature for every member, or 1 for all if the plain mean gains nothing by them.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Labelled images, of two folds at least, of which every member has out-of-fold maps.
+
+    Returns
+    -------
+    candidates : Candidates
+        Under the temperatures that all images choose.
+    by_fold : dict of int to Candidates
+        For each fold, under those that the images of the other folds choose.
+    """
+    neutral, found = Candidates(members, [1.0] * len(members), images), []
     with task("calibrating members", len(members)) as progress:
-        found = []
         for member in members:
-            found.append(temperature(member))
+            found.append(losses(member, images))
             progress.advance()
-    plain, neutral = [(1.0,) * len(members)], [1.0] * len(members)
-    gain = (
-        Candidates(members, found, images)(plain) - Candidates(members, neutral, images)(plain)
-    )[0]
-    helps = gain.mean() > gain.std() / len(gain) ** 0.5
-    scale = ", ".join(f"{m.name} {t:.2f}" for m, t in zip(members, found, strict=True))
-    say(f"temperatures ({scale}) change the plain mean by {_difference(gain)}: "
-        f"{'taken' if helps else 'left out'}")  # fmt: skip
-    return found if helps else neutral
+    folds = neutral.folds
+    by_fold = {fold: _at_best(neutral, found, folds != fold) for fold in np.unique(folds).tolist()}
+    whole = _at_best(neutral, found, folds >= 0)
+    scale = ", ".join(f"{m.name} {t:.2f}" for m, t in zip(members, whole.temperatures, strict=True))
+    alike = sum(one.temperatures == whole.temperatures for one in by_fold.values())
+    say(f"temperatures: {scale}; {alike} of {len(by_fold)} folds get the same from the others")
+    return whole, by_fold
 
 
-def _weighed(candidates: Candidates) -> tuple[Weights, str, dict[str, dict[str, float]]]:
+def _at_best(neutral: Candidates, found: Sequence[np.ndarray], chosen: np.ndarray) -> Candidates:
+    """Return candidates under the best temperatures for some images, if those gain by them."""
+    tempered = neutral.at([temperature(rows[chosen]) for rows in found])
+    plain = [(1.0,) * len(found)]
+    gain = (tempered(plain) - neutral(plain))[0, chosen]
+    return tempered if gain.mean() > standard_error(gain, neutral.groups[chosen]) else neutral
+
+
+def _weighed(
+    candidates: Candidates, by_fold: Mapping[int, Candidates]
+) -> tuple[Weights, str, dict[str, dict[str, float]]]:
     """Return the weights to take, what they are called, and what each system scores out of fold."""
     count = len(candidates.members)
     alone: list[Weights] = [tuple(row) for row in np.eye(count)]
-    equal, draws = normal((1.0,) * count), random_weights(count, _DRAWS)
-    with task("decoding random weights", len(draws)) as progress:
-        for start in range(0, len(draws), _CHUNK):
-            chunk = draws[start : start + _CHUNK]
-            candidates(chunk)
-            progress.advance(len(chunk))
+    draws = random_weights(count, _DRAWS)
+    _decode(draws, [candidates, *by_fold.values()])
     searches: dict[str, Search] = {
+        **{m.name: partial(draw, [one]) for m, one in zip(candidates.members, alone, strict=True)},
+        "plain mean": partial(draw, [normal((1.0,) * count)]),
         "best single member": partial(draw, alone),
         "greedy selection": partial(greedy, count=count),
         "random weights": partial(draw, draws),
     }
-    scores = dict(zip([m.name for m in candidates.members], candidates(alone), strict=True))
-    scores["plain mean"] = candidates([equal])[0]
-    found = {"plain mean": equal}
-    folds = len(np.unique(candidates.folds))
-    with task("searching weights", len(searches) * (folds + 1)) as progress:
+    scores, found = dict[str, np.ndarray](), dict[str, Weights]()
+    with task("searching weights", len(searches) * (len(by_fold) + 1)) as progress:
         for name, search in searches.items():
-            scores[name], found[name] = nested(candidates, search, progress.advance)
+            scores[name], found[name] = nested(candidates, search, progress.advance, by_fold)
     _show(scores, candidates, found)
     best = max(("greedy selection", "random weights"), key=lambda one: scores[one].mean())
-    low, _ = interval(scores[best] - scores["plain mean"])
+    low, _ = interval(scores[best] - scores["plain mean"], candidates.groups)
     kept = best if low > 0 else "plain mean"
     if kept == "plain mean":
         say("no searched weights beat the plain mean beyond chance: the plain mean is kept")
@@ -157,43 +182,59 @@ def _weighed(candidates: Candidates) -> tuple[Weights, str, dict[str, dict[str, 
         weights = zip(candidates.members, found[kept], strict=True)
         say(f"{kept} is kept: {', '.join(f'{w:.2f} {m.name}' for m, w in weights if w > 0)}")
     report = {
-        name: {"score": float(values.mean())}
-        | ({"optimistic": float(candidates([found[name]]).mean())} if name in found else {})
+        name: {
+            "score": float(values.mean()),
+            "optimistic": float(candidates([found[name]]).mean()),
+        }
         for name, values in scores.items()
     }
     return found[kept], kept, report
 
 
+def _decode(draws: Sequence[Weights], systems: Iterable[Candidates]) -> None:
+    """Decode random weights once for all that is searched, under each choice of temperatures."""
+    distinct = list({one.temperatures: one for one in systems}.values())
+    with task("decoding random weights", len(draws) * len(distinct)) as progress:
+        for one in distinct:
+            for start in range(0, len(draws), _CHUNK):
+                chunk = draws[start : start + _CHUNK]
+                one(chunk)
+                progress.advance(len(chunk))
+
+
 def _show(scores: dict[str, np.ndarray], candidates: Candidates, found: dict[str, Weights]) -> None:
-    rows = []
+    rows, groups = [], candidates.groups
     for name, values in scores.items():
-        low, high = interval(values)
-        optimistic = f"{candidates([found[name]]).mean():.4f}" if name in found else ""
+        optimistic = f"{candidates([found[name]]).mean():.4f}"
         gains = [
-            "" if name == other else _difference(values - scores[other])
+            "" if name == other else _difference(values - scores[other], groups)
             for other in ("best single member", "plain mean")
         ]
-        rows.append([name, f"{values.mean():.4f}", f"{low:.4f} to {high:.4f}", optimistic, *gains])
+        ends = shown(interval(values, groups))
+        rows.append([name, f"{values.mean():.4f}", ends, optimistic, *gains])
     metric = candidates.members[0].run.ranking
     columns = ["", metric, "95 %", "optimistic", "over best member", "over plain mean"]
+    images = len(candidates.folds)
     title = (
-        f"out of fold, {len(candidates.folds)} images, default decoding; what is chosen (best "
-        "member, weights) is chosen on other folds, in `optimistic` on the same images"
+        f"out of fold, {images} images, default decoding; what is chosen (best member, "
+        "temperatures, weights) is chosen on other folds, in `optimistic` on the same images; "
+        f"95 %: {resampling(images, groups)}"
     )
     print_table(title, columns, rows)
 
 
-def _difference(values: np.ndarray) -> str:
+def _difference(values: np.ndarray, groups: np.ndarray) -> str:
     """Return the mean and half of its 95 % interval, as text."""
-    low, high = interval(values)
-    return f"{values.mean():+.4f} ± {(high - low) / 2:.4f}"
+    return f"{values.mean():+.4f} ± {half(interval(values, groups))}"
 
 
-def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
-    low, high = decoder.interval
+def _say_result(name: str, mixture: Mixture, decoder: Decoder, chosen: bool) -> None:
     measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}" for metric in METRICS)
+    if chosen:
+        measured += ", optimistic by what was chosen on the same images"
     say(f"{name}: {len(mixture.members)} members, decoder {'' if decoder.tuned else 'not '}tuned; "
-        f"out of fold {measured} (95 % of {decoder.ranking}: {low:.4f} to {high:.4f})")  # fmt: skip
+        f"out of fold {measured} (95 % of {decoder.ranking}: {shown(decoder.interval)}, "
+        f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
     say(f"next: compkit submit --run {name} --out submissions/{name}.csv")
 
 

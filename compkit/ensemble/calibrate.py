@@ -47,14 +47,13 @@ def calibrate(
         file.flush()
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
         evaluate = _Evaluation(mixture.head, maps, truths)
-        folds = run.folds.fold[indices]
+        folds, groups = run.folds.fold[indices], run.folds.group[indices]
         space = {
             name: param if only is None or name in only else Param(param.values[:1])
             for name, param in mixture.head.space.items()
         }
-        decoder = _tune(
-            mixture.head.name, space, evaluate, folds, ranking or run.ranking, mixture.images
-        )
+        ranking, head = ranking or run.ranking, mixture.head.name
+        decoder = _tune(head, space, evaluate, folds, ranking, mixture.images, groups)
         return replace(decoder, maps=mixture.fingerprint)
 
 
@@ -113,6 +112,7 @@ def _tune(
     folds: np.ndarray,
     ranking: str,
     images: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> Decoder:
-    fit = cross_fit(space, evaluate, folds, ranking, "tuning the decoder", STARTS)
+    fit = cross_fit(space, evaluate, folds, ranking, "tuning the decoder", STARTS, groups)
     return Decoder(head=name, **fit.record(ranking, images))

@@ -35,8 +35,8 @@ class Decoder:
         defaults.
     scores : dict of str to float
         Mean of each metric, as expected of `params`: the better of the next two.
-    intervals : dict of str to (float, float)
-        Their 95 % bootstrap intervals, over images.
+    intervals : dict of str to (float, float) or None
+        Their 95 % bootstrap intervals, resampling groups; None where all images are of one.
     tuned_scores : dict of str to float
         The means when every fold is decoded with parameters tuned on the other folds: no image's
         score comes from parameters that saw its labels.
@@ -50,6 +50,8 @@ class Decoder:
         By metric, the values whose means are `scores`: one an image, in the order of `image_names`.
     maps : str or None
         Of which out-of-fold maps it was tuned (`Mixture.fingerprint`); None in older files.
+    image_groups : list of str, optional
+        The group of each image; None where none are known, so that images are resampled.
     """
 
     head: str
@@ -58,17 +60,18 @@ class Decoder:
     tuned: bool
     fold_params: dict[str, dict[str, Any]]
     scores: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, tuple[float, float] | None]
     tuned_scores: dict[str, float]
     default_scores: dict[str, float]
     images: int
     image_names: list[str]
     image_scores: dict[str, list[float]]
     maps: str | None = None
+    image_groups: list[str] | None = None
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The interval of the metric that ranks."""
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the metric that ranks, if there is one."""
         return self.intervals[self.ranking]
 
     def save(self, path: Path) -> None:

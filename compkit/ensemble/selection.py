@@ -7,7 +7,8 @@ and nothing that was tuned on the images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cache, partial
 
 import numpy as np
@@ -46,8 +47,8 @@ class Candidates:
 
     Attributes
     ----------
-    folds : ndarray of int, shape (N,)
-        The fold of each image in the first member's run.
+    folds, groups : ndarray, shape (N,)
+        The fold of each image, and its group, in the first member's run.
     """
 
     def __init__(
@@ -56,19 +57,25 @@ class Candidates:
         run, store = members[0].run, members[0].run.store
         indices = [store.train.index(image) for image in images]
         self.members, self.temperatures = tuple(members), tuple(temperatures)
-        self.folds = run.folds.fold[indices]
+        self.folds, self.groups = run.folds.fold[indices], run.folds.group[indices]
         self._column = METRICS.index(run.ranking)
         self._truths = [store.labels_of(index) for index in indices]
         self._maps = [[member.out_of_fold_maps(image) for member in members] for image in images]
-        self._known: dict[Weights, np.ndarray] = {}
+        self._known: dict[tuple[Weights, Weights], np.ndarray] = {}
         pixels = sum(maps.size for maps in self._maps[0] if maps is not None) * len(images)
         self._pool = Parallel(n_jobs=jobs_for(pixels))
 
+    def at(self, temperatures: Sequence[float]) -> Candidates:
+        """Return the same under other temperatures; both know what either has decoded."""
+        other = copy(self)
+        other.temperatures = tuple(temperatures)
+        return other
+
     def __call__(self, candidates: Sequence[Weights]) -> np.ndarray:
         """Return the score of each image under each candidate, float64 (len(candidates), N)."""
-        keys = [normal(weights) for weights in candidates]
+        keys = [(self.temperatures, normal(weights)) for weights in candidates]
         if new := [key for key in dict.fromkeys(keys) if key not in self._known]:
-            means = [self._mean(key) for key in new]
+            means = [self._mean(weights) for _, weights in new]
             rows = self._pool(
                 delayed(_scores)(maps, self.temperatures, truth, means, self._column)
                 for maps, truth in zip(self._maps, self._truths, strict=True)
@@ -151,7 +158,10 @@ def random_weights(count: int, draws: int, seed: int = 0) -> list[Weights]:
 
 
 def nested(
-    candidates: Candidates, search: Search, found: Callable[[], None] = lambda: None
+    candidates: Candidates,
+    search: Search,
+    found: Callable[[], None] = lambda: None,
+    by_fold: Mapping[int, Candidates] | None = None,
 ) -> tuple[np.ndarray, Weights]:
     """Search weights on all images, and estimate honestly what they score.
 
@@ -161,19 +171,23 @@ def nested(
         Returns the best weights, given what the worth of candidates is.
     found : callable
         Told after each search, of which there is one a fold and one on all.
+    by_fold : mapping of int to Candidates, optional
+        For each fold the same candidates, under temperatures that its images had no part in.
 
     Returns
     -------
     honest : ndarray of float64, shape (N,)
-        Each image's score under weights that were searched for on the other folds.
+        Each image's score under weights that were searched for on the other folds, and the
+        temperatures of its fold.
     weights : tuple of float
         Those found on all images.
     """
     honest = np.empty(len(candidates.folds))
-    for fold in np.unique(candidates.folds):
+    for fold in np.unique(candidates.folds).tolist():
         inside = candidates.folds == fold
-        weights = search(partial(_worth, candidates, ~inside))
-        honest[inside] = candidates([weights])[0, inside]
+        own = by_fold[fold] if by_fold else candidates
+        weights = search(partial(_worth, own, ~inside))
+        honest[inside] = own([weights])[0, inside]
         found()
     weights = search(partial(_worth, candidates, candidates.folds >= 0))
     found()

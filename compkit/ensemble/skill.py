@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compkit.ensemble.consensus import find_consensus
+from compkit.metrics.bootstrap import standard_error
 from compkit.metrics.rand import rand_scores
 from compkit.parallel import each_image
 
@@ -54,8 +55,9 @@ def weigh(
     """Choose weights for the inputs, uniform unless others are better beyond chance.
 
     A temperature replaces the uniform weights only for a gain beyond its standard error over
-    images. The scores that choose one come from weights made without the image scored, and where a
-    part of the images is scored with the choice, from the other parts alone.
+    images, whose groups nobody knows here. The scores that choose one come from weights made
+    without the image scored, and where a part of the images is scored with the choice, from the
+    other parts alone.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ def _choice(found: np.ndarray) -> int:
     """Return the column of the best weights, 0 (uniform) unless another gains beyond chance."""
     best = int(found.mean(axis=0).argmax())
     gain = found[:, best] - found[:, 0]
-    return best if gain.mean() > gain.std() / len(gain) ** 0.5 else 0
+    return best if gain.mean() > standard_error(gain) else 0
 
 
 def _input_scores(truth: np.ndarray, maps: np.ndarray, metric: str) -> list[float]:

@@ -1,45 +1,105 @@
-"""How far a mean over images may be trusted."""
+"""How far a mean over images may be trusted, where images of one group say much the same."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+#: The group of each image, numbers or words; without them, each image is a group of its own.
+Groups: TypeAlias = np.ndarray | Sequence[object] | None
 
 
 def interval(
-    values: np.ndarray, seed: int = 0, confidence: float = 0.95, resamples: int = 2000
+    values: np.ndarray,
+    groups: Groups = None,
+    seed: int = 0,
+    confidence: float = 0.95,
+    resamples: int = 2000,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values`.
+    """Return the percentile bootstrap interval of the mean of `values`, resampling groups.
 
     Parameters
     ----------
     values : ndarray of float, shape (N,)
         One score an image, N ≥ 1.
+    groups : sequence of N, optional
+        The group of each image, as near-duplicates or slices of one patient. Whole groups are
+        drawn, and the statistic stays the mean over the images that were drawn.
     seed : int
-        Of the resampling; equal seeds resample the same images.
+        Of the resampling; equal seeds resample the same groups.
     confidence : float
         Between 0 and 1.
     resamples : int
-        How many sets of N images are drawn, with replacement.
+        How many sets of as many groups as there are are drawn, with replacement.
 
     Returns
     -------
     low, high : float
-        A single value is both ends: one image says nothing about the spread.
+        NaN for fewer than two groups: a single one says nothing about the spread.
 
     Notes
     -----
-    B. Efron (1979), "Bootstrap methods: another look at the jackknife". The bias-corrected variant
-    is undefined where all values are equal, so the plain percentiles are taken.
+    B. Efron (1979), "Bootstrap methods: another look at the jackknife"; of whole groups: C. A.
+    Field and A. H. Welsh (2007), "Bootstrapping clustered data". The bias-corrected variant is
+    undefined where all values are equal, so the plain percentiles are taken.
     """
-    if len(values) == 1:
-        return float(values[0]), float(values[0])
+    of = group_numbers(groups, len(values))
+    sums, counts = _sums(values, of), np.bincount(of)
+    if len(counts) < 2:
+        return np.nan, np.nan
     ends = stats.bootstrap(
-        (values,),
-        np.mean,
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
+        paired=True,
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(ends.low), float(ends.high)
+
+
+def standard_error(values: np.ndarray, groups: Groups = None) -> np.ndarray:
+    """Return the standard error of means over images, robust to images of one group being alike.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (..., N)
+        One score an image.
+    groups : sequence of N, optional
+        As of `interval`.
+
+    Returns
+    -------
+    ndarray of float, shape (...)
+        NaN for fewer than two groups. Without groups, the usual one: sd / √N, of N − 1.
+
+    Notes
+    -----
+    K.-Y. Liang and S. L. Zeger (1986), "Longitudinal data analysis using generalized linear
+    models", of a mean: the root of the summed squares of each group's residuals, with G / (G − 1)
+    for G groups.
+    """
+    sums = _sums(
+        values - values.mean(axis=-1, keepdims=True), group_numbers(groups, values.shape[-1])
+    )
+    count = sums.shape[-1]
+    if count < 2:
+        return np.full(values.shape[:-1], np.nan)
+    return np.sqrt(count / (count - 1) * (sums**2).sum(axis=-1)) / values.shape[-1]
+
+
+def group_numbers(groups: Groups, images: int) -> np.ndarray:
+    """Return the group of each image as a number, int64 (N,): 0, 1, … by first appearance."""
+    if groups is None:
+        return np.arange(images)
+    return pd.factorize(np.asarray(groups))[0]
+
+
+def _sums(values: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return the sums over the images of each group, (..., G)."""
+    return np.apply_along_axis(lambda row: np.bincount(of, row), -1, values)

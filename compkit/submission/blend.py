@@ -17,6 +17,7 @@ from compkit.ensemble.consensus import find_consensus
 from compkit.ensemble.skill import FOLDS, Skill, weigh
 from compkit.errors import CompkitError, nearest
 from compkit.files import digest_of
+from compkit.intervals import known, low_high, resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
@@ -193,11 +194,9 @@ def _show_skill(skill: Skill, inputs: Sequence[Path], metric: str) -> None:
         ("blend, equal weights", skill.uniform),
         ("blend, weights by skill (cross-validated)", skill.weighted),
     ]
-    rows = []
-    for name, scores in named:
-        low, high = interval(scores)
-        rows.append([name, f"{scores.mean():.4f}", f"{low:.4f} to {high:.4f}"])
-    title = f"out of fold: mean {metric} over {len(skill.uniform)} images"
+    rows = [[name, f"{scores.mean():.4f}", shown(interval(scores))] for name, scores in named]
+    images = len(skill.uniform)
+    title = f"out of fold: mean {metric} over {images} images; 95 %: {resampling(images, None)}"
     print_table(title, ["input", "score", "95 %"], rows)
     if kept:
         say("equal weights are kept: no others gain more than the standard error")
@@ -218,8 +217,7 @@ def _summary(skill: Skill) -> dict[str, Any]:
 def _scores(skill: Skill, metric: str) -> dict[str, float]:
     """Return what the blend scores out of fold, under the weights that are taken."""
     taken = skill.uniform if skill.temperature is None else skill.weighted
-    low, high = interval(taken)
-    return {metric: float(taken.mean()), "low": low, "high": high}
+    return {metric: float(taken.mean())} | low_high(known(interval(taken)))
 
 
 def _combined(

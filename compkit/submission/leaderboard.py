@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from compkit.metrics.bootstrap import Groups, group_numbers
+
 #: Scores nearer than this are equal: beyond the digits that a ledger keeps.
 _EQUAL = 1e-6
 #: Below this p-value two spreads differ beyond noise.
@@ -97,31 +99,40 @@ def _constant(values: np.ndarray) -> bool:
     return bool(np.ptp(values) < _EQUAL)
 
 
-def selection_optimism(scores: np.ndarray, seed: int = 0, resamples: int = 2000) -> float:
+def selection_optimism(
+    scores: np.ndarray, groups: Groups = None, seed: int = 0, resamples: int = 2000
+) -> float:
     """Return how much the best of K local scores owes, on average, to being the best of K.
 
     Parameters
     ----------
     scores : ndarray of float, shape (K, N)
-        Of K submissions on the same N ≥ 2 images.
+        Of K submissions on the same N images.
+    groups : sequence of N, optional
+        The group of each image, as of `compkit.metrics.bootstrap.interval`.
 
     Returns
     -------
     float
-        In units of the score; 0 for one submission, and near 0 where one is far ahead.
+        In units of the score; 0 for one submission, and near 0 where one is far ahead. NaN for
+        fewer than two groups.
 
     Notes
     -----
-    The best on a bootstrap resample of the images falls back on the images left out of it, beyond
+    The best on a bootstrap resample of the groups falls back on the groups left out of it, beyond
     what a submission picked beforehand (here the mean of all) does. The mean of a resample has
-    twice the variance of the mean of N images, since its weights sum to N but their squares to
+    twice the variance of the mean of N groups, since its weights sum to N but their squares to
     2N; so K equal submissions fall back √2 times as far as the local scores themselves would, and
     the result is divided by that. Where submissions differ truly, it errs upwards.
 
     The left-out images as a test: B. Efron and R. Tibshirani (1997), "Improvements on
     cross-validation: the .632+ bootstrap method".
     """
-    counts = _draws(scores.shape[1], scores.shape[1], seed, resamples)
+    of = group_numbers(groups, scores.shape[1])
+    count = len(np.unique(of))
+    if count < 2:
+        return np.nan
+    counts = _draws(count, count, seed, resamples)[:, of]
     left_out = (counts == 0).astype(float)
     usable = left_out.any(axis=1)
     counts, left_out = counts[usable], left_out[usable]
@@ -150,7 +161,9 @@ class ShakeUp:
     first: np.ndarray
 
 
-def shake_up(scores: np.ndarray, size: int, seed: int = 0, draws: int = 2000) -> ShakeUp:
+def shake_up(
+    scores: np.ndarray, size: int, groups: Groups = None, seed: int = 0, draws: int = 2000
+) -> ShakeUp:
     """Rank submissions on random sets of images.
 
     Parameters
@@ -159,8 +172,14 @@ def shake_up(scores: np.ndarray, size: int, seed: int = 0, draws: int = 2000) ->
         Of K submissions on the same N images.
     size : int
         How many images a set has, drawn with replacement; the same for all submissions.
+    groups : sequence of N, optional
+        The group of each image, as of `compkit.metrics.bootstrap.interval`. Whole groups are
+        drawn, as many as have about `size` images.
     """
-    means = scores @ _draws(scores.shape[1], size, seed, draws).T / size
+    of = group_numbers(groups, scores.shape[1])
+    count = len(np.unique(of))
+    counts = _draws(count, max(1, round(size * count / len(of))), seed, draws)[:, of]
+    means = scores @ counts.T / counts.sum(axis=1)
     order = np.argsort(-scores.mean(axis=1), kind="stable")
     best = means >= means.max(axis=0) - _EQUAL
     climbs = np.diff(means[order], axis=0) > _EQUAL
@@ -171,7 +190,7 @@ def shake_up(scores: np.ndarray, size: int, seed: int = 0, draws: int = 2000) ->
     )
 
 
-def _draws(images: int, size: int, seed: int, draws: int) -> np.ndarray:
-    """Return how often each image is in each draw, float64, shape (draws, images)."""
+def _draws(groups: int, size: int, seed: int, draws: int) -> np.ndarray:
+    """Return how often each group is in each draw, float64, shape (draws, groups)."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(size, np.full(images, 1 / images), size=draws).astype(float)
+    return rng.multinomial(size, np.full(groups, 1 / groups), size=draws).astype(float)

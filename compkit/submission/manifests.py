@@ -30,6 +30,8 @@ class OutOfFold:
         The metric that the submission was tuned for.
     test_images : int
         How many images the test has.
+    groups : tuple of str, or None
+        The group of each image, where it is known.
     """
 
     sha256: str
@@ -37,6 +39,7 @@ class OutOfFold:
     scores: np.ndarray
     ranking: str
     test_images: int
+    groups: tuple[str, ...] | None
 
 
 def comparable(
@@ -88,15 +91,17 @@ def _read(path: Path, sha256: str) -> OutOfFold | str:
 def _parsed(manifest: dict, kept: dict) -> OutOfFold:
     names = [str(name) for name in kept["image_names"]]
     scores = np.array([kept["image_scores"][metric] for metric in METRICS], float)
+    groups = kept.get("image_groups")
     found = OutOfFold(
         sha256=manifest["sha256"],
         images=(str(manifest["data"]), *names),
         scores=scores,
         ranking=METRICS[METRICS.index(kept["ranking"])],
         test_images=int(manifest["test_images"]),
+        groups=None if groups is None else tuple(str(one) for one in groups),
     )
     if scores.shape != (len(METRICS), len(names)) or not np.isfinite(scores).all():
         raise ValueError
-    if min(len(names), found.test_images) < 2:
+    if min(len(names), found.test_images) < 2 or len(found.groups or names) != len(names):
         raise ValueError
     return found

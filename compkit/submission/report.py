@@ -11,6 +11,7 @@ import numpy as np
 
 from compkit.competition.base import Table
 from compkit.errors import CompkitError
+from compkit.intervals import known
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.pixels import pixel_scores
 from compkit.metrics.rand import contingency, table_scores
@@ -46,9 +47,9 @@ class Report:
         return {name: float(values.mean()) for name, values in self.scores.items()}
 
     @cached_property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """The 95 % bootstrap interval of the mean, by measure."""
-        return {name: interval(values) for name, values in self.scores.items()}
+    def intervals(self) -> dict[str, tuple[float, float] | None]:
+        """The 95 % bootstrap interval of the mean, by measure; None for a single image."""
+        return {name: known(interval(values)) for name, values in self.scores.items()}
 
     @property
     def by_size(self) -> dict[str, tuple[int, float]]:
@@ -65,7 +66,7 @@ class Report:
         per_image = zip(*(values.tolist() for values in self.scores.values()), strict=True)
         return {
             "means": self.means,
-            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "intervals": self.intervals,
             "region_iou_by_size": {
                 name: {"regions": count, "iou": iou} for name, (count, iou) in self.by_size.items()
             },

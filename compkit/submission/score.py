@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compkit.competition.table import read_table
 from compkit.display import print_table
+from compkit.intervals import resampling, shown
 from compkit.metrics.rand import METRICS
 from compkit.submission.report import Report, score_tables
 
@@ -38,7 +39,8 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
         return
     measures = next(iter(reports.values())).scores
     others = [name for name in measures if name not in METRICS]
-    _show("leaderboard metrics: mean over images (95 % interval)", METRICS, reports, True)
+    over = resampling(len(wanted.images), None)
+    _show(f"leaderboard metrics: mean over images (95 %: {over})", METRICS, reports, True)
     pixels = [name for name in others if name.startswith("pixel_")]
     _show("foreground mask", pixels, reports, False)
     _show("regions matched one to one", [n for n in others if n not in pixels], reports, False)
@@ -63,6 +65,5 @@ def _show_sizes(reports: dict[str, Report]) -> None:
 def _cell(report: Report, measure: str, with_interval: bool) -> str:
     text = f"{report.means[measure]:.4f}"
     if with_interval:
-        low, high = report.intervals[measure]
-        text += f" ({low:.3f} to {high:.3f})"
+        text += f" ({shown(report.intervals[measure], '.3f')})"
     return text

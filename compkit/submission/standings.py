@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from compkit.display import print_table
+from compkit.intervals import resampling
 from compkit.metrics.rand import METRICS
 from compkit.submission.leaderboard import explain, gap, selection_optimism, shake_up
 from compkit.submission.ledger import read_ledger
@@ -91,10 +92,14 @@ def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
     latest = kept[max(kept)]
     metric, size = latest.ranking, latest.test_images // 2
     scores = np.stack([one.scores[METRICS.index(metric)] for one in kept.values()])
-    optimism = selection_optimism(scores)
+    groups = latest.groups
+    optimism = selection_optimism(scores, groups)
+    if np.isnan(optimism):
+        print("selection and shake-up need images of two groups, and these are all of one")
+        return
     print(f"selecting among {len(kept)}: local score of the best is optimistic by about "
-          f"{optimism:.4f} ({metric})")  # fmt: skip
-    result, means = shake_up(scores, size), scores.mean(axis=1)
+          f"{optimism:.4f} ({metric}; {resampling(scores.shape[1], groups)})")  # fmt: skip
+    result, means = shake_up(scores, size, groups), scores.mean(axis=1)
     rows = [
         [str(number), str(table.loc[number, "submission"]), _cell(mean), f"{first:.0%}"]
         for mean, number, first in sorted(
@@ -103,8 +108,9 @@ def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
     ]
     title = f"shake-up: ranks on {size} random images"
     print_table(title, ["id", "submission", f"local {metric}", "first"], rows)
-    print(f"on half as many images as the test has, drawn at random, the local best is not the "
-          f"best in {result.lost:.0%} of the draws; at least two submissions swap in "
+    whole = "" if groups is None else " in whole groups"
+    print(f"on half as many images as the test has, drawn at random{whole}, the local best is not "
+          f"the best in {result.lost:.0%} of the draws; at least two submissions swap in "
           f"{result.swapped:.0%}")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
 from compkit.folds import ALL
+from compkit.intervals import low_high, resampling, shown
 from compkit.progress import say, track
 from compkit.regions import keep_largest
 from compkit.submission.publish import publish
@@ -57,7 +58,6 @@ def submit(
         )
     ]
     networks = sum(len(member.networks) for member in mixture.members)
-    low, high = decoder.interval
     about = {
         "data": store.content,
         "members": members,
@@ -65,12 +65,13 @@ def submit(
         "decoder": {"head": decoder.head, "params": decoder.params},
         "out_of_fold": asdict(decoder),
     }
-    scores = {**decoder.scores, "low": low, "high": high}
+    scores = decoder.scores | low_high(decoder.interval)
     made_of = "+".join(names)
     publish(out, store.test, labels, rules.max_label, made_of, networks, scores, about)
     score = decoder.scores[decoder.ranking]
     say(f"{out}: {len(store.test)} images from {networks} members; out-of-fold "
-        f"{decoder.ranking} {score:.4f} ({low:.4f} to {high:.4f})")  # fmt: skip
+        f"{decoder.ranking} {score:.4f} (95 % {shown(decoder.interval)}, "
+        f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
 
 
 def write_out_of_fold(

@@ -11,6 +11,7 @@ from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.folds import ALL
 from compkit.heads import make_head
+from compkit.intervals import resampling, shown
 from compkit.metrics.rand import METRICS
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
@@ -88,11 +89,11 @@ def _finish(run: Run) -> None:
     decoders["all" if several else encoders[0]] = calibrated(whole, run.directory / "decoder.json")
     rows = []
     for label, decoder in decoders.items():
-        low, high = decoder.interval
         cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
-        rows.append([label, *cells, f"{low:.4f} to {high:.4f}", "yes" if decoder.tuned else "no"])
+        rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
     print_table(
-        f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it)",
+        f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
+        f"{resampling(decoder.images, decoder.image_groups)})",
         ["encoder", *METRICS, f"95 % of {run.ranking}", "decoder tuned"],
         rows,
     )

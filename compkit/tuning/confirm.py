@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from compkit.config import RunConfig
 from compkit.display import print_table
 from compkit.ensemble.decoder import Decoder
+from compkit.intervals import resampling, shown
 from compkit.tuning.gains import BASE
 from compkit.tuning.runs import Runs, fold_scores
 from compkit.tuning.settings import configured
@@ -22,7 +23,8 @@ from compkit.tuning.study import ranked
 def compare_with_base(study: optuna.Study, base: RunConfig, runs: Runs) -> None:
     """Train the base configuration as a trial is; the study's attribute `baseline` tells of it.
 
-    Nothing is left to train where a trial had its settings.
+    Nothing is left to train where a trial had its settings. The attribute `image_groups` holds the
+    group of each image, which is the same in all trials.
     """
     if "baseline" in study.user_attrs:
         return
@@ -30,6 +32,7 @@ def compare_with_base(study: optuna.Study, base: RunConfig, runs: Runs) -> None:
     with runs.owned(base) as run:
         mean = float(np.mean(fold_scores(run, decoder)))
     scores = decoder.image_scores[decoder.ranking]
+    study.set_user_attr("image_groups", decoder.image_groups)
     study.set_user_attr("baseline", {BASE: {"mean": mean, "image_scores": scores}})
 
 
@@ -64,18 +67,29 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
         searched.append(study.user_attrs["baseline"][BASE]["image_scores"])
         _print_again(names, searched, decoders)
         best = int(np.argmax(np.mean(scores[:-1], axis=1)))
-        confirmed.append(_compared(trials[best], len(trials), None, scores[best], scores[-1]))
+        of, groups = len(trials), decoders[best].image_groups
+        confirmed.append(_compared(trials[best], of, None, scores[best], scores[-1], groups))
     if runs.hold_out is not None:
-        held = [runs.held_out(trained[i], decoders[i], names[i]).tolist() for i in (best, -1)]
-        confirmed.append(_compared(trials[best], 1, runs.hold_out, *held))
+        (won, groups), (held, _) = (
+            runs.held_out(trained[i], decoders[i], names[i]) for i in (best, -1)
+        )
+        confirmed.append(
+            _compared(trials[best], 1, runs.hold_out, won.tolist(), held.tolist(), groups)
+        )
     study.set_user_attr("confirmed", confirmed)
     return configs[best] if np.mean(scores[best]) > np.mean(scores[-1]) else base
 
 
 def _compared(
-    trial: FrozenTrial, of: int, fold: int | None, best: list[float], base: list[float]
+    trial: FrozenTrial,
+    of: int,
+    fold: int | None,
+    best: list[float],
+    base: list[float],
+    groups: list[str] | None,
 ) -> dict[str, Any]:
-    return {"trial": trial.number, "of": of, "fold": fold, "best": best, "base": base}
+    about = {"trial": trial.number, "of": of, "fold": fold}
+    return about | {"best": best, "base": base, "groups": groups}
 
 
 def _print_again(
@@ -83,8 +97,9 @@ def _print_again(
 ) -> None:
     rows = []
     for name, before, decoder in zip(names, searched, decoders, strict=True):
-        low, high = decoder.interval
         again = f"{decoder.scores[decoder.ranking]:.4f}"
-        rows.append([name, f"{np.mean(before):.4f}", again, f"{low:.4f} to {high:.4f}"])
+        rows.append([name, f"{np.mean(before):.4f}", again, shown(decoder.interval)])
     columns = ["settings", "in the search", "with another seed", "95 %"]
-    print_table("the best, trained again: these scores are no maximum of many", columns, rows)
+    over = resampling(decoders[0].images, decoders[0].image_groups)
+    title = f"the best, trained again: these scores are no maximum of many; 95 %: {over}"
+    print_table(title, columns, rows)

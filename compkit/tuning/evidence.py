@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from compkit.metrics.bootstrap import Groups, group_numbers, standard_error
+
 #: Below this p-value something is beyond chance.
 LEVEL = 0.05
 #: An effect of a parameter is not looked for among fewer trials.
@@ -16,7 +18,7 @@ ENOUGH = 12
 _EQUAL = 1e-9
 
 
-def chance_of_best(scores: np.ndarray, best: int) -> np.ndarray:
+def chance_of_best(scores: np.ndarray, best: int, groups: Groups = None) -> np.ndarray:
     """Return how well each trial's lag behind the best one fits with being no worse than it.
 
     Parameters
@@ -25,11 +27,14 @@ def chance_of_best(scores: np.ndarray, best: int) -> np.ndarray:
         Of K trials on the same N images.
     best : int
         The trial of the highest mean.
+    groups : sequence of N, optional
+        The group of each image, as of `compkit.metrics.bootstrap.interval`.
 
     Returns
     -------
     ndarray of float, shape (K,)
-        Corrected p-values. The trials above 0.05 hold the truly best one in 95 % of studies.
+        Corrected p-values. The trials above 0.05 hold the truly best one in 95 % of studies. They
+        are 1 where all images are of one group.
 
     Notes
     -----
@@ -39,15 +44,20 @@ def chance_of_best(scores: np.ndarray, best: int) -> np.ndarray:
     hence the test against whichever came out first. This is the union bound in place of Dunnett's
     quantile in D. G. Edwards and J. C. Hsu (1983), "Multiple comparisons with the best treatment",
     which asks for independent trials; these share their images.
+
+    The tests' standard error is robust to images of one group being alike, with G − 1 degrees of
+    freedom for G groups: A. C. Cameron and D. L. Miller (2015), "A practitioner's guide to
+    cluster-robust inference". Without groups it is the ordinary paired t-test.
     """
     count, images = scores.shape
-    if images < 2:
+    independent = len(np.unique(group_numbers(groups, images)))
+    if independent < 2:
         return np.ones(count)
     lag = scores[best] - scores
-    error = lag.std(axis=1, ddof=1) / np.sqrt(images)
+    error = standard_error(lag, groups)
     certain = np.where(lag.mean(axis=1) > _EQUAL, np.inf, 0.0)
     t = np.divide(lag.mean(axis=1), error, out=certain, where=error > _EQUAL)
-    return np.minimum(1, stats.t.sf(t, images - 1) * (count - 1)) if count > 1 else np.ones(1)
+    return np.minimum(1, stats.t.sf(t, independent - 1) * (count - 1)) if count > 1 else np.ones(1)
 
 
 @dataclass(frozen=True)

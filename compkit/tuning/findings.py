@@ -13,7 +13,8 @@ import pandas as pd
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from compkit.metrics.bootstrap import interval
+from compkit.intervals import resampling
+from compkit.metrics.bootstrap import Groups, interval
 from compkit.submission.leaderboard import selection_optimism
 from compkit.tuning.evidence import LEVEL, Effect, chance_of_best, effect
 from compkit.tuning.gains import Confirmation, Gain, confirmations, gain_over
@@ -51,8 +52,8 @@ class Findings:
     trials : DataFrame
         The complete trials by number, best first: value, fold_error (standard error over folds),
         seconds, behind (the best), p (corrected; of being no worse than the best), tied (with the
-        best, within chance), run; for the first ones also low and high, the 95 % interval over
-        images, NaN for the others.
+        best, within chance), run; for the first ones also low and high, the 95 % interval, NaN for
+        the others and where all images are of one group.
     params : DataFrame
         The parameters of those trials, in the same order; None where a trial lacks one.
     scales : dict of str to str
@@ -61,8 +62,10 @@ class Findings:
         What the best trial set.
     images : int
         How many images score a trial.
+    over : str
+        What intervals over them rest on: `compkit.intervals.resampling`.
     optimism : float
-        How much the best score owes to being the best; NaN below two images.
+        How much the best score owes to being the best; NaN below two groups of images.
     importances : DataFrame
         By parameter, most important first: share, p (corrected; of seeming so important where
         scores are shuffled), trials (that have it). Empty where trials are too few.
@@ -91,6 +94,7 @@ class Findings:
     scales: dict[str, str]
     settings: dict[str, Any]
     images: int
+    over: str
     optimism: float
     importances: pd.DataFrame
     curves: dict[str, Effect]
@@ -121,13 +125,15 @@ def find(study: optuna.Study) -> Findings:
     ----------
     study : Study
         Maximised. Complete trials carry image_scores, fold_scores, seconds, run and settings,
-        pruned ones pruned_at, failed ones error.
+        pruned ones pruned_at, failed ones error. The study's attribute `image_groups` is the group
+        of each image; a study made before groups were kept has none, and images are resampled.
     """
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     complete.sort(key=lambda trial: -_value(trial))
     scores = np.array([trial.user_attrs["image_scores"] for trial in complete], dtype=float)
     about = study.user_attrs
+    images, groups = scores.shape[1] if complete else 0, about.get("image_groups")
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     return Findings(
@@ -135,17 +141,18 @@ def find(study: optuna.Study) -> Findings:
         metric=str(about.get("metric", "score")),
         hold_out=about.get("hold_out"),
         states=_states(trials),
-        trials=_table(complete, scores),
+        trials=_table(complete, scores, groups),
         params=_params(complete),
         scales=_scales(complete),
         settings=complete[0].user_attrs.get("settings", {}) if complete else {},
-        images=scores.shape[1] if complete else 0,
-        optimism=selection_optimism(scores) if scores.shape[-1] > 1 else np.nan,
+        images=images,
+        over=resampling(images, groups) if complete else "",
+        optimism=selection_optimism(scores, groups) if complete else np.nan,
         importances=importances(study),
         curves={name: _curve(name, complete) for name in CURVES},
         pruned_with={name: sum(name in trial.params for trial in pruned) for name in CURVES},
         baselines=[
-            gain_over(str(name), one, _value(complete[0]), scores[0])
+            gain_over(str(name), one, _value(complete[0]), scores[0], groups)
             for name, one in ((about.get("baseline") or {}).items() if complete else ())
         ],
         confirmed=confirmations(study),
@@ -180,7 +187,7 @@ def _states(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     return rows.astype({"count": int})
 
 
-def _table(complete: Sequence[FrozenTrial], scores: np.ndarray) -> pd.DataFrame:
+def _table(complete: Sequence[FrozenTrial], scores: np.ndarray, groups: Groups) -> pd.DataFrame:
     rows = pd.DataFrame(
         {
             "value": [_value(trial) for trial in complete],
@@ -190,11 +197,11 @@ def _table(complete: Sequence[FrozenTrial], scores: np.ndarray) -> pd.DataFrame:
         },
         index=[trial.number for trial in complete],
     )
-    ends = [interval(one) for one in scores[:TOP]]
+    ends = [interval(one, groups) for one in scores[:TOP]]
     missing = [(np.nan, np.nan)] * (len(complete) - len(ends))
     rows[["low", "high"]] = np.array([*ends, *missing], dtype=float).reshape(-1, 2)
     rows["behind"] = rows["value"].max() - rows["value"]
-    rows["p"] = chance_of_best(scores, 0) if complete else []
+    rows["p"] = chance_of_best(scores, 0, groups) if complete else []
     rows["tied"] = rows["p"] >= LEVEL
     return rows
 

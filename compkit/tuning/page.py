@@ -14,6 +14,7 @@ import optuna
 
 from compkit.display import print_table
 from compkit.files import replacing
+from compkit.intervals import shown
 from compkit.tuning.evidence import ENOUGH, LEVEL, p_text
 from compkit.tuning.figures import curve, history, parallel, slices
 from compkit.tuning.findings import CURVES, TOP, Findings, find
@@ -125,10 +126,10 @@ def _top(findings: Findings) -> str:
         if name not in findings.varying
     }
     note = (
-        f"≈: not told apart from the best, over images: one-sided paired t-tests against the best, "
-        f"times the {len(findings.trials) - 1} it was compared with; p is that. The 95 % is a "
-        "bootstrap over images, s.e. the standard error over folds. None of them says how much "
-        "the same settings vary from one training to another."
+        f"≈: not told apart from the best, over groups of images: one-sided paired t-tests against "
+        f"the best, times the {len(findings.trials) - 1} it was compared with; p is that. The 95 % "
+        f"is a bootstrap ({findings.over}), s.e. the standard error over folds. None of them says "
+        "how much the same settings vary from one training to another."
     )
     settings = [[name, _json(value)] for name, value in findings.settings.items()]
     constant = ", ".join(f"{name} {_cell(value)}" for name, value in same.items())
@@ -150,7 +151,7 @@ def _trial_rows(findings: Findings, count: int) -> tuple[list[str], list[list[st
         [
             f"{number} ≈" if one["tied"] and number != table.index[0] else str(number),
             f"{one['value']:.4f}",
-            f"{one['low']:.3f}–{one['high']:.3f}",
+            shown((one["low"], one["high"]), ".3f", "–"),
             "" if np.isnan(one["fold_error"]) else f"{one['fold_error']:.3f}",
             f"{one['behind']:.4f}",
             "" if number == table.index[0] else p_text(one["p"]),

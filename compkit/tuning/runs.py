@@ -98,7 +98,9 @@ class Runs:
                 fit_fold(run, encoder, fold, f"{label}, {number}/{len(parts)}: ")
             return calibrate_run(run)
 
-    def held_out(self, config: RunConfig, decoder: Decoder, label: str) -> np.ndarray:
+    def held_out(
+        self, config: RunConfig, decoder: Decoder, label: str
+    ) -> tuple[np.ndarray, list[str]]:
         """Train on all but the hold-out's images, and return the scores of those.
 
         The last epoch counts, since the best one would be chosen by the score itself. What remains
@@ -111,8 +113,10 @@ class Runs:
 
         Returns
         -------
-        ndarray of float64, shape (N,)
+        scores : ndarray of float64, shape (N,)
             The metric that ranks.
+        groups : list of N str
+            The group of each image.
         """
         assert self.hold_out is not None
         last = replace(config, inference=replace(config.inference, checkpoint="last"))
@@ -121,13 +125,13 @@ class Runs:
                 fit_fold(run, encoder, fold, f"{label}, hold-out: ")
             whole = replace(run, hold_out=None)
             mixture = Mixture([Member(whole, encoder) for encoder in config.encoders])
-            scores = []
-            for index in run.folds.valid_indices(self.hold_out).tolist():
+            scores, indices = [], run.folds.valid_indices(self.hold_out).tolist()
+            for index in indices:
                 truth = run.store.labels_of(index)
                 maps = mixture.out_of_fold(run.store.train[index])
                 regions = mixture.head.decode(maps, decoder.params, truth.shape)
                 scores.append(rand_scores(truth, regions)[run.ranking])
-            return np.array(scores)
+            return np.array(scores), [str(group) for group in run.folds.group[indices]]
 
 
 def _remove_checkpoints(run: Run) -> None:

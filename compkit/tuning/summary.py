@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compkit.intervals import shown
 from compkit.tuning.evidence import LEVEL
 from compkit.tuning.findings import CURVES, Findings
 from compkit.tuning.gains import Confirmation
@@ -42,9 +43,9 @@ def confirmed(found: Sequence[Confirmation]) -> list[str]:
         picked = f", the best of {one.of}," if one.of > 1 else ""
         gain = one.gain
         said.append(
-            f"{where}, trial {one.trial}{picked} scores {one.mean:.4f} (95 % {one.low:.3f} to "
-            f"{one.high:.3f}) and {gain.name} {gain.mean:.4f}: a gain of {gain.gain:+.4f} (95 % "
-            f"{gain.low:+.4f} to {gain.high:+.4f}, paired)."
+            f"{where}, trial {one.trial}{picked} scores {one.mean:.4f} (95 % "
+            f"{shown((one.low, one.high), '.3f')}, {one.over}) and {gain.name} {gain.mean:.4f}: a "
+            f"gain of {gain.gain:+.4f} (95 % {shown((gain.low, gain.high), '+.4f')}, paired)."
         )
     return said
 
@@ -90,8 +91,8 @@ def _best(findings: Findings) -> str:
     others = len(findings.trials) - 1
     rest = f"; {tied} of the {others} others cannot be told apart from it" if others else ""
     return (
-        f"Best is trial {findings.trials.index[0]}: {first['value']:.4f} (95 % {first['low']:.3f} "
-        f"to {first['high']:.3f} over {findings.images} images){rest}."
+        f"Best is trial {findings.trials.index[0]}: {first['value']:.4f} over {findings.images} "
+        f"images (95 % {shown((first['low'], first['high']), '.3f')}, {findings.over}){rest}."
     )
 
 
@@ -111,7 +112,7 @@ def _ahead(findings: Findings) -> list[str]:
     picked = ", that optimism included" if len(findings.trials) > 1 else ""
     for one in findings.baselines:
         known = not np.isnan(one.low)
-        ends = f" (95 % {one.low:+.4f} to {one.high:+.4f}, paired)" if known else ""
+        ends = f" (95 % {shown((one.low, one.high), '+.4f')}, paired)" if known else ""
         said.append(f"Against {one.name} ({one.mean:.4f}) it gains {one.gain:+.4f}{ends}{picked}.")
     return said
 

@@ -14,6 +14,7 @@ from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates
+from compkit.metrics.bootstrap import Groups, standard_error
 from compkit.progress import say
 from compkit.run import Run
 from compkit.training.fit import fit_fold
@@ -93,9 +94,9 @@ class Objective:
 
             label = f"{called(trial.study, trial.number)}, {number + 1}/{len(parts)}: "
             fit_fold(run, encoder, fold, label, watch)
-            images, scores = plain_scores(run)
+            images, groups, scores = plain_scores(run)
             last = number + 1 == len(parts)
-            if self._prunes and not last and hopeless(trial.study, images, scores):
+            if self._prunes and not last and hopeless(trial.study, images, scores, groups):
                 _prune(trial, f"fold {fold}")
         decoder = calibrate_run(run, _QUICKLY if self._times > 1 else None)
         by_fold = fold_scores(run, decoder)
@@ -106,24 +107,27 @@ class Objective:
         return float(np.mean(by_fold))
 
 
-def plain_scores(run: Run) -> tuple[list[str], np.ndarray]:
-    """Return the images out of fold so far, and their scores under default decoding."""
+def plain_scores(run: Run) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Return the images out of fold so far, their groups, and scores under default decoding."""
     members = members_of([run], partial=True)
     images = [
         image for image in Mixture(members).images if all(image in m.out_of_fold for m in members)
     ]
     equal = (1.0,) * len(members)
-    return images, Candidates(members, equal, images)([equal])[0]
+    candidates = Candidates(members, equal, images)
+    return images, candidates.groups, candidates([equal])[0]
 
 
-def hopeless(study: optuna.Study, images: list[str], scores: np.ndarray) -> bool:
+def hopeless(
+    study: optuna.Study, images: list[str], scores: np.ndarray, groups: Groups = None
+) -> bool:
     """Tell whether scores lie behind the best trial's on the same images beyond chance."""
     done = [t for t in study.get_trials(deepcopy=False) if "plain_scores" in t.user_attrs]
     if not done:
         return False
     best = max(done, key=lambda t: t.value or 0.0).user_attrs["plain_scores"]
     behind = np.array([best[image] for image in images]) - scores
-    return bool(behind.mean() > _BEHIND * behind.std() / len(behind) ** 0.5)
+    return bool(behind.mean() > _BEHIND * standard_error(behind, groups))
 
 
 def try_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:

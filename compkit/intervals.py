@@ -1,0 +1,49 @@
+"""Bootstrap intervals as people and files see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compkit.metrics.bootstrap import Groups, group_numbers
+
+#: Intervals that rest on fewer groups than this tend to be too narrow.
+_FEW = 10
+
+
+def shown(ends: Sequence[float] | None, style: str = ".4f", between: str = " to ") -> str:
+    """Return an interval as text, ``n/a`` where there is none (None, or NaN)."""
+    if ends is None or np.isnan(ends[0]):
+        return "n/a"
+    return between.join(f"{end:{style}}" for end in ends)
+
+
+def half(ends: Sequence[float]) -> str:
+    """Return half of an interval's width as text, ``n/a`` where there is none."""
+    return "n/a" if np.isnan(ends[0]) else f"{(ends[1] - ends[0]) / 2:.4f}"
+
+
+def resampling(images: int, groups: Groups) -> str:
+    """Return what intervals over some images rest on, as text.
+
+    Parameters
+    ----------
+    groups : sequence of length `images`, optional
+        As of `compkit.metrics.bootstrap.interval`.
+    """
+    count = len(np.unique(group_numbers(groups, images)))
+    if count < 2:
+        return "no interval: one image" if images < 2 else "no interval: all are one group"
+    few = ", too few to be sure of it" if count < _FEW else ""
+    return f"resampling {count} {'groups' if count < images else 'images'}{few}"
+
+
+def known(ends: tuple[float, float]) -> tuple[float, float] | None:
+    """Return an interval, or None where there is none, since JSON has no NaN."""
+    return None if np.isnan(ends[0]) else ends
+
+
+def low_high(ends: Sequence[float] | None) -> dict[str, float]:
+    """Return the ends of an interval by the ledger's names, nothing where there is none."""
+    return {} if ends is None else {"low": ends[0], "high": ends[1]}
