@@ -1,5 +1,6 @@
 """Folds: fair shares, near-duplicates on one side, and a file that is checked when read."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,7 +69,7 @@ def test_groups_are_the_patients(patients):
 
 
 def test_groups_are_numbered_by_first_appearance(patients):
-    _, first = np.unique(make_folds(patients[0]).group, return_index=True)
+    _, first = np.unique(make_folds(patients[0]).group.astype(int), return_index=True)
     assert (np.diff(first) > 0).all()
 
 
@@ -79,7 +80,7 @@ def test_one_volume_is_cut_into_blocks_of_successive_slices(single):
     for group in np.unique(folds.group):
         places = np.sort(place[folds.group == group])
         assert (np.diff(places) == 1).all()
-    assert np.bincount(folds.group[:50]).max() <= 5
+    assert np.unique(folds.group[:50], return_counts=True)[1].max() <= 5
 
 
 def test_cutting_goes_where_likeness_is_least():
@@ -89,11 +90,10 @@ def test_cutting_goes_where_likeness_is_least():
     images = np.concatenate([first, bridge, second])
     counted = np.ones(len(images), bool)
     likeness = similarities(images)
-    assert group_images(likeness, counted, most=17, piece=8).group.max() == 0
-    groups = group_images(likeness, counted, most=16, piece=10)
-    assert groups.cut == 1
-    assert groups.group.max() == 1
-    assert len(set(groups.group[:9])) == len(set(groups.group[10:])) == 1
+    assert group_images(likeness, counted, most=17, piece=8).max() == 0
+    group = group_images(likeness, counted, most=16, piece=10)
+    assert group.max() == 1
+    assert len(set(group[:9])) == len(set(group[10:])) == 1
 
 
 def test_shift_noise_and_brightness_do_not_hide_a_duplicate():
@@ -210,26 +210,30 @@ def replaced(old, new):
 
 # Of the eight images below, 0 and 1 are alike and in fold 1; 6 and 7 are unlabelled.
 WRONG = {
-    "empty": (list.clear, "row 1: a folds file begins with"),
-    "no comment": (lambda lines: lines.pop(0), "row 1: a folds file begins with"),
-    "k": (replaced("k=2", "k=two"), "row 1: k is 'two'"),
+    "empty": (list.clear, "has no column 'image'"),
+    "k": (replaced("k=2", "k=two"), "k is 'two' in the line '# compkit folds:'"),
+    "long k": (replaced("k=2", "k=" + "9" * 5000), "k is '9+…'"),
     "other data": (replaced("data=c0ffee", "data=7ea"), "was made for other data"),
-    "column": (replaced(",group,", ",grp,"), "has no column 'group'"),
-    "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 fields where"),
+    "column": (replaced(",fold,", ",part,"), "has no column 'fold'"),
+    "two columns": (replaced(",labelled,", ",fold,"), "has several columns 'fold'"),
+    "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 cells where"),
     "missing row": (lambda lines: lines.pop(5), "has no row for 2.png"),
     "double row": (lambda lines: lines.append(lines[5]), "row 12: 2.png has a row already"),
     "unknown": (field(2, "image", "9.png"), "row 6: there is no training image '9.png'"),
     "labelled": (field(2, "labelled", "0"), "row 6: labelled is '0' but 2.png is labelled"),
     "no fold": (field(2, "fold", ""), "row 6: 2.png is labelled but has no fold"),
     "unlabelled": (field(6, "fold", "0"), "row 10: 6.png is unlabelled but has fold '0'"),
-    "high fold": (field(2, "fold", "2"), "row 6: fold is 2 but the folds are 0 to 1"),
+    "high fold": (field(2, "fold", "2"), "row 6: fold is 2, but k=2"),
     "negative": (field(2, "fold", "-1"), "row 6: fold is '-1', not a whole number"),
-    "float": (field(2, "fold", "1.0"), "row 6: fold is '1.0', not a whole number"),
-    "text": (field(2, "group", "a"), "row 6: group is 'a', not a whole number"),
-    "huge": (field(6, "group", "9" * 30), "row 10: group is '9+', not a whole number"),
+    "float": (field(2, "fold", "1.5"), "row 6: fold is '1.5', not a whole number"),
+    "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…', not a whole number"),
+    "long cell": (field(2, "group", "x" * 200_000), "row 6 is no row of a CSV .field larger"),
+    "long name": (field(2, "group", "x" * 5000), "row 6: the name of a group has 5000 characters"),
+    "no group": (field(2, "group", ""), "row 6: 2.png has no group"),
+    "open quote": (field(2, "group", '"a'), "is no row of a CSV"),
     "coverage": (field(2, "coverage", "nan"), "row 6: coverage is 'nan', not a number from"),
     "leak": (field(0, "fold", "0"), "group 0 is in two folds .0.png in 0, 1.png in 1"),
-    "empty fold": (replaced("k=2", "k=3"), "no image is in fold 2"),
+    "empty fold": (replaced("k=2", "k=3"), "k=3 .* no labelled image is in fold 2: write k=2"),
 }
 
 
@@ -261,10 +265,16 @@ def test_unsound_files_get_one_sentence(written, case):
 def test_unreadable_files_get_one_sentence(written):
     store, path = written
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CompkitError, match=r"cannot be read .it is not text"):
+    with pytest.raises(CompkitError, match=r"cannot be read .it is not UTF-8 text"):
         read_folds(path, store)
     with pytest.raises(CompkitError, match=r"cannot be read .No such file"):
         read_folds(path.with_name("none.csv"), store)
+    os.mkfifo(path.with_name("pipe"))
+    for name in (".", "pipe"):
+        with pytest.raises(CompkitError, match="is no file"):
+            read_folds(path.parent / name, store)
+        with pytest.raises(CompkitError, match="is no file"):
+            make_folds(store, k=2, groups=path.parent / name)
 
 
 @pytest.mark.skipif(not CT.is_dir(), reason="needs ../shared/data/ct-mini")

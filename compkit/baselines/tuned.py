@@ -20,6 +20,7 @@ from compkit.data.store import Store
 from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.folds import make_folds
+from compkit.folds.copies import count_different
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
@@ -93,14 +94,14 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
         If fewer than two images are labelled.
     """
     store.require_labels()
-    count = len(store.labelled)
-    if count < 2:
+    count, different = len(store.labelled), count_different(store)
+    if different < 2:
         raise CompkitError(
-            "a single image is labelled, so none is left to judge what is tuned on it: label "
+            "a single image is labelled, or copies of one, so none is left to judge what is tuned on it: label "
             "another one, or leave out --tune"
         )
     ranking = store.competition.rules.ranking
-    folds = make_folds(store, min(_FOLDS, count)).fold[store.labelled]
+    folds = make_folds(store, min(_FOLDS, different)).fold[store.labelled]
     chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
     if len(chosen) < count:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
