@@ -1,14 +1,14 @@
 """Folds: fair shares, near-duplicates on one side, and a file that is checked when read."""
 
 import os
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from slices import store_of, volume
 
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
@@ -17,30 +17,6 @@ from compkit.folds.make import _balanced, _strata
 from compkit.folds.similarity import group_images, similarities
 
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"
-
-
-def volume(slices, rng, size=64):
-    """Slices whose likeness fades with distance as that of real ones: 0.97 at 1, 0.64 at 4."""
-    noise = gaussian_filter(rng.standard_normal((slices + 24, size, size)), (3, 1.5, 1.5))[12:-12]
-    noise = noise / noise.std() * 40 + 128 + rng.normal(0, 4, noise.shape)
-    return np.clip(noise, 0, 255).astype(np.uint8)
-
-
-def store_of(images, labelled, rng):
-    """Return what `make_folds` needs of a store, with labels of random extent."""
-    labels = np.zeros((len(labelled), 16, 16), np.uint8)
-    for image in labels:
-        regions = rng.integers(1, 30)
-        count = rng.integers(regions, 200)
-        image.flat[:count] = np.resize(np.arange(regions) + 1, count)
-    return SimpleNamespace(
-        images=images,
-        labelled=np.asarray(labelled),
-        labels=labels,
-        train=tuple(f"{index}.png" for index in range(len(images))),
-        content="c0ffee",
-        require_labels=lambda: None,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +153,64 @@ def test_impossible_numbers_of_folds(k):
         make_folds(store_of(volume(9, rng), np.arange(4), rng), k=k)
 
 
+@settings(max_examples=30)
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=2, max_size=7),
+    grouped=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_exact_copies_are_never_parted(counts, grouped, seed):
+    rng = np.random.default_rng(seed)
+    which = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    images = volume(len(counts), rng)[which]  # of which neighbours are near-duplicates
+    store = store_of(images, np.arange(len(images)), rng)
+    for k in range(2, len(counts) + 1):
+        folds = make_folds(store, k=k, seed=seed, grouped=grouped)
+        assert len({(int(w), int(f)) for w, f in zip(which, folds.fold, strict=True)}) == len(
+            counts
+        )
+        assert sorted(set(folds.fold.tolist())) == list(range(k))
+    if len(images) > len(counts):
+        with pytest.raises(CompkitError, match=f"the largest k is {len(counts)}"):
+            make_folds(store, k=len(counts) + 1, grouped=grouped)
+
+
+def test_copies_alone_and_single_images_cannot_be_split():
+    rng = np.random.default_rng(0)
+    same = volume(1, rng).repeat(4, axis=0)
+    with pytest.raises(CompkitError, match="at least 2 are needed"):
+        make_folds(store_of(same, np.arange(4), rng), k=2)
+    with pytest.raises(CompkitError, match=r"only 2\.png is labelled, .* label at least two"):
+        make_folds(store_of(same, [2], rng), k=2)
+
+
+def few_patients(*slices):
+    rng = np.random.default_rng(7)
+    images = np.concatenate([volume(4, rng).repeat(12, axis=0)[:count] for count in slices])
+    noise = rng.integers(0, 3, images.shape, np.uint8)  # near-duplicates, but no copies
+    return store_of(np.clip(images, 0, 250) + noise, np.arange(len(images)), rng)
+
+
+@pytest.mark.parametrize(
+    ("slices", "k", "grouped", "said"),
+    [
+        ((8, 8, 8), 5, True, "^3 groups .* are cut in these 5 folds.* largest k .* is 3$"),
+        ((9, 8, 7), 4, True, "largest k .* is 3$"),
+        ((9, 8, 7), 3, True, None),
+        ((8, 8, 8), 2, True, None),
+        ((12,), 2, True, "^1 group .* is cut .* no number of folds avoids it"),
+        ((8, 8, 8), 2, False, "^3 groups .* compkit folds --k 2 cuts none$"),
+    ],
+)
+def test_near_duplicates_in_several_folds_are_said(tmp_path, slices, k, grouped, said):
+    store = few_patients(*slices)
+    folds = make_folds(store, k=k, grouped=grouped)
+    folds.write(tmp_path / "x.csv")
+    read = read_folds(tmp_path / "x.csv", store)
+    assert (read.doubts(), read.made) == (folds.doubts(), folds.made)
+    assert [bool(re.search(said or "", doubt)) for doubt in folds.doubts()] == [True] * bool(said)
+
+
 def test_file_round_trip(patients, tmp_path):
     store, _ = patients
     folds = make_folds(store, k=4, seed=7)
@@ -271,9 +305,9 @@ def test_unreadable_files_get_one_sentence(written):
         read_folds(path.with_name("none.csv"), store)
     os.mkfifo(path.with_name("pipe"))
     for name in (".", "pipe"):
-        with pytest.raises(CompkitError, match="is no file"):
+        with pytest.raises(CompkitError, match="is not a regular file"):
             read_folds(path.parent / name, store)
-        with pytest.raises(CompkitError, match="is no file"):
+        with pytest.raises(CompkitError, match="is not a regular file"):
             make_folds(store, k=2, groups=path.parent / name)
 
 

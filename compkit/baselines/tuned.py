@@ -97,8 +97,8 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
     count, different = len(store.labelled), count_different(store)
     if different < 2:
         raise CompkitError(
-            "a single image is labelled, or copies of one, so none is left to judge what is tuned on it: label "
-            "another one, or leave out --tune"
+            "a single image is labelled, or copies of one, so none is left to judge what is tuned "
+            "on it: label another one, or leave out --tune"
         )
     ranking = store.competition.rules.ranking
     folds = make_folds(store, min(_FOLDS, different)).fold[store.labelled]

@@ -21,8 +21,7 @@ def read_groups(path: Path | str, store: Store) -> np.ndarray:
     Parameters
     ----------
     path : Path or str
-        The second column may be called patient, too; other columns do not count. Rows about test
-        images do not count, either.
+        The second column may be called patient, too; other columns do not count.
 
     Returns
     -------
@@ -38,11 +37,11 @@ def read_groups(path: Path | str, store: Store) -> np.ndarray:
     column = next((name for name in ("group", "patient") if name in sheet.columns), None)
     if column is None or sheet.columns.count(column) > 1:
         raise CompkitError(f"{path} must have one column 'group' (or 'patient') beside 'image'")
-    known: dict[str, str] = {}
+    images, known = set(store.train), dict[str, str]()
     for number, row in sheet.rows:
         image, name = row["image"], group_name(sheet, number, row[column])
-        if image not in store.train and image not in store.test:
-            sheet.refuse(number, f"there is no image {shown(image)} in these data")
+        if image not in images:
+            sheet.refuse(number, f"there is no training image {shown(image)}")
         if known.setdefault(image, name) != name:
             sheet.refuse(number, f"{image} is in group {name!r}, but above in {known[image]!r}")
     names = [known.get(image, "") for image in store.train]

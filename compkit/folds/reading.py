@@ -30,7 +30,7 @@ def read_folds(path: Path | str, store: Store) -> Folds:
         Naming the file, the row and what is wrong there.
     """
     path = Path(path)
-    sheet = read_sheet(path, "a folds file", ("image", "fold"))
+    sheet = read_sheet(path, "the folds file", ("image", "fold"))
     made = _first_line(sheet, store)
     split = made.pop("split", None)
     folds = _Rows(sheet, store, made).read()

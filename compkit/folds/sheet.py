@@ -67,7 +67,8 @@ def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:
     text = _text(path, what)
     comments, columns, rows = [], None, []
     for number, cells in _lines(path, text):
-        if cells[0].startswith("#"):
+        # below the header, a first cell with # may also be the name of a group
+        if cells[0].startswith("#") and (columns is None or columns[0] == "image"):
             comments.append(cells[0])
         elif columns is None:
             columns = _columns(path, what, cells, needed)
@@ -86,7 +87,7 @@ def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:
 def _text(path: Path, what: str) -> str:
     try:
         if path.exists() and not path.is_file():
-            raise CompkitError(f"{what} {path} is no file: give a CSV")
+            raise CompkitError(f"{what} {path} is not a regular file: give a CSV")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise CompkitError(

@@ -125,7 +125,10 @@ class Folds:
 
     def write(self, path: Path | str) -> None:
         """Write the folds file, whole or not at all."""
-        with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        with (
+            replacing(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             made = {**self.made, "split": self.digest}
             file.write(" ".join([TITLE, *(f"{k}={v}" for k, v in made.items())]) + "\n")
             apart = "groups may lie in" if self.made.get("grouped") == "false" else "no group is in"
