@@ -89,7 +89,14 @@ def _add_folds(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", type=Path, required=True, help="the CSV to write, in folds/")
     p.add_argument("--k", type=int, default=5, help="number of folds")
     p.add_argument("--seed", type=int, default=0, help="seed of the split")
-    p.add_argument(
+    p.add_argument("--overwrite", action="store_true", help="replace the CSV if it exists")
+    how = p.add_mutually_exclusive_group()
+    how.add_argument(
+        "--groups", type=Path, metavar="FILE",
+        help="a CSV with the columns image and group (or patient): what stays in one fold, instead "
+        "of near-duplicates found by similarity",
+    )  # fmt: skip
+    how.add_argument(
         "--random",
         action="store_true",
         help="let near-duplicate slices fall on both sides (overstates scores)",
@@ -100,13 +107,18 @@ def _add_folds(commands: argparse._SubParsersAction) -> None:
 def _folds(a: argparse.Namespace) -> None:
     from compkit.data.store import open_store
     from compkit.folds import make_folds
+    from compkit.folds.table import refuse_existing
+    from compkit.progress import say
 
-    folds = make_folds(open_store(a.data), k=a.k, seed=a.seed, grouped=not a.random)
+    refuse_existing(a.out, a.overwrite, a.groups)
+    folds = make_folds(open_store(a.data), a.k, a.seed, grouped=not a.random, groups=a.groups)
     folds.write(a.out)
     print(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
     print("fold  images  groups  regions  coverage")
     for row in folds.summary():
         print("{fold:4}  {images:6}  {groups:6}  {regions:7.1f}  {coverage:8.3f}".format(**row))
+    for doubt in folds.doubts():
+        say(doubt)
 
 
 def _add_baseline(commands: argparse._SubParsersAction) -> None:

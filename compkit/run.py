@@ -265,7 +265,7 @@ def split_of(config: RunConfig, store: Store) -> Folds:
     f = config.folds
     if f.file is not None:
         return read_folds(Path(f.file), store)
-    return make_folds(store, k=f.k, seed=f.seed, grouped=f.grouped)
+    return make_folds(store, k=f.k, seed=f.seed, grouped=f.grouped, groups=f.groups)
 
 
 def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
@@ -283,11 +283,11 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
             * any(one.startswith("training.steps:") for one in changed)
         )
     _refuse_other_data(directory.name, made.content, store)
-    if config.folds.file is not None:
-        given, own = read_folds(Path(config.folds.file), store), directory / "folds.csv"
+    if (file := config.folds.file or config.folds.groups) is not None:
+        given, own = split_of(config, store), directory / "folds.csv"
         if not np.array_equal(given.fold, read_folds(own, store).fold):
             raise CompkitError(
-                f"{config.folds.file} is not the split that {directory} was made with ({own}): "
+                f"{file} is not the split that {directory} was made with ({own}): "
                 "take another --run name"
             )
     if changed := differences(before, config):

@@ -1,13 +1,14 @@
 """Folds: fair shares, near-duplicates on one side, and a file that is checked when read."""
 
+import os
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from slices import store_of, volume
 
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
@@ -16,30 +17,6 @@ from compkit.folds.make import _balanced, _strata
 from compkit.folds.similarity import group_images, similarities
 
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"
-
-
-def volume(slices, rng, size=64):
-    """Slices whose likeness fades with distance as that of real ones: 0.97 at 1, 0.64 at 4."""
-    noise = gaussian_filter(rng.standard_normal((slices + 24, size, size)), (3, 1.5, 1.5))[12:-12]
-    noise = noise / noise.std() * 40 + 128 + rng.normal(0, 4, noise.shape)
-    return np.clip(noise, 0, 255).astype(np.uint8)
-
-
-def store_of(images, labelled, rng):
-    """Return what `make_folds` needs of a store, with labels of random extent."""
-    labels = np.zeros((len(labelled), 16, 16), np.uint8)
-    for image in labels:
-        regions = rng.integers(1, 30)
-        count = rng.integers(regions, 200)
-        image.flat[:count] = np.resize(np.arange(regions) + 1, count)
-    return SimpleNamespace(
-        images=images,
-        labelled=np.asarray(labelled),
-        labels=labels,
-        train=tuple(f"{index}.png" for index in range(len(images))),
-        content="c0ffee",
-        require_labels=lambda: None,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +45,7 @@ def test_groups_are_the_patients(patients):
 
 
 def test_groups_are_numbered_by_first_appearance(patients):
-    _, first = np.unique(make_folds(patients[0]).group, return_index=True)
+    _, first = np.unique(make_folds(patients[0]).group.astype(int), return_index=True)
     assert (np.diff(first) > 0).all()
 
 
@@ -79,7 +56,7 @@ def test_one_volume_is_cut_into_blocks_of_successive_slices(single):
     for group in np.unique(folds.group):
         places = np.sort(place[folds.group == group])
         assert (np.diff(places) == 1).all()
-    assert np.bincount(folds.group[:50]).max() <= 5
+    assert np.unique(folds.group[:50], return_counts=True)[1].max() <= 5
 
 
 def test_cutting_goes_where_likeness_is_least():
@@ -89,11 +66,10 @@ def test_cutting_goes_where_likeness_is_least():
     images = np.concatenate([first, bridge, second])
     counted = np.ones(len(images), bool)
     likeness = similarities(images)
-    assert group_images(likeness, counted, most=17, piece=8).group.max() == 0
-    groups = group_images(likeness, counted, most=16, piece=10)
-    assert groups.cut == 1
-    assert groups.group.max() == 1
-    assert len(set(groups.group[:9])) == len(set(groups.group[10:])) == 1
+    assert group_images(likeness, counted, most=17, piece=8).max() == 0
+    group = group_images(likeness, counted, most=16, piece=10)
+    assert group.max() == 1
+    assert len(set(group[:9])) == len(set(group[10:])) == 1
 
 
 def test_shift_noise_and_brightness_do_not_hide_a_duplicate():
@@ -177,6 +153,64 @@ def test_impossible_numbers_of_folds(k):
         make_folds(store_of(volume(9, rng), np.arange(4), rng), k=k)
 
 
+@settings(max_examples=30)
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=2, max_size=7),
+    grouped=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_exact_copies_are_never_parted(counts, grouped, seed):
+    rng = np.random.default_rng(seed)
+    which = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    images = volume(len(counts), rng)[which]  # of which neighbours are near-duplicates
+    store = store_of(images, np.arange(len(images)), rng)
+    for k in range(2, len(counts) + 1):
+        folds = make_folds(store, k=k, seed=seed, grouped=grouped)
+        assert len({(int(w), int(f)) for w, f in zip(which, folds.fold, strict=True)}) == len(
+            counts
+        )
+        assert sorted(set(folds.fold.tolist())) == list(range(k))
+    if len(images) > len(counts):
+        with pytest.raises(CompkitError, match=f"the largest k is {len(counts)}"):
+            make_folds(store, k=len(counts) + 1, grouped=grouped)
+
+
+def test_copies_alone_and_single_images_cannot_be_split():
+    rng = np.random.default_rng(0)
+    same = volume(1, rng).repeat(4, axis=0)
+    with pytest.raises(CompkitError, match="at least 2 are needed"):
+        make_folds(store_of(same, np.arange(4), rng), k=2)
+    with pytest.raises(CompkitError, match=r"only 2\.png is labelled, .* label at least two"):
+        make_folds(store_of(same, [2], rng), k=2)
+
+
+def few_patients(*slices):
+    rng = np.random.default_rng(7)
+    images = np.concatenate([volume(4, rng).repeat(12, axis=0)[:count] for count in slices])
+    noise = rng.integers(0, 3, images.shape, np.uint8)  # near-duplicates, but no copies
+    return store_of(np.clip(images, 0, 250) + noise, np.arange(len(images)), rng)
+
+
+@pytest.mark.parametrize(
+    ("slices", "k", "grouped", "said"),
+    [
+        ((8, 8, 8), 5, True, "^3 groups .* are cut in these 5 folds.* largest k .* is 3$"),
+        ((9, 8, 7), 4, True, "largest k .* is 3$"),
+        ((9, 8, 7), 3, True, None),
+        ((8, 8, 8), 2, True, None),
+        ((12,), 2, True, "^1 group .* is cut .* no number of folds avoids it"),
+        ((8, 8, 8), 2, False, "^3 groups .* compkit folds --k 2 cuts none$"),
+    ],
+)
+def test_near_duplicates_in_several_folds_are_said(tmp_path, slices, k, grouped, said):
+    store = few_patients(*slices)
+    folds = make_folds(store, k=k, grouped=grouped)
+    folds.write(tmp_path / "x.csv")
+    read = read_folds(tmp_path / "x.csv", store)
+    assert (read.doubts(), read.made) == (folds.doubts(), folds.made)
+    assert [bool(re.search(said or "", doubt)) for doubt in folds.doubts()] == [True] * bool(said)
+
+
 def test_file_round_trip(patients, tmp_path):
     store, _ = patients
     folds = make_folds(store, k=4, seed=7)
@@ -210,26 +244,30 @@ def replaced(old, new):
 
 # Of the eight images below, 0 and 1 are alike and in fold 1; 6 and 7 are unlabelled.
 WRONG = {
-    "empty": (list.clear, "row 1: a folds file begins with"),
-    "no comment": (lambda lines: lines.pop(0), "row 1: a folds file begins with"),
-    "k": (replaced("k=2", "k=two"), "row 1: k is 'two'"),
+    "empty": (list.clear, "has no column 'image'"),
+    "k": (replaced("k=2", "k=two"), "k is 'two' in the line '# compkit folds:'"),
+    "long k": (replaced("k=2", "k=" + "9" * 5000), "k is '9+…'"),
     "other data": (replaced("data=c0ffee", "data=7ea"), "was made for other data"),
-    "column": (replaced(",group,", ",grp,"), "has no column 'group'"),
-    "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 fields where"),
+    "column": (replaced(",fold,", ",part,"), "has no column 'fold'"),
+    "two columns": (replaced(",labelled,", ",fold,"), "has several columns 'fold'"),
+    "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 cells where"),
     "missing row": (lambda lines: lines.pop(5), "has no row for 2.png"),
     "double row": (lambda lines: lines.append(lines[5]), "row 12: 2.png has a row already"),
     "unknown": (field(2, "image", "9.png"), "row 6: there is no training image '9.png'"),
     "labelled": (field(2, "labelled", "0"), "row 6: labelled is '0' but 2.png is labelled"),
     "no fold": (field(2, "fold", ""), "row 6: 2.png is labelled but has no fold"),
     "unlabelled": (field(6, "fold", "0"), "row 10: 6.png is unlabelled but has fold '0'"),
-    "high fold": (field(2, "fold", "2"), "row 6: fold is 2 but the folds are 0 to 1"),
+    "high fold": (field(2, "fold", "2"), "row 6: fold is 2, but k=2"),
     "negative": (field(2, "fold", "-1"), "row 6: fold is '-1', not a whole number"),
-    "float": (field(2, "fold", "1.0"), "row 6: fold is '1.0', not a whole number"),
-    "text": (field(2, "group", "a"), "row 6: group is 'a', not a whole number"),
-    "huge": (field(6, "group", "9" * 30), "row 10: group is '9+', not a whole number"),
+    "float": (field(2, "fold", "1.5"), "row 6: fold is '1.5', not a whole number"),
+    "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…', not a whole number"),
+    "long cell": (field(2, "group", "x" * 200_000), "row 6 is no row of a CSV .field larger"),
+    "long name": (field(2, "group", "x" * 5000), "row 6: the name of a group has 5000 characters"),
+    "no group": (field(2, "group", ""), "row 6: 2.png has no group"),
+    "open quote": (field(2, "group", '"a'), "is no row of a CSV"),
     "coverage": (field(2, "coverage", "nan"), "row 6: coverage is 'nan', not a number from"),
     "leak": (field(0, "fold", "0"), "group 0 is in two folds .0.png in 0, 1.png in 1"),
-    "empty fold": (replaced("k=2", "k=3"), "no image is in fold 2"),
+    "empty fold": (replaced("k=2", "k=3"), "k=3 .* no labelled image is in fold 2: write k=2"),
 }
 
 
@@ -261,10 +299,16 @@ def test_unsound_files_get_one_sentence(written, case):
 def test_unreadable_files_get_one_sentence(written):
     store, path = written
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CompkitError, match=r"cannot be read .it is not text"):
+    with pytest.raises(CompkitError, match=r"cannot be read .it is not UTF-8 text"):
         read_folds(path, store)
     with pytest.raises(CompkitError, match=r"cannot be read .No such file"):
         read_folds(path.with_name("none.csv"), store)
+    os.mkfifo(path.with_name("pipe"))
+    for name in (".", "pipe"):
+        with pytest.raises(CompkitError, match="is not a regular file"):
+            read_folds(path.parent / name, store)
+        with pytest.raises(CompkitError, match="is not a regular file"):
+            make_folds(store, k=2, groups=path.parent / name)
 
 
 @pytest.mark.skipif(not CT.is_dir(), reason="needs ../shared/data/ct-mini")

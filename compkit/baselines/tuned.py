@@ -20,6 +20,7 @@ from compkit.data.store import Store
 from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.folds import make_folds
+from compkit.folds.copies import count_different
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
@@ -94,14 +95,14 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
         If fewer than two images are labelled.
     """
     store.require_labels()
-    count = len(store.labelled)
-    if count < 2:
+    count, different = len(store.labelled), count_different(store)
+    if different < 2:
         raise CompkitError(
-            "a single image is labelled, so none is left to judge what is tuned on it: label "
-            "another one, or leave out --tune"
+            "a single image is labelled, or copies of one, so none is left to judge what is tuned "
+            "on it: label another one, or leave out --tune"
         )
     ranking = store.competition.rules.ranking
-    split = make_folds(store, min(_FOLDS, count))
+    split = make_folds(store, min(_FOLDS, different))
     folds, groups = split.fold[store.labelled], split.group[store.labelled]
     chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
     if len(chosen) < count:

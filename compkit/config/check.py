@@ -28,6 +28,10 @@ def check(config: RunConfig) -> None:
         "encoders must name at least one encoder": len(config.encoders) > 0,
         "encoders must not name one twice": len(set(config.encoders)) == len(config.encoders),
         "folds.k must be at least 2": f.k >= 2,
+        "folds.groups and folds.file exclude each other: leave one out": (
+            f.groups is None or f.file is None
+        ),
+        "folds.groups needs folds.grouped true": f.groups is None or f.grouped,
         "input.size must be at least 16": i.size is None or i.size >= 16,
         "input.crop must be at least 16": i.crop is None or i.crop >= 16,
         "input.crop must not exceed input.size": not i.crop or not i.size or i.crop <= i.size,

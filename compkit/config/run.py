@@ -18,19 +18,24 @@ class FoldsConfig:
     Parameters
     ----------
     file
-        Path of a CSV made by ``compkit folds``; null makes a split with the settings below.
+        Path of a CSV made by ``compkit folds``, or by hand with the columns image and fold; null
+        makes a split with the settings below.
     k
         Number of folds.
     seed
         Seed of the split.
     grouped
         Keep near-duplicate slices on one side.
+    groups
+        Path of a CSV with the columns image and group (or patient), whose groups stay on one side
+        instead of near-duplicates found by similarity.
     """
 
     file: str | None = None
     k: int = 5
     seed: int = 0
     grouped: bool = True
+    groups: str | None = None
 
 
 @dataclass(frozen=True)

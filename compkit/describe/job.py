@@ -60,13 +60,9 @@ def _images(store: Store) -> dict[str, Any]:
 
 
 def _groups(store: Store) -> dict[str, Any]:
-    from compkit.folds.similarity import group_images, similarities
+    from compkit.folds.duplicates import find_duplicates
 
-    count = len(store.train)
-    every = np.ones(count, bool)
-    sizes = np.bincount(
-        group_images(similarities(store.images), every, most=count, piece=count).group
-    )
+    sizes = np.bincount(find_duplicates(store).group)
     return {"count": len(sizes), "largest": int(sizes.max()), "alone": int((sizes == 1).sum())}
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError
-from compkit.folds.table import Folds
+from compkit.folds.copies import copies, several
+from compkit.folds.table import Folds, measure_extent
 
 _BINS = 4  # quantile bins of the number of regions, and of coverage
 _EVENNESS = 2.0  # weight of equal numbers of images beside equal numbers in each bin
 
 
-def make_folds(store: Store, k: int = 5, seed: int = 0, grouped: bool = True) -> Folds:
+def make_folds(
+    store: Store, k: int = 5, seed: int = 0, grouped: bool = True, groups: Path | str | None = None
+) -> Folds:
     """Split the labelled images into `k` folds, alike in size, number of regions and coverage.
+
+    Exact copies of an image are never in two folds.
 
     Parameters
     ----------
@@ -25,48 +33,106 @@ def make_folds(store: Store, k: int = 5, seed: int = 0, grouped: bool = True) ->
         Another seed gives another split.
     grouped : bool
         Keep near-duplicates in one fold. False overstates scores: it is there to show by how much.
+    groups : Path or str, optional
+        A CSV of the groups to keep in one fold instead: see `compkit.folds.groups.read_groups`.
 
     Raises
     ------
     CompkitError
-        If there are fewer than `k` labelled images.
+        If there are too few labelled images for `k` folds, or too few that may be parted.
     """
-    # here, because they are slow to import and reading a folds file needs neither
-    from compkit.folds.similarity import THRESHOLD, group_images, similarities
-
     store.require_labels()
-    count = len(store.labelled)
-    if not 2 <= k <= count:
-        raise CompkitError(
-            f"{count} labelled images cannot make {k} folds: ask for 2 to {count} (k)"
-        )
-    labelled = np.zeros(len(store.train), bool)
-    labelled[store.labelled] = True
-    group, cut = np.arange(len(store.train)), 0
-    if grouped:
-        # a group as large as a fold still leaves room for balance; its pieces should leave more
-        groups = group_images(
-            similarities(store.images), labelled, most=count // k, piece=max(1, count // (2 * k))
-        )
-        group, cut = groups.group, groups.cut
-    regions, coverage = np.zeros(len(labelled), np.int64), np.zeros(len(labelled))
-    for index, labels in zip(store.labelled, store.labels, strict=True):
-        regions[index] = np.count_nonzero(np.bincount(labels.ravel())[1:])
-        coverage[index] = np.count_nonzero(labels) / labels.size
-    fold = np.full(len(labelled), -1)
-    strata = _strata(regions[labelled], coverage[labelled])
-    fold[labelled] = _balanced(strata, group[labelled], k, np.random.default_rng(seed))
+    _check(store, k)
+    parted = _parted(store, k, grouped) if groups is None else _given(store, k, groups)
+    regions, coverage = measure_extent(store)
+    fold = np.full(len(store.train), -1)
+    chosen = store.labelled
+    strata = _strata(regions[chosen], coverage[chosen])
+    fold[chosen] = _balanced(strata, parted.unit[chosen], k, np.random.default_rng(seed))
     made = {
         "k": k,
         "seed": seed,
-        "grouped": str(grouped).lower(),
-        "threshold": THRESHOLD if grouped else "none",
-        "groups": len(np.unique(group)),
-        "cut": cut,
+        **parted.made,
+        "groups": len(np.unique(parted.group)),
+        "cut": 0 if parted.alike is None else several(parted.alike, fold),
         "data": store.content,
     }
     texts = {key: str(value) for key, value in made.items()}
-    return Folds(store.train, fold, group, regions, coverage, texts)
+    return Folds(store.train, fold, parted.group.astype(str), regions, coverage, texts)
+
+
+def _check(store: Store, k: int) -> None:
+    count = len(store.labelled)
+    if count == 1:
+        raise CompkitError(
+            f"only {store.train[store.labelled[0]]} is labelled, and a single image cannot be "
+            "split into folds: label at least two"
+        )
+    if not 2 <= k <= count:
+        raise CompkitError(
+            f"{count} labelled images cannot make {k} folds: k can be "
+            + ("2" if count == 2 else f"2 to {count}")
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Parted:
+    """What a split may not take apart.
+
+    Attributes
+    ----------
+    unit : ndarray of int64, shape (N,)
+        Images of one unit share a fold.
+    group : ndarray, shape (N,)
+        As `Folds` has it.
+    alike : ndarray of int64, shape (N,), or None
+        Groups of near-duplicates, which should not lie in two folds.
+    made : dict
+        What the file says of it.
+    """
+
+    unit: np.ndarray
+    group: np.ndarray
+    alike: np.ndarray | None
+    made: dict[str, object]
+
+
+def _parted(store: Store, k: int, grouped: bool) -> _Parted:
+    # here, because it is slow to import and reading a folds file does not need it
+    from compkit.folds.duplicates import find_duplicates
+    from compkit.folds.similarity import THRESHOLD
+
+    found = find_duplicates(store)
+    _check_units(
+        found.copy[store.labelled],
+        k,
+        "different labelled images (exact copies count as one)",
+        "label others",
+    )
+    unit = found.cut(k) if grouped else found.copy
+    made = {
+        "grouped": str(grouped).lower(),
+        "threshold": THRESHOLD,
+        "clean_k": found.clean_k(),
+    }
+    return _Parted(unit, unit if grouped else found.group, found.group, made)
+
+
+def _given(store: Store, k: int, path: Path | str) -> _Parted:
+    from compkit.folds.groups import joined, read_groups
+
+    names = joined(read_groups(path, store), copies(store.images))
+    _, unit = np.unique(names, return_inverse=True)
+    what = f"groups of labelled images in {path} (those that share an exact copy count as one)"
+    _check_units(unit[store.labelled], k, what, "correct the groups")
+    return _Parted(unit, names, None, {"grouped": "given", "threshold": "none"})
+
+
+def _check_units(units: np.ndarray, k: int, what: str, remedy: str) -> None:
+    count = len(np.unique(units))
+    if count < k:
+        most = f"the largest k is {count}" if count > 1 else f"at least 2 are needed: {remedy}"
+        raise CompkitError(f"{count} {what} cannot make {k} folds: {most}")
 
 
 def _strata(regions: np.ndarray, coverage: np.ndarray) -> np.ndarray:

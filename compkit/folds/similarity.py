@@ -8,7 +8,7 @@ aligned: neighbours share one field of view, and differences in it tell patients
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -25,28 +25,12 @@ _FINE, _COARSE = 0.5, 1.5  # standard deviations of the band-pass, in pixels of 
 _SHARPNESS = 4  # power that makes near neighbours outweigh many distant ones when cutting
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Images that belong together.
-
-    Attributes
-    ----------
-    group : ndarray of int64, shape (N,)
-        The group of each image, numbered in order of first appearance.
-    cut : int
-        How many groups were too large for a fold and were cut into several.
-    """
-
-    group: np.ndarray
-    cut: int
-
-
-def similarities(images: np.ndarray) -> np.ndarray:
+def similarities(images: Sequence[np.ndarray]) -> np.ndarray:
     """Return how alike any two images are.
 
     Parameters
     ----------
-    images : ndarray of uint8, shape (N, H, W)
+    images : sequence of ndarray of uint8, shape (H, W), length N
 
     Returns
     -------
@@ -63,7 +47,7 @@ def similarities(images: np.ndarray) -> np.ndarray:
     return details @ details.T
 
 
-def group_images(similarity: np.ndarray, counted: np.ndarray, most: int, piece: int) -> Groups:
+def group_images(similarity: np.ndarray, counted: np.ndarray, most: int, piece: int) -> np.ndarray:
     """Put images that are linked by similarity, directly or through others, into one group.
 
     A group that holds too much is cut where it is least similar. So the slices of a single
@@ -79,21 +63,25 @@ def group_images(similarity: np.ndarray, counted: np.ndarray, most: int, piece: 
         A group with more counted images than this is cut.
     piece : int
         The most counted images in a piece of a cut group.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        The group of each image, numbered in order of first appearance.
     """
     _, linked = connected_components(similarity >= THRESHOLD, directed=False)
     group = np.empty(len(similarity), np.int64)
-    groups = cut = 0
+    groups = 0
     for component in range(linked.max(initial=-1) + 1):
         members = np.flatnonzero(linked == component)
         pieces = [members]
         if counted[members].sum() > most:
             pieces = _pieces(similarity, members, counted, piece)
-            cut += 1
         for part in pieces:
             group[part] = groups
             groups += 1
     _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
-    return Groups(np.argsort(np.argsort(first))[inverse], cut)
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def _pieces(

@@ -6,9 +6,10 @@ It is part of an experiment: keep it under version control.
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -21,7 +22,8 @@ COLUMNS = ("image", "labelled", "fold", "group", "regions", "coverage")
 #: Stands in for a fold: a network trained on every labelled image, which validates on none.
 ALL = -1
 
-_TITLE = "# compkit folds:"
+#: What the first line of a file begins with, before how it was made.
+TITLE = "# compkit folds:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +36,18 @@ class Folds:
         All training images, unlabelled ones too.
     fold : ndarray of int64, shape (N,)
         0 to k - 1; -1 for an unlabelled image, which is never in a validation fold.
-    group : ndarray of int64, shape (N,)
-        Images of one group are near-duplicates and in one fold.
+    group : ndarray of str, shape (N,)
+        Near-duplicates, or images of one patient, share a group. It lies in one fold, unless
+        `made` has grouped=false. Empty where it is not known, which only unlabelled images are.
     regions : ndarray of int64, shape (N,)
         Number of labelled regions; 0 where unlabelled.
     coverage : ndarray of float64, shape (N,)
         Labelled share of the pixels, 0 to 1; 0 where unlabelled.
     made : dict
-        How the folds were made: k, seed, grouped, threshold, groups, cut, data.
+        How the folds were made: k, seed, grouped (true; given: by the user; false: whatever is
+        alike), threshold, groups, cut (groups of near-duplicates that lie in several folds),
+        clean_k (the largest k without a cut; below 2 if there is none), copies (images of which
+        exact copies lie in several folds; absent if there are none), data.
     """
 
     images: tuple[str, ...]
@@ -55,6 +61,12 @@ class Folds:
     def k(self) -> int:
         """Number of folds."""
         return int(self.made["k"])
+
+    @property
+    def digest(self) -> str:
+        """Tells whether a file's folds and groups are still those that its first line is about."""
+        what = repr((self.images, self.fold.tolist(), self.group.tolist()))
+        return hashlib.sha256(what.encode()).hexdigest()[:12]
 
     def train_indices(self, fold: int) -> np.ndarray:
         """Return the labelled images to train on, as ascending indices into `images`.
@@ -85,11 +97,42 @@ class Folds:
             rows.append(row)
         return rows
 
+    def doubts(self) -> list[str]:
+        """Return sentences that say why scores on these folds are too high; none of clean ones."""
+        cut, copies = (int(self.made.get(key, 0)) for key in ("cut", "copies"))
+        doubts = []
+        if cut:
+            doubts.append(
+                f"{_count(cut, 'group')} of near-duplicate images {'is' if cut == 1 else 'are'} "
+                f"cut in these {self.k} folds: networks are validated on images like those that "
+                f"they learn from, so out-of-fold scores are too high; {self._way_out()}"
+            )
+        if copies:
+            doubts.append(
+                f"exact copies of {_count(copies, 'image')} lie in several folds: networks are "
+                "validated on images that they learn from, so out-of-fold scores are too high; "
+                "give copies one fold, as compkit folds does"
+            )
+        return doubts
+
+    def _way_out(self) -> str:
+        most = int(self.made.get("clean_k", 0))
+        if most < 2:
+            return "no number of folds avoids it, since one group holds most labelled images"
+        if self.k <= most:
+            return f"compkit folds --k {self.k} cuts none"
+        return f"the largest k (number of folds) that needs no cut is {most}"
+
     def write(self, path: Path | str) -> None:
         """Write the folds file, whole or not at all."""
-        with replacing(path) as temporary, temporary.open("w", newline="") as file:
-            file.write(" ".join([_TITLE, *(f"{k}={v}" for k, v in self.made.items())]) + "\n")
-            file.write("# fold is empty for unlabelled images; no group is in two folds\n")
+        with (
+            replacing(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            made = {**self.made, "split": self.digest}
+            file.write(" ".join([TITLE, *(f"{k}={v}" for k, v in made.items())]) + "\n")
+            apart = "groups may lie in" if self.made.get("grouped") == "false" else "no group is in"
+            file.write(f"# fold is empty for unlabelled images; {apart} two folds\n")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for index, image in enumerate(self.images):
@@ -105,137 +148,33 @@ class Folds:
             raise CompkitError(f"there is no fold {fold}: the folds are 0 to {self.k - 1}")
 
 
-def read_folds(path: Path | str, store: Store) -> Folds:
-    """Read a folds file and check that it is a sound split of the images in `store`.
+def refuse_existing(path: Path, overwrite: bool, groups: Path | None = None) -> None:
+    """Raise a CompkitError if a folds file must not be written to `path`.
 
-    Raises
-    ------
-    CompkitError
-        Naming the file, the row and what is wrong there.
+    Parameters
+    ----------
+    overwrite : bool
+        A file that exists may be replaced, unless it is `groups`, which the folds are made of.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
+    if not os.path.lexists(path):
+        return
+    if not path.is_file() or (groups is not None and groups.exists() and path.samefile(groups)):
+        what = "is the file of groups" if path.is_file() else "is no file"
+        raise CompkitError(f"{path} {what}: give --out another name")
+    if not overwrite:
         raise CompkitError(
-            f"the folds file {path} cannot be read ({reason}): make one with compkit folds"
-        ) from None
-    made = _header(path, lines, store)
-    folds = _Rows(path, store, int(made["k"])).read(lines, made)
-    _check_groups(path, folds)
-    for fold in range(folds.k):
-        if not len(folds.valid_indices(fold)):
-            raise CompkitError(f"{path}: no image is in fold {fold}: make the folds anew")
-    return folds
-
-
-def _header(path: Path, lines: list[str], store: Store) -> dict[str, str]:
-    first = lines[0] if lines else ""
-    made = dict(word.split("=", 1) for word in first[len(_TITLE) :].split() if "=" in word)
-    if not first.startswith(_TITLE) or not {"k", "data"} <= made.keys():
-        raise CompkitError(
-            f"{path}, row 1: a folds file begins with '{_TITLE} k=… data=…': "
-            "make one with compkit folds"
+            f"{path} exists already: give --overwrite to replace it, or --out another name"
         )
-    if not made["k"].isdecimal() or int(made["k"]) < 2:
-        raise CompkitError(f"{path}, row 1: k is {made['k']!r}: it must be a number from 2 up")
-    if made["data"] != store.content:
-        raise CompkitError(
-            f"{path} was made for other data ({made['data'][:12]}…, these are "
-            f"{store.content[:12]}…): make it anew for these with compkit folds"
-        )
-    return made
 
 
-class _Rows:
-    """Reads the rows below the header, checking each by itself."""
-
-    def __init__(self, path: Path, store: Store, k: int) -> None:
-        self.path, self.k = path, k
-        self.index = {image: index for index, image in enumerate(store.train)}
-        self.labelled = set(store.labelled.tolist())
-
-    def read(self, lines: list[str], made: dict[str, str]) -> Folds:
-        rows = [
-            (number, next(csv.reader([line])))
-            for number, line in enumerate(lines, start=1)
-            if line and not line.startswith("#")
-        ]
-        columns = rows[0][1] if rows else []
-        missing = [column for column in COLUMNS if column not in columns]
-        if missing:
-            raise CompkitError(
-                f"{self.path} has no column {missing[0]!r}: make it anew with compkit folds"
-            )
-        count = len(self.index)
-        fold, group, regions = (np.full(count, value) for value in (-1, 0, 0))
-        coverage, seen = np.zeros(count), np.zeros(count, bool)
-        for number, fields in rows[1:]:
-            if len(fields) != len(columns):
-                self._refuse(number, f"{len(fields)} fields where there are {len(columns)} columns")
-            row = dict(zip(columns, fields, strict=True))
-            at = self._image(number, row, seen)
-            seen[at] = True
-            group[at] = self._number(number, row, "group")
-            if at in self.labelled:
-                fold[at] = self._fold(number, row)
-                regions[at] = self._number(number, row, "regions")
-                coverage[at] = self._share(number, row)
-        if not seen.all():
-            image = list(self.index)[int(np.argmin(seen))]
-            raise CompkitError(f"{self.path} has no row for {image}: make it anew")
-        return Folds(tuple(self.index), fold, group, regions, coverage, made)
-
-    def _image(self, number: int, row: dict[str, str], seen: np.ndarray) -> int:
-        image = row["image"]
-        if image not in self.index:
-            self._refuse(number, f"there is no training image {image!r}")
-        at = self.index[image]
-        if seen[at]:
-            self._refuse(number, f"{image} has a row already")
-        if row["labelled"] != str(int(at in self.labelled)):
-            word = "labelled" if at in self.labelled else "unlabelled"
-            self._refuse(number, f"labelled is {row['labelled']!r} but {image} is {word}")
-        if at not in self.labelled and row["fold"]:
-            self._refuse(number, f"{image} is unlabelled but has fold {row['fold']!r}")
-        return at
-
-    def _fold(self, number: int, row: dict[str, str]) -> int:
-        if not row["fold"]:
-            self._refuse(number, f"{row['image']} is labelled but has no fold")
-        fold = self._number(number, row, "fold")
-        if fold >= self.k:
-            self._refuse(number, f"fold is {fold} but the folds are 0 to {self.k - 1}")
-        return fold
-
-    def _number(self, number: int, row: dict[str, str], column: str) -> int:
-        text = row[column]
-        if not (text.isascii() and text.isdecimal() and len(text) < 10):
-            self._refuse(number, f"{column} is {text!r}, not a whole number from 0 up")
-        return int(text)
-
-    def _share(self, number: int, row: dict[str, str]) -> float:
-        try:
-            share = float(row["coverage"])
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self._refuse(number, f"coverage is {row['coverage']!r}, not a number from 0 to 1")
-        return share
-
-    def _refuse(self, number: int, what: str) -> NoReturn:
-        raise CompkitError(f"{self.path}, row {number}: {what}: make the folds anew")
+def measure_extent(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Return each training image's regions, int64, and coverage, float64, as `Folds` has them."""
+    regions, coverage = np.zeros(len(store.train), np.int64), np.zeros(len(store.train))
+    for index, labels in zip(store.labelled, store.labels, strict=True):
+        regions[index] = np.count_nonzero(np.bincount(labels.ravel())[1:])
+        coverage[index] = np.count_nonzero(labels) / labels.size
+    return regions, coverage
 
 
-def _check_groups(path: Path, folds: Folds) -> None:
-    owner: dict[int, int] = {}
-    for index in np.flatnonzero(folds.fold >= 0).tolist():
-        group = int(folds.group[index])
-        first = owner.setdefault(group, index)
-        if folds.fold[first] != folds.fold[index]:
-            raise CompkitError(
-                f"{path}: group {group} is in two folds ({folds.images[first]} in "
-                f"{folds.fold[first]}, {folds.images[index]} in {folds.fold[index]}): "
-                "put near-duplicates in one fold"
-            )
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -16,6 +16,7 @@ from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
+from compkit.folds.copies import count_different
 from compkit.models.network import Network
 from compkit.pretrain.images import hidden_count, split_images
 from compkit.pretrain.methods import Options
@@ -72,7 +73,7 @@ def start_pretraining(
     _check_config(config)
     store = open_store(data)
     _check_images(method, options, config, store)
-    folds = split_of(config, store) if len(store.labelled) >= config.folds.k else None
+    folds = split_of(config, store) if count_different(store) >= config.folds.k else None
     directory = ROOT / name
     claim_directory(directory, PRETRAINED)
     if not (directory / PRETRAINED).is_file():

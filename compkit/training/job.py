@@ -44,6 +44,8 @@ def train(
     if not (ROOT / name / "run.json").is_file():
         _check_weights(config, fold or 0)
     run = start_run(name, config, data)
+    for doubt in run.folds.doubts():
+        say(doubt)
     slots, most = config.partition.slots, int(run.folds.regions.max())
     if "slots" in config.head.split("+") and most > slots:
         say(f"images have up to {most} regions, but partition.slots is {slots}: some share a slot")
