@@ -186,16 +186,18 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
     directory = root / name
     claim_directory(directory, "run.json")
     store = open_store(data)
+    made = directory / "run.json"
+    if not made.is_file():  # before there is a directory, which what is refused should not leave
+        folds = split_of(config, store)
+        refuse_leaks(config, store, folds)
     with locked(directory, "starting it", wait=True):
-        if (directory / "run.json").is_file():
+        if made.is_file():
             _go_on(directory, config, store)
         else:
-            folds = split_of(config, store)
-            refuse_leaks(config, store, folds)
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            write_json(directory / "run.json", {"data": data, "content": store.content})
+            write_json(made, {"data": data, "content": store.content})
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
 

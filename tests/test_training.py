@@ -22,6 +22,7 @@ from compkit.competition.table import read_table
 from compkit.ensemble.members import members_of
 from compkit.entry import guarded
 from compkit.files import locked
+from compkit.leak import seen_by
 from compkit.metrics.rand import rand_scores
 from compkit.run import open_run, start_run
 from compkit.training.command import parse, run_command
@@ -276,15 +277,49 @@ def test_submitting_what_is_not_whole_names_it(workplace, monkeypatch, capsys, r
 
 
 @pytest.mark.slow
-def test_a_start_from_a_network_that_saw_what_validates_is_refused(workplace, monkeypatch, capsys):
+def test_no_epoch_trains_on_what_another_did(workplace, monkeypatch):
+    """Where nothing is learnt, only what is drawn can change the loss."""
     monkeypatch.chdir(workplace)
-    fixed = "runs/whole/{encoder}/fold0/last.ckpt"
-    assert guarded(lambda: run_command(command("warm", model__start=fixed)[2:])) == 2
-    assert "of the images that validate fold 1" in capsys.readouterr().err
-    assert not Path("runs/warm/run.json").exists()
+    settings = {"training__lr": "1e-30", "training__ema": "0", "training__steps": "4"}
+    settings |= {"training__steps_per_epoch": "1", "loss__terms": "{cross_entropy: 1}"}
+    assert guarded(lambda: run_command(command("still", fold="0", **settings)[2:])) == 0
+    history = pd.read_csv("runs/still/resnet10t/fold0/metrics.csv")
+    assert history.loss.nunique() == len(history) == 4
+
+
+@pytest.mark.slow
+def test_a_start_from_weights_that_saw_what_validates_is_refused(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
     own = "runs/whole/{encoder}/fold{fold}/last.ckpt"
     _, config = parse(command("warm", model__start=own)[2:])
     start_run("warm", config, "data")
+    copy = Path("elsewhere.ckpt")
+    shutil.copy("runs/whole/resnet10t/fold0/best.ckpt", copy)
+    for setting in ("model__start", "model__weights"):
+        assert (
+            guarded(lambda name=setting: run_command(command("leak", **{name: str(copy)})[2:])) == 2
+        )
+        assert "elsewhere.ckpt was trained on 4 of the images that validate fold 1" in (
+            capsys.readouterr().err
+        )
+    checkpoint = torch.load(copy, weights_only=True)
+    del checkpoint["compkit"]["seen"]
+    torch.save(checkpoint, copy)
+    assert guarded(lambda: run_command(command("leak", model__start=str(copy))[2:])) == 2
+    assert "does not say which images it was trained on" in capsys.readouterr().err
+    assert not Path("runs/leak").exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_passes_on_what_its_start_had_seen(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    own = "runs/whole/{encoder}/fold{fold}/last.ckpt"
+    settings = {"model__start": own, "training__steps": "3", "folds__seed": "0"}
+    assert guarded(lambda: run_command(command("heir", fold="0", **settings)[2:])) == 0
+    old, new = (seen_by(Path(f"runs/{run}/resnet10t/fold0/last.ckpt")) for run in ("whole", "heir"))
+    assert set(old) == set(new)
+    store = open_run("whole").store
+    assert set(old) == set(store.digests(open_run("whole").folds.train_indices(0)))
 
 
 @pytest.mark.slow

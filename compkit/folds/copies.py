@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from compkit.data.store import Store
+from compkit.data.store import Store, image_digest
 
 
 def copies(images: Iterable[np.ndarray]) -> np.ndarray:
@@ -23,8 +22,8 @@ def copies(images: Iterable[np.ndarray]) -> np.ndarray:
     ndarray of int64, shape (N,)
         The number of each image, which exact copies share.
     """
-    numbers: dict[bytes, int] = {}
-    digests = (hashlib.blake2b(np.ascontiguousarray(image).data).digest() for image in images)
+    numbers: dict[str, int] = {}
+    digests = map(image_digest, images)
     return np.array([numbers.setdefault(each, len(numbers)) for each in digests], np.int64)
 
 
