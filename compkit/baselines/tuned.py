@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from compkit.crossfit import CrossFit, Evaluation, Param, cross_fit
 from compkit.data.store import Store
 from compkit.display import print_table
 from compkit.errors import CompkitError
+from compkit.files import scratch
 from compkit.folds import make_folds
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
@@ -121,7 +121,7 @@ def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
 def _fitted(store: Store, chosen: np.ndarray, folds: np.ndarray, ranking: str) -> CrossFit:
     rows, radii = store.labelled[chosen], SPACE["median_radius"].values
     shape = (len(radii), len(rows), store.size, store.size)
-    with tempfile.NamedTemporaryFile(suffix=".smooth") as file:
+    with scratch("smooth") as folder, (folder / "smooth").open("wb") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
         work = ((np.asarray(store.images[row]), radius) for radius in radii for row in rows)
         count = len(radii) * len(rows)

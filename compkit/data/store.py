@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -178,8 +177,6 @@ def _opened(directory: Path, competition: Competition) -> Store:
 
 
 def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:
-    for part in directory.parent.glob(f".{directory.name}.*.part"):
-        shutil.rmtree(part, ignore_errors=True)  # left by a build that was killed
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:

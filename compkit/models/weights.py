@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from compkit.errors import CompkitError
@@ -127,7 +127,7 @@ def save_encoder(state: Mapping[str, Tensor], path: Path, images: int, others: i
     """Write an encoder's weights so that `load_encoder` takes them, for the same input channels."""
     channels = {_CHANNELS: json.dumps([images, others])}
     with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=channels)
+        temporary.write_bytes(save({k: v.contiguous() for k, v in state.items()}, channels))
 
 
 def _refuse_other_channels(file: Path, images: int, others: int) -> bool:

@@ -82,8 +82,6 @@ def pretrain_encoder(
         if (part / FITTED).is_file():
             say(f"{prefix}{encoder}: done (score {read_json(part / FITTED)['score']:.4f})")
             return
-        for leftover in part.glob(".*.part"):
-            leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         begun = (part / LAST).exists()
         module = _module(run, encoder, pretrained=not begun)
         training, held_back = _data_sets(run)

@@ -46,8 +46,6 @@ def fit_fold(
             score = read_json(part / FITTED)["score"]
             say(f"{prefix}{label}: done (score {score:.4f})")
             return
-        for leftover in part.glob(".*.part"):
-            leftover.unlink()  # half of a checkpoint that a kill interrupted; we own the directory
         if not (part / FITTED).is_file():
             keeper = _fit(run, encoder, fold, f"{prefix}{label}", watch)
             result = {"score": keeper.best_score, "seconds": round(keeper.seconds, 1)}
