@@ -171,16 +171,16 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
 
 def _begun(path: Path, folder: bool) -> tuple[Path, int]:
     """Make a temporary file or folder beside `path`, and hold it by the handle returned."""
-    where = {"prefix": f".{path.name}.", "suffix": ".part", "dir": str(path.parent)}
+    begin, end = f".{path.name}.", ".part"
     while True:
         if folder:
-            name = tempfile.mkdtemp(**where)
+            name = tempfile.mkdtemp(end, begin, path.parent)
             try:
                 handle = os.open(name, os.O_RDONLY)
             except FileNotFoundError:
                 continue  # swept before it was held, as below
         else:
-            handle, name = tempfile.mkstemp(**where)
+            handle, name = tempfile.mkstemp(end, begin, path.parent)
         with suppress(OSError):  # a file system without locks, on which nothing is swept
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.path.lexists(name):

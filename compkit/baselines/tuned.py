@@ -16,7 +16,7 @@ from compkit.baselines.watershed import (
 )
 from compkit.crossfit import CrossFit, Evaluation, Param, cross_fit
 from compkit.data.store import Store
-from compkit.display import print_table
+from compkit.display import print_line, print_table
 from compkit.errors import CompkitError
 from compkit.files import scratch
 from compkit.folds import make_folds
@@ -146,9 +146,9 @@ def _show(fit: CrossFit, ranking: str) -> None:
     print_table(title, ["", *METRICS], rows)
     if fit.tuned:
         texts = (f"{name} {value:g}" for name, value in fit.params.items())
-        print(f"tuned for {ranking}: {', '.join(texts)}")
+        print_line(f"tuned for {ranking}: {', '.join(texts)}")
     else:
-        print(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
+        print_line(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
 
 
 def _with_interval(values: np.ndarray) -> str:

@@ -80,7 +80,7 @@ def _read(path: Path, sha256: str) -> OutOfFold | str:
     try:
         manifest = read_json(path)
         found = _parsed(manifest, manifest["out_of_fold"])
-    except (CompkitError, KeyError, TypeError, ValueError):
+    except (CompkitError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return "manifest damaged, or without per-image scores"
     return found if found.sha256 == sha256 else "manifest of another file of that name"
 
@@ -95,8 +95,8 @@ def _parsed(manifest: dict, kept: dict) -> OutOfFold:
         ranking=METRICS[METRICS.index(kept["ranking"])],
         test_images=int(manifest["test_images"]),
     )
-    if scores.shape != (len(METRICS), len(names)) or not np.isfinite(scores).all():
+    if scores.shape != (len(METRICS), len(names)) or not (np.abs(scores) <= 1).all():
         raise ValueError
-    if min(len(names), found.test_images) < 2:
+    if len(names) < 2 or not 2 <= found.test_images < 1 << 31:
         raise ValueError
     return found

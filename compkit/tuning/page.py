@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from compkit.display import print_table
+from compkit.display import print_line, print_table
 from compkit.files import replacing
 from compkit.tuning.evidence import ENOUGH, LEVEL, p_text
 from compkit.tuning.figures import curve, history, parallel, slices
@@ -96,7 +96,7 @@ def print_findings(study: optuna.Study, lower: Sequence[optuna.Study] = ()) -> N
     """Print the summary and the first ten trials."""
     findings = find(study)
     for sentence in sentences(findings, [find(one) for one in lower]):
-        print(sentence)
+        print_line(sentence)
     if len(findings.trials):
         columns, rows, _ = _trial_rows(findings, 10)
         title = f"the best of {findings.name} (≈ the best within chance)"
