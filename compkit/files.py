@@ -73,6 +73,18 @@ def scratch(name: str) -> Iterator[Path]:
         yield temporary
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder for ``--out``; raise `CompkitError` if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CompkitError(
+            f"nothing can be written to {folder} ({error.strerror}): give --out in another folder"
+        ) from None
+
+
 def sweep(directory: Path) -> None:
     """Remove the temporary files and directories in `directory` that killed processes left there.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from compkit import __version__
 from compkit.competition.table import fill_table
 from compkit.errors import CompkitError
-from compkit.files import digest_of, json_text, read_json, replacing
+from compkit.files import digest_of, json_text, read_json, replacing, require_writable
 from compkit.progress import say
 from compkit.submission.check import background_only, check_submission
 from compkit.submission.ledger import LEDGER, add_row, require_ledger
@@ -57,7 +56,7 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
                 f"tell its digest): {_ELSEWHERE}"
             )
     require_ledger(out.with_name(LEDGER))
-    _require_writable(out.parent)
+    require_writable(out.parent)
 
 
 def claim_table(out: Path, overwrite: bool = False) -> None:
@@ -65,7 +64,7 @@ def claim_table(out: Path, overwrite: bool = False) -> None:
     _require_place(out)
     if os.path.lexists(out) and not overwrite:
         raise CompkitError(f"{out} is there: {_ELSEWHERE}")
-    _require_writable(out.parent)
+    require_writable(out.parent)
 
 
 def publish(
@@ -147,15 +146,3 @@ def _digest_in(manifest: Path, name: str) -> str | None:
     if not isinstance(found, dict) or not found.keys() >= _MANIFEST_KEYS:
         return None
     return str(found["sha256"]) if found["submission"] == name else None
-
-
-def _require_writable(folder: Path) -> None:
-    """Make the folder, or raise the sentence that says why nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CompkitError(
-            f"nothing can be written to {folder} ({error.strerror}): give --out in another folder"
-        ) from None

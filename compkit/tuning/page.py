@@ -17,6 +17,7 @@ from compkit.files import replacing
 from compkit.tuning.evidence import ENOUGH, LEVEL, p_text
 from compkit.tuning.figures import curve, history, parallel, slices
 from compkit.tuning.findings import CURVES, TOP, Findings, find
+from compkit.tuning.study import public_address
 from compkit.tuning.summary import confirmed, curve_sentence, sentences
 
 _ABSENT = "—"
@@ -246,7 +247,10 @@ def _lost(findings: Findings, where: str = "") -> str:
 
 
 def _dashboard(storage: str) -> str:
-    command = f"pip install optuna-dashboard\noptuna-dashboard {shlex.quote(storage)}"
+    address = public_address(storage)
+    command = f"pip install optuna-dashboard\noptuna-dashboard {shlex.quote(address)}"
+    if address != storage:
+        command += "    # with the password in place of ***"
     return f"<h2>To look closer</h2><pre>{escape(command)}</pre>"
 
 
