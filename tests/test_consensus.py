@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from compkit.ensemble.segments import first_seen, joint_segments
 from compkit.ensemble.skill import FOLDS, weigh
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.regions import numbered
+from compkit.submission import publish
 
 some = settings(max_examples=40)
 metrics = st.sampled_from(METRICS)
@@ -359,6 +361,20 @@ def test_a_submission_of_ours_is_replaced_and_one_that_was_edited_is_not(files, 
     assert run(files, *BLEND, "d.csv", "--overwrite") == run(files, *BLEND, "d.csv") == 0
     (files / "d.csv").unlink()
     assert run(files, *BLEND, "d.csv") == 0
+
+
+@pytest.mark.parametrize(("name", "function"), [("d.csv", "fill_table"), ("d.json", "json_text")])
+def test_a_full_disk_is_said_of_the_file_and_nothing_is_half_there(
+    files, capsys, monkeypatch, name, function
+):
+    def full(*_arguments, **_how):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(publish, function, full)
+    before = contents(files)
+    assert run(files, *BLEND, "d.csv") == 2
+    assert str(files / name) in capsys.readouterr().err
+    assert contents(files) == before
 
 
 def test_an_input_is_not_overwritten_by_a_manifest(files, capsys):

@@ -99,7 +99,7 @@ def publish(
     CompkitError
         If it is no submission; then nothing is written.
     """
-    with replacing(out) as table, replacing(out.with_suffix(".json")) as manifest:
+    with replacing(out) as table:
         fill_table(table, images, labels, max_label=max_label, called=out)
         check_submission(table, images, labels.shape[1], max_label)
         digest = digest_of(table)
@@ -110,10 +110,11 @@ def publish(
             "compkit": __version__,
             "test_images": len(images),
         }
-        manifest.write_text(json_text(identity | dict(about)))
-        # The manifest takes its place first, and the old table goes before it: after a kill, a
-        # table without its own manifest would be taken for somebody else's.
-        out.unlink(missing_ok=True)
+        with replacing(out.with_suffix(".json")) as manifest:
+            manifest.write_text(json_text(identity | dict(about)))
+            # The manifest takes its place first, and the old table goes before it: after a kill, a
+            # table without its own manifest would be taken for somebody else's.
+            out.unlink(missing_ok=True)
     add_row(out.with_name(LEDGER), out, digest, made_of, members, scores)
     if bare := background_only(labels):
         say(bare)

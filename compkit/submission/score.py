@@ -76,8 +76,10 @@ def _say_left_out(reports: dict[str, Report], count: int, truth: Path) -> None:
                 "their scores do not compare: score them one by one"
             )
     if left_out := count - len(one.images):
-        say(f"{left_out} of {count} images are left out: {truth} has no labels of them, and the "
-            "submissions have no column")  # fmt: skip
+        say(
+            f"{left_out} of {count} images are left out: they have no labels in {truth}, and no "
+            "column in the submissions"
+        )
 
 
 def _show(title: str, measures: Sequence[str], reports: dict[str, Report], intervals: bool) -> None:
