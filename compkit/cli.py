@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compkit import __version__
+from compkit.display import print_line
 from compkit.entry import guarded
 from compkit.pretrain.methods import METHODS
 
@@ -48,6 +49,15 @@ def _add(commands: argparse._SubParsersAction, name: str, text: str) -> argparse
     return commands.add_parser(
         name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+
+
+def _add_out(p: argparse.ArgumentParser, text: str) -> None:
+    p.add_argument("--out", type=Path, required=True, help=text)
+    p.add_argument(
+        "--overwrite", action="store_true",
+        help="replace a file there, and where its manifest belongs, even if compkit did not write "
+        "it or it was edited",
+    )  # fmt: skip
 
 
 def _add_phantom(commands: argparse._SubParsersAction) -> None:
@@ -113,10 +123,11 @@ def _folds(a: argparse.Namespace) -> None:
     refuse_existing(a.out, a.overwrite, a.groups)
     folds = make_folds(open_store(a.data), a.k, a.seed, grouped=not a.random, groups=a.groups)
     folds.write(a.out)
-    print(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
-    print("fold  images  groups  regions  coverage")
+    print_line(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
+    print_line("fold  images  groups  regions  coverage")
+    line = "{fold:4}  {images:6}  {groups:6}  {regions:7.1f}  {coverage:8.3f}"
     for row in folds.summary():
-        print("{fold:4}  {images:6}  {groups:6}  {regions:7.1f}  {coverage:8.3f}".format(**row))
+        print_line(line.format(**row))
     for doubt in folds.doubts():
         say(doubt)
 
@@ -128,7 +139,7 @@ def _add_baseline(commands: argparse._SubParsersAction) -> None:
     s = _add(methods, "sam", "the masks of Segment Anything, without prompts (needs transformers)")
     for method in (w, s):
         method.add_argument("--data", required=True, help=_DATA)
-        method.add_argument("--out", type=Path, required=True, help="the CSV to write")
+        _add_out(method, "the CSV to write")
     w.add_argument(
         "--tune", action="store_true",
         help="tune its parameters on the labelled images first, and say what that buys out of fold",
@@ -145,13 +156,13 @@ def _add_baseline(commands: argparse._SubParsersAction) -> None:
 def _watershed(a: argparse.Namespace) -> None:
     from compkit.baselines.submission import submit_watershed
 
-    submit_watershed(a.data, a.out, a.tune)
+    submit_watershed(a.data, a.out, a.tune, a.overwrite)
 
 
 def _sam(a: argparse.Namespace) -> None:
     from compkit.baselines.submission import submit_sam
 
-    submit_sam(a.data, a.weights, a.out)
+    submit_sam(a.data, a.weights, a.out, a.overwrite)
 
 
 def _add_pretrain(commands: argparse._SubParsersAction) -> None:
@@ -202,7 +213,7 @@ def _add_members(p: argparse.ArgumentParser) -> None:
         "--run", dest="runs", action="append", required=True, metavar="NAME",
         help="a run of train.py, or an ensemble; give it again for the mean of several runs",
     )  # fmt: skip
-    p.add_argument("--out", type=Path, required=True, help="the CSV to write, in submissions/")
+    _add_out(p, "the CSV to write, in submissions/")
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
 
@@ -210,7 +221,7 @@ def _add_members(p: argparse.ArgumentParser) -> None:
 def _submit(a: argparse.Namespace) -> None:
     from compkit.submission.submit import submit
 
-    submit(a.runs, a.out, data=a.data, encoder=a.encoder)
+    submit(a.runs, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
 
 
 def _add_oof(commands: argparse._SubParsersAction) -> None:
@@ -222,7 +233,7 @@ def _add_oof(commands: argparse._SubParsersAction) -> None:
 def _oof(a: argparse.Namespace) -> None:
     from compkit.submission.submit import write_out_of_fold
 
-    write_out_of_fold(a.runs, a.out, data=a.data, encoder=a.encoder)
+    write_out_of_fold(a.runs, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
 
 
 def _add_views(commands: argparse._SubParsersAction) -> None:
@@ -245,7 +256,7 @@ def _views(a: argparse.Namespace) -> None:
 def _add_blend(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "blend", "combine finished submissions by what they agree on")
     p.add_argument("inputs", type=Path, nargs="+", metavar="SUBMISSION", help="two CSVs or more")
-    p.add_argument("--out", type=Path, required=True, help="the CSV to write, in submissions/")
+    _add_out(p, "the CSV to write, in submissions/")
     p.add_argument(
         "--metric", default="adjusted_all",
         help="agree by this: adjusted_all, adjusted_foreground or plain_foreground",
@@ -262,7 +273,7 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 def _blend(a: argparse.Namespace) -> None:
     from compkit.submission.blend import blend
 
-    blend(a.inputs, a.out, a.metric, a.weights, a.oof, a.truth)
+    blend(a.inputs, a.out, a.metric, a.weights, a.oof, a.truth, a.overwrite)
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
@@ -274,14 +285,16 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 
 def _check(a: argparse.Namespace) -> None:
     from compkit.competition import competition_of
-    from compkit.submission.check import check_submission
+    from compkit.submission.check import background_only, check_submission
 
     competition = competition_of(a.data)
     source = competition.source(a.data)
     size = source.image("test", 0).shape[0]
     table = check_submission(a.submission, source.test, size, competition.rules.max_label)
     count, side = len(table.images), table.labels.shape[1]
-    print(f"{a.submission}: a sound submission of {count} images of {side}×{side}")
+    print_line(f"{a.submission}: a sound submission of {count} images of {side}×{side}")
+    if bare := background_only(table.labels):
+        print_line(bare)
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
@@ -323,7 +336,7 @@ def _ledger_set(a: argparse.Namespace) -> None:
 
     given = {"public": a.public, "private": a.private}
     known = {name: score for name, score in given.items() if score is not None}
-    print(f"{a.ledger}: {set_scores(a.ledger, a.id, known)}")
+    print_line(f"{a.ledger}: {set_scores(a.ledger, a.id, known)}")
 
 
 if __name__ == "__main__":

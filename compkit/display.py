@@ -1,24 +1,47 @@
-"""Tables for people, on standard output."""
+"""What people read: tables and lines on standard output, and text that cannot steer a terminal."""
 
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Sequence
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from typing import Literal
 
 #: Columns of text outside a terminal, where nothing tells a width.
 _PLAIN_WIDTH = 160
 
 
+def printable(text: str) -> str:
+    """Return `text` with control characters, also of line ends, as escapes that show.
+
+    What is shown may come from files and their names, and a terminal obeys such characters.
+    """
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text
+    )
+
+
+def print_line(line: str) -> None:
+    """Print a line of results."""
+    print(printable(line))
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of text; the first column is flush left, the others are flush right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    # Imported here: who only tells of an error need not wait for it.
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=printable(title), title_justify="left", box=box.SIMPLE)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=number == 0)
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(printable(column), justify=justify, no_wrap=number == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from compkit.display import printable
 from compkit.errors import CompkitError
 
 
@@ -34,5 +35,6 @@ def guarded(command: Callable[[], None]) -> int:
 
 
 def _fail(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    line = printable(sentence.replace("\n", " "))  # a library's reason may be several lines
+    print(f"error: {line}", file=sys.stderr)
     return 2

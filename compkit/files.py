@@ -1,68 +1,118 @@
-"""Files that are either whole or absent, and directories that one process owns at a time."""
+"""Files that are either whole or absent, and directories that one process owns at a time.
+
+What is being written lies beside its place as ``.<name>.<8 random characters>.part``. Whoever
+writes it holds a lock on it, which dies with the process: what nobody holds was left by a kill, and
+the next process that writes into that directory, or owns it, removes it.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from compkit.errors import CompkitError, InUseError
 from compkit.progress import say
 
+_PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part", re.DOTALL)
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
 
-    The temporary file lies in the same directory, so the replacement is atomic.
+    The temporary file lies in the same directory, so the replacement is atomic. An `OSError` that
+    names no file gets the name of `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _beside(path, folder=False) as temporary:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing_directory(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary directory beside `path`; on success it takes the place of `path`."""
+def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator[Path]:
+    """Yield a temporary directory beside `path`; on success it takes the place of `path`.
+
+    What lay there is out of the way first, so for an instant there is neither.
+
+    Parameters
+    ----------
+    only_new : bool
+        Raise an `OSError` in place of replacing a directory that holds anything by then.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
+    with _beside(path, folder=True) as temporary:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.replace(path)  # of nothing, or of an empty directory
+        except OSError as error:
+            if only_new or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            with _beside(path, folder=True) as old:
+                path.replace(old)
+                temporary.replace(path)
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """Yield a directory for what is needed until the block ends, where the system keeps such."""
+    with _beside(Path(tempfile.gettempdir()) / f"compkit-{name}", folder=True) as temporary:
+        yield temporary
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder for ``--out``; raise `CompkitError` if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CompkitError(
+            f"nothing can be written to {folder} ({error.strerror}): give --out in another folder"
+        ) from None
+
+
+def sweep(directory: Path) -> None:
+    """Remove the temporary files and directories in `directory` that killed processes left there.
+
+    What a living process holds stays, and whatever is not named as they are; so does all of it on
+    a file system that knows no locks.
+    """
+    with suppress(OSError):
+        for path in directory.iterdir():
+            if _PART.fullmatch(path.name):
+                _remove_abandoned(path)
 
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        temporary.write_text(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as the text of a JSON file."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; raise `CompkitError` naming the file when it is not JSON."""
     try:
         return json.loads(Path(path).read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CompkitError(
             f"{path} is not valid JSON ({error}): delete it and make it anew"
         ) from None
@@ -108,7 +158,69 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
+        sweep(directory)
         yield
+
+
+@contextmanager
+def _beside(path: Path, folder: bool) -> Iterator[Path]:
+    """Yield a temporary file or folder beside `path` that this process holds; then remove it."""
+    temporary = path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary, handle = _begun(path, folder)
+        try:
+            yield temporary
+        finally:
+            _remove(temporary)
+            os.close(handle)
+    except OSError as error:
+        named = error.filename or path
+        error.filename = str(named).replace(str(temporary), str(path))
+        raise
+
+
+def _begun(path: Path, folder: bool) -> tuple[Path, int]:
+    """Make a temporary file or folder beside `path`, and hold it by the handle returned."""
+    begin, end = f".{path.name}.", ".part"
+    while True:
+        if folder:
+            name = tempfile.mkdtemp(end, begin, path.parent)
+            try:
+                handle = os.open(name, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # swept before it was held, as below
+        else:
+            handle, name = tempfile.mkstemp(end, begin, path.parent)
+        with suppress(OSError):  # a file system without locks, on which nothing is swept
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.lexists(name):
+            return Path(name), handle
+        os.close(handle)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove a temporary file or folder unless a process holds it, or may hold it."""
+    mode = path.lstat().st_mode
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        return
+    # Where files lie on a network, a lock needs a handle to write.
+    flags = os.O_RDONLY if stat.S_ISDIR(mode) else os.O_RDWR
+    with suppress(OSError):
+        handle = os.open(path, flags | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

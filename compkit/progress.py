@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from compkit.display import printable
+
 T = TypeVar("T")
 
 #: Where people are told things; standard output is kept for results.
@@ -40,15 +42,16 @@ class Task(Protocol):
 @contextmanager
 def task(label: str, total: float) -> Iterator[Task]:
     """Show the progress of `total` steps under `label` until the block ends."""
+    label = printable(label)
     if console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console) as progress:
             yield _Bar(progress, label, total)
@@ -66,7 +69,7 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
 def say(text: str) -> None:
     """Print one line for people, on standard error."""
-    console.print(text, markup=False)
+    console.print(printable(text), markup=False)
 
 
 class _Bar:
@@ -77,7 +80,7 @@ class _Bar:
     def advance(self, steps: float = 1, note: str = "") -> None:
         self._progress.advance(self._id, steps)
         if note:
-            self._progress.update(self._id, note=note)
+            self._progress.update(self._id, note=printable(note))
 
     def skip(self, steps: float) -> None:
         self._progress.reset(self._id, completed=steps)  # type: ignore[arg-type]
@@ -108,4 +111,4 @@ class _Lines:
         elapsed = now - self._start
         line = f"{self._label}: {self._done:g}/{self._total:g}, {elapsed:.0f} s"
         line += "" if finished else f", ETA {left:.0f} s"
-        print(f"{line}  {self._note}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{line}  {printable(self._note)}".rstrip(), file=sys.stderr, flush=True)

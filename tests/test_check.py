@@ -1,11 +1,15 @@
 """What may be submitted, and one sentence for what may not."""
 
+import json
+
 import numpy as np
 import pytest
 
+from compkit.cli import main
 from compkit.competition.table import write_table
 from compkit.errors import CompkitError
 from compkit.submission.check import check_submission
+from compkit.submission.publish import publish
 
 NAMES = [f"{index}.png" for index in range(12)]
 
@@ -68,3 +72,66 @@ def test_whole_rows_cut_off_to_a_smaller_square(tmp_path, labels):
     (tmp_path / "s.csv").write_bytes(b"".join(lines[: 1 + 49]))
     with pytest.raises(CompkitError, match="49 rows"):
         check_submission(tmp_path / "s.csv", NAMES, 8)
+
+
+@pytest.mark.parametrize(
+    ("bare", "said"),
+    [
+        ([], ""),
+        ([1], "1 of 2 images hold no region: they are all background\n"),
+        ([0, 1], "2 of 2 images hold no region: they are all background\n"),
+    ],
+)
+def test_images_of_background_alone_are_said(tmp_path, capsys, bare, said):
+    labels = np.ones((2, 64, 64), int)
+    labels[bare] = 0
+    write_table(tmp_path / "s.csv", NAMES[:2], labels)
+    data = "phantom:size=64,labelled=1,unlabelled=0,test=2"
+    assert main(["check", str(tmp_path / "s.csv"), "--data", data]) == 0
+    sound = f"{tmp_path / 's.csv'}: a sound submission of 2 images of 64×64\n"
+    assert capsys.readouterr().out == sound + said
+    publish(tmp_path / "p.csv", NAMES[:2], labels, 255, "x", 1, {}, {})
+    assert said.strip() in (told := capsys.readouterr().err)
+    assert bool(said) == ("background" in told)
+
+
+def test_a_score_leaves_out_what_neither_has_labels_nor_a_prediction(tmp_path, capsys, labels):
+    truth = labels % 4 + 1
+    truth[8:] = 0
+    for name, images, maps in (
+        ("y", NAMES, truth),
+        ("same", NAMES[:8], truth[:8]),
+        ("more", NAMES[:9], truth[:9]),
+        ("less", NAMES[:7], truth[:7]),
+        ("strange", [*NAMES[:8], "77.png"], truth[:9]),
+    ):
+        write_table(tmp_path / f"{name}.csv", images, maps)
+
+    def score(*names: str) -> int:
+        paths = [str(tmp_path / f"{name}.csv") for name in names]
+        return main(["score", *paths, "--truth", str(tmp_path / "y.csv"), "--json"])
+
+    assert score("same") == 0
+    shown = capsys.readouterr()
+    assert len(json.loads(shown.out)["per_image"]) == 8
+    assert "4 of 12 images are left out" in shown.err
+    assert score("y") == 0
+    assert "left out" not in capsys.readouterr().err
+    assert score("less") == 2
+    assert "less.csv has no column 7.png" in capsys.readouterr().err
+    assert score("strange") == 2
+    assert "has a column 77.png" in capsys.readouterr().err
+    assert score("same", "more") == 2
+    assert "score them one by one" in capsys.readouterr().err
+
+
+def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys):
+    (tmp_path / "oof.csv").write_text("mine")
+    arguments = ["oof", "--run", "absent", "--out", str(tmp_path / "oof.csv")]
+    assert main(arguments) == 2
+    assert "oof.csv is there: take another --out, or give --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 2
+    assert "there is no run 'absent'" in capsys.readouterr().err
+    assert main([*arguments[:-1], str(tmp_path / "ledger.csv"), "--overwrite"]) == 2
+    assert "is the ledger" in capsys.readouterr().err
+    assert (tmp_path / "oof.csv").read_text() == "mine"

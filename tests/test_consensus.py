@@ -1,7 +1,14 @@
 """The consensus of label maps: best by exhaustion, never worse than an input, blind to names."""
 
+from __future__ import annotations
+
+import errno
 import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +26,7 @@ from compkit.ensemble.segments import first_seen, joint_segments
 from compkit.ensemble.skill import FOLDS, weigh
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.regions import numbered
+from compkit.submission import publish
 
 some = settings(max_examples=40)
 metrics = st.sampled_from(METRICS)
@@ -294,6 +302,153 @@ def test_command(files, capsys):
     assert run(files, "c.csv", "a.csv", "b.csv", "--out", "d.csv", "--weights", "2", "2", "2") == 0
     assert (files / "d.csv").read_bytes() == before
     assert not list(files.glob("*.part"))
+
+
+BLEND = ["a.csv", "b.csv", "c.csv", "--out"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("out", "there", "sentence"),
+    [
+        ("d.csv", {"d.csv": "mine"}, "is no submission as compkit wrote it"),
+        ("d.csv", {"d.json": "{}"}, "where the manifest of"),
+        ("d.csv", {"d.json": "[" * 100_000}, "where the manifest of"),
+        ("a.csv", {}, "is one of the inputs"),
+        ("sub/../a.csv", {}, "is one of the inputs"),
+        ("d.json", {}, "give it a name ending in .csv"),
+        ("d", {}, "give it a name ending in .csv"),
+        (".csv", {}, "give it a name ending in .csv"),
+        ("ledger.csv", {}, "is the ledger"),
+        ("LEDGER.csv", {}, "is the ledger"),
+        ("folder.csv", {}, "is there and is no file"),
+        ("pipe.csv", {}, "is there and is no file"),
+        ("gone.csv", {}, "is there and is no file"),
+        ("full.csv", {}, "full.json is there and is no file"),
+        ("d.csv", {"ledger.csv": "mine"}, "is not a ledger"),
+        ("c.csv/d.csv", {}, "nothing can be written to"),
+    ],
+)
+def test_what_is_not_ours_is_refused_before_anything_is_written(
+    files, capsys, out, there, sentence
+):
+    (files / "folder.csv").mkdir()
+    (files / "full.json").mkdir()
+    (files / "sub").mkdir()
+    os.mkfifo(files / "pipe.csv")
+    (files / "gone.csv").symlink_to(files / "nowhere")
+    for name, text in there.items():
+        (files / name).write_text(text)
+    before = contents(files)
+    assert main(["blend", *(str(files / a) for a in BLEND[:3]), "--out", str(files / out)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert contents(files) == before
+    forced = main(["blend", *(str(files / a) for a in BLEND[:3]), "--out", str(files / out),
+                   "--overwrite"])  # fmt: skip
+    assert forced == (0 if there and "ledger.csv" not in there else 2)
+    if forced:
+        assert contents(files) == before
+
+
+def test_a_submission_of_ours_is_replaced_and_one_that_was_edited_is_not(files, capsys):
+    assert run(files, *BLEND, "d.csv") == run(files, *BLEND, "d.csv") == 0
+    assert len((files / "ledger.csv").read_text().splitlines()) == 2
+    (files / "d.csv").write_bytes((files / "d.csv").read_bytes() + b"\n")
+    assert run(files, *BLEND, "d.csv") == 2
+    assert run(files, *BLEND, "d.csv", "--overwrite") == run(files, *BLEND, "d.csv") == 0
+    (files / "d.csv").unlink()
+    assert run(files, *BLEND, "d.csv") == 0
+
+
+@pytest.mark.parametrize(("name", "function"), [("d.csv", "fill_table"), ("d.json", "json_text")])
+def test_a_full_disk_is_said_of_the_file_and_nothing_is_half_there(
+    files, capsys, monkeypatch, name, function
+):
+    def full(*_arguments, **_how):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(publish, function, full)
+    before = contents(files)
+    assert run(files, *BLEND, "d.csv") == 2
+    assert str(files / name) in capsys.readouterr().err
+    assert contents(files) == before
+
+
+def test_an_input_is_not_overwritten_by_a_manifest(files, capsys):
+    (files / "a.csv").rename(files / "d.json")
+    before = contents(files)
+    inputs = [str(files / name) for name in ("d.json", "b.csv")]
+    assert main(["blend", *inputs, "--out", str(files / "d.csv"), "--overwrite"]) == 2
+    assert "d.json is one of the inputs" in capsys.readouterr().err
+    assert contents(files) == before
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from compkit.cli import main
+from compkit.submission.blend import blend  # imported once, for all the processes below
+
+def dying(method):
+    def call(self, *arguments, **how):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(self, *arguments, **how)
+    return call
+
+def run(kill):
+    global left
+    left = kill
+    if not (process := os.fork()):
+        for name in ("replace", "unlink") if kill else ():
+            setattr(pathlib.Path, name, dying(getattr(pathlib.Path, name)))
+        os._exit(main(sys.argv[1:]))
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+for line in sys.stdin:
+    print(run(int(line)), flush=True)
+"""
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_after_a_kill_anywhere_the_same_command_completes(files, again):
+    command = ["blend", *(str(files / name) for name in ("a.csv", "b.csv"))]
+    out = [*command, "--out", str(files / "d.csv")]
+    if again:  # over another submission of ours
+        assert main([*command, str(files / "c.csv"), "--out", out[-1]]) == 0
+    before = contents(files)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, *out],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+    def ended(kill: int) -> int:
+        """Run the command, killed at its n-th step or not at all (0); return its exit code."""
+        process.stdin.write(f"{kill}\n")
+        process.stdin.flush()
+        while (line := process.stdout.readline().strip()).lstrip("-").isdecimal() is False:
+            assert line or process.poll() is None
+        return int(line)
+
+    with process:
+        for kill in range(1, 50):
+            for name in contents(files).keys() - before.keys():
+                (files / name).unlink()
+            for name, content in before.items():
+                (files / name).write_bytes(content)
+            if ended(kill) == 0:
+                break
+            assert ended(0) == 0
+            digest = json.loads((files / "d.json").read_text())["sha256"]
+            assert digest == hashlib.sha256((files / "d.csv").read_bytes()).hexdigest()
+            assert (files / "ledger.csv").read_text().count(digest) == 1
+            assert not list(files.glob(".*.part"))
+        process.stdin.close()
+    assert 6 <= kill < 49
 
 
 def test_command_with_out_of_fold_maps(files, capsys):

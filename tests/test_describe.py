@@ -153,3 +153,20 @@ def test_bad_input_is_one_sentence(cache, tmp_path, capsys):
         assert main(["data", "describe", *arguments]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
         assert len(lines) == 1 and reason in lines[0]
+
+
+@pytest.mark.parametrize("name", ["statistics.png", "gallery.png", "describe.json"])
+def test_what_is_not_ours_is_left_alone_and_what_is_ours_made_anew(cache, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"data": "mine"}')
+    assert main(["data", "describe", "--data", DATA, "--out", str(out)]) == 2
+    assert f"{name} is there, and not from" in capsys.readouterr().err
+    assert [path.read_text() for path in out.iterdir()] == ['{"data": "mine"}']
+    (out / name).unlink()
+    assert main(["data", "describe", "--data", DATA, "--out", str(out)]) == 0
+    for gone in ([], ["gallery.png", "statistics.png"]):  # a kill may have left no pictures
+        for picture in gone:
+            (out / picture).unlink()
+        assert main(["data", "describe", "--data", DATA, "--out", str(out)]) == 0
+    assert len(list(out.iterdir())) == 3

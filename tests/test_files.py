@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +49,128 @@ def test_json_round_trip_and_damage(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(CompkitError, match=r"x\.json is not valid JSON"):
         read_json(tmp_path / "x.json")
+
+
+WRITING = {
+    "file": "replacing(place / 'x.csv') as t: t.write_text('half')",
+    "folder": "replacing_directory(place / 'oof') as t: (t / 'maps.npy').write_text('half')",
+    "scratch": "scratch('maps') as t: (t / 'maps').write_text('half')",
+}
+
+WRITER = """
+import sys, time, pathlib
+from compkit.files import replacing, replacing_directory, scratch
+place = pathlib.Path(sys.argv[1])
+with {}; print("writing", flush=True); time.sleep(60)
+"""
+
+
+def writer(place: Path, kind: str) -> subprocess.Popen:
+    """Start a process that stops in the middle of writing into `place`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER.format(WRITING[kind]), str(place)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(place)},
+    )
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def write_file(place: Path) -> None:
+    (place / "y.csv").unlink(missing_ok=True)
+    with replacing(place / "y.csv"):
+        pass
+
+
+def write_folder(place: Path) -> None:
+    with replacing_directory(place / "test"):
+        pass
+
+
+def own(place: Path) -> None:
+    with locked(place, "training"):
+        pass
+
+
+@pytest.mark.parametrize("kind", WRITING)
+@pytest.mark.parametrize("next_run", [write_file, write_folder, own])
+def test_what_a_kill_left_is_swept_and_what_somebody_writes_is_not(tmp_path, kind, next_run):
+    mine = [".x.csv.part", "x.csv.abcdefgh.part", ".x.abcdefgh.part.csv", ".y.ABCDEFGH.part"]
+    for name in mine:
+        (tmp_path / name).touch()
+    (tmp_path / ".link.abcdefgh.part").symlink_to(tmp_path / mine[0])
+    killed, living = writer(tmp_path, kind), writer(tmp_path, kind)
+    try:
+        kept = {".link.abcdefgh.part", *mine}
+        parts = [path for path in tmp_path.glob(".*.part") if path.name not in kept]
+        assert len(parts) == 2
+        next_run(tmp_path)
+        assert all(path.exists() for path in parts)
+        killed.kill()
+        killed.wait()
+        next_run(tmp_path)
+        assert sum(path.exists() for path in parts) == 1
+        assert all((tmp_path / name).exists() for name in kept)
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.wait()
+
+
+def test_a_directory_takes_the_place_of_a_full_one_unless_told_otherwise(tmp_path):
+    def make(word: str, **how: bool) -> None:
+        with replacing_directory(tmp_path / "d", **how) as temporary:
+            (temporary / word).touch()
+
+    make("first", only_new=True)
+    make("second")
+    with pytest.raises(OSError, match=r"not empty.*/d'"):
+        make("third", only_new=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["d", "second"]
+
+
+SWAPPED = """
+import os, signal, sys, pathlib
+from compkit.files import replacing_directory
+calls, replace = [], pathlib.Path.replace
+def dying(self, target):
+    calls.append(target)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+pathlib.Path.replace = dying
+with replacing_directory(sys.argv[1]) as temporary:
+    (temporary / "whole").touch()
+"""
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_kill_while_directories_swap_leaves_a_whole_one_or_none(tmp_path, call):
+    place = tmp_path / "d"
+    place.mkdir()
+    (place / "whole").touch()
+    arguments = [sys.executable, "-c", SWAPPED, str(place), str(call)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    assert not place.exists() or list(place.iterdir()) == [place / "whole"]
+    with replacing_directory(place) as temporary:
+        (temporary / "whole").touch()
+    assert sorted(tmp_path.rglob("*")) == [place, place / "whole"]
+
+
+@pytest.mark.parametrize("writes", [replacing, replacing_directory])
+def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path, writes):
+    def write() -> None:
+        with writes(tmp_path / "x") as temporary:
+            temporary = temporary / "maps.npy" if temporary.is_dir() else temporary
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to("/dev/full")
+            temporary.write_text("much")
+
+    with pytest.raises(OSError) as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 HOLD = """

@@ -156,6 +156,7 @@ def test_what_cannot_be_recorded_is_named(tmp_path, capsys):
     assert "numbers 1, 2" in refusal(set_scores, ledger, "x.csv", good)
     assert "did you mean 'x.csv'" in refusal(set_scores, ledger, "xx.csv", good)
     assert "none of them number 3" in refusal(set_scores, ledger, "3", good)
+    assert "none of them number 999" in refusal(set_scores, ledger, "9" * 5000, good)
     assert "none of them number 0" in refusal(set_scores, ledger, "0", good)
     assert "from -1 to 1" in refusal(set_scores, ledger, "1", {"public": 0.5, "private": 76.19})
     assert "from -1 to 1" in refusal(set_scores, ledger, "1", {"public": float("nan")})
@@ -170,6 +171,72 @@ def test_something_else_is_refused_and_left_alone(tmp_path, text):
     ledger.write_text(text)
     assert "is not a ledger" in refusal(add, ledger, "x.csv")
     assert ledger.read_text() == text
+
+
+def test_a_folder_or_a_pipe_is_no_ledger_and_is_not_waited_for(tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        ledger = tmp_path / name
+        for arguments in ([], ["set", "1", "--public", "0.5"]):
+            assert compkit(["ledger", "--ledger", str(ledger), *arguments]) == 2
+            assert "is not a ledger (it is no file)" in capsys.readouterr().err
+        assert "is not a ledger (it is no file)" in refusal(add, ledger, "x.csv")
+
+
+FORMULAS = ["=1+1", "+a", "-a", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''@x", "＝1"]
+HARMLESS = ["-0.5", "+1e3", "'s", "a=1", "'"]
+
+
+def test_no_spreadsheet_runs_a_cell_and_all_come_back_as_they_were(tmp_path):
+    ledger, cells = tmp_path / "ledger.csv", [*FORMULAS, *HARMLESS]
+    for number, cell in enumerate(cells):
+        add_row(ledger, Path("x.csv"), str(number), cell, 2, {"public": -0.5})
+    written = pd.read_csv(ledger, dtype=str, keep_default_na=False).runs.tolist()
+    cells = [cell.replace("\r", "\n") for cell in cells]
+    assert written == [f"'{cell}" for cell in cells[: len(FORMULAS)]] + HARMLESS
+    set_scores(ledger, "1", {"private": 0.5})  # reads and writes all rows
+    table, scores = read_ledger(ledger)
+    assert table.runs.tolist() == cells
+    assert scores.public.tolist() == [-0.5] * len(cells)
+
+
+def test_no_cell_steers_the_terminal(tmp_path, capsys):
+    ledger = submitted(tmp_path)
+    add_row(ledger, Path("\x1b[2Jx.csv"), "z", "a\nb\u202e\udc80", 2, local(decoder(LOCAL[0])))
+    publish(ledger)
+    text = shown(ledger, capsys)
+    assert r"\x1b[2Jx.csv" in text
+    assert r"a\nb\u202e\udc80" in text
+    assert compkit(["ledger", "--ledger", "\x1b[2J\ngone"]) == 2
+    error = capsys.readouterr().err
+    assert r"\x1b[2J gone" in error
+    assert "\x1b" not in text + error
+
+
+def test_what_a_manifest_may_not_be(tmp_path, capsys):
+    ledger = submitted(tmp_path)
+    path, good = tmp_path / "s1.json", json.loads((tmp_path / "s1.json").read_text())
+    kept = good["out_of_fold"]
+    scores = kept["image_scores"]
+    for wrong in (
+        "[" * 100_000 + "]" * 100_000,
+        "[]",
+        "1" * 5000,
+        '"x"',
+        json.dumps(good | {"out_of_fold": []}),
+        json.dumps(good | {"test_images": float("inf")}),
+        json.dumps(good | {"test_images": 10**30}),
+        json.dumps(good | {"test_images": None}),
+        json.dumps(good | {"out_of_fold": kept | {"image_names": 5}}),
+        json.dumps(good | {"out_of_fold": kept | {"ranking": ["x"]}}),
+        *(
+            json.dumps(good | {"out_of_fold": kept | {"image_scores": scores | {METRICS[0]: one}}})
+            for one in ([float("nan")] * 40, [1.5] * 40, [0.5], [[]] * 40, {"a": 1}, [10**400] * 40)
+        ),
+    ):
+        path.write_text(wrong)
+        assert "1 (manifest damaged, or without per-image scores)" in shown(ledger, capsys), wrong
 
 
 def test_a_spreadsheet_may_reorder_columns_and_leave_blanks(tmp_path):
@@ -204,6 +271,14 @@ def test_what_a_spreadsheet_broke_is_named(tmp_path):
     assert "is not a ledger" in refusal(read_ledger, ledger)
     ledger.write_text(good.replace(",0.5,", ',"0,5",'))
     assert "of submission 1 is '0,5'" in refusal(read_ledger, ledger)
+    for cell in ("nan", "inf", "9" * 5000):
+        ledger.write_text(good.replace(",0.5,", f",{cell},"))
+        assert f"of submission 1 is '{cell[:40]}'" in refusal(read_ledger, ledger)
+    ledger.write_text(good.replace(",run,", f",{'a' * 200_000},"))
+    assert "runs of submission 1 has 200000 characters" in refusal(read_ledger, ledger)
+    ledger.write_text(good.replace("private", "public"))
+    assert "has two columns public" in refusal(read_ledger, ledger)
+    ledger.write_text(good.replace(",0.5,", ",0;5,"))
     set_scores(ledger, "1", {"private": 0.5})  # one row's cell need not keep others from being set
 
 

@@ -15,9 +15,13 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from compkit.config import RunConfig
+from compkit.errors import CompkitError
 from compkit.submission.leaderboard import selection_optimism
 from compkit.tuning.findings import find
 from compkit.tuning.page import print_findings, write_page
+from compkit.tuning.space import read_space
+from compkit.tuning.study import open_study, public_address
 
 RATE = FloatDistribution(1e-4, 1e-1, log=True)
 KAPPA = FloatDistribution(1, 128, log=True)
@@ -279,3 +283,46 @@ def test_a_study_without_parameters_or_folds_has_a_page(tmp_path):
     for _ in range(12):
         add(made, {}, {}, [0.5])
     assert "12 complete" in page(made, tmp_path).words
+
+
+@pytest.mark.parametrize(
+    ("storage", "shown"),
+    [
+        ("postgresql://me:s3cret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        (
+            "postgresql://me:s%403cret@h/d?sslmode=require",
+            "postgresql://me:***@h/d?sslmode=require",
+        ),
+        ("postgresql://h/d?user=me&password=s3cret", "postgresql://h/d?password=***&user=me"),
+        ("mssql+pyodbc:///?odbc_connect=a;PWD=s3cret", "mssql+pyodbc:///?odbc_connect=***"),
+        ("postgresql://me:a@s3cret@h/d?password=s3cret", "postgresql://***@h/d?***"),
+        ("postgresql://me:s3cret@h:none/d", "postgresql://***@h:none/d"),
+        ("sqlite:///runs/a b/study.db", "sqlite:///runs/a b/study.db"),
+        ("runs/me@work/study.log", "runs/me@work/study.log"),
+    ],
+)
+def test_no_password_is_shown(tmp_path, storage, shown):
+    assert public_address(storage) == shown
+    write_page(study(), tmp_path / "page.html", storage)
+    text = Page(tmp_path / "page.html").words
+    assert shown in text
+    assert "3cret" not in text
+    assert ("in place of ***" in text) == (shown != storage)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql+psycopg://me:s3cret@127.0.0.1:9/db",  # nobody answers
+        "postgresql+psycopg://127.0.0.1:9/db?user=me&password=s3cret",
+        "nodriver://me:s3cret@h/db",
+        "postgresql://me:s3cret@h:none/db",
+        "postgresql:me:s3cret@h/db",
+    ],
+)
+def test_no_sentence_tells_a_password(storage):
+    with pytest.raises(CompkitError) as caught:
+        open_study("x", storage, "random", read_space(), RunConfig(), {})
+    assert "***" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None

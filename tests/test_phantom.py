@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
-from compkit.competition import competition_of
+from compkit.competition import competition_of, phantom
 from compkit.competition.phantom import Phantom, PhantomSettings, PhantomSource, write_phantom
 from compkit.competition.table import read_table
 from compkit.errors import CompkitError
@@ -258,6 +258,20 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     with pytest.raises(CompkitError, match="no phantom"):
         write_phantom(SMALL, tmp_path / "thesis.txt")
+
+
+def test_what_comes_into_the_folder_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    out, written = tmp_path / "out", phantom._write_split
+
+    def late(*arguments):
+        out.mkdir(exist_ok=True)
+        (out / "thesis.txt").write_text("mine")
+        written(*arguments)
+
+    monkeypatch.setattr(phantom, "_write_split", late)
+    with pytest.raises(CompkitError, match="choose another folder"):
+        write_phantom(SMALL, out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "thesis.txt"]
 
 
 def test_another_phantom_is_refused(tmp_path):

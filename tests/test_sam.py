@@ -152,7 +152,7 @@ def test_no_masks_and_too_many_are_said(weights, tmp_path, monkeypatch, capsys):
     assert run(weights, out) == 0
     said = capsys.readouterr().err
     assert "1 images had more than 255 masks: their smallest became background" in said
-    assert "1 images hold no region: they are all background" in said
+    assert "1 of 2 images hold no region: they are all background" in said
     assert main(["check", str(out), "--data", DATA]) == 0
 
 

@@ -19,26 +19,28 @@ from compkit.data.store import Store, open_store
 from compkit.intervals import low_high
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.submission.publish import publish
+from compkit.submission.publish import claim, publish
 
 
-def submit_watershed(data: str, out: Path, tune: bool = False) -> None:
+def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool = False) -> None:
     """Cut every test image of `data` by the organisers' watershed into the submission `out`.
 
     Parameters
     ----------
     tune : bool
         Tune its parameters on the labelled training images first.
+    overwrite : bool
+        Replace whatever file is at `out`, and where its manifest belongs.
 
     Raises
     ------
     CompkitError
-        If there are too few labels to tune on.
+        If there are too few labels to tune on, or `out` is not ours to write to.
     """
+    claim(out, overwrite)
     store = open_store(data)
     params, about, method = WatershedParams(), {}, "watershed"
     if tune:
-        out.parent.mkdir(parents=True, exist_ok=True)  # or fail before minutes are spent
         params, about["out_of_fold"] = tune_watershed(store)
         method = "tuned watershed"
     pool = Parallel(n_jobs=os.cpu_count() or 1, return_as="generator")
@@ -46,14 +48,17 @@ def submit_watershed(data: str, out: Path, tune: bool = False) -> None:
     _submit(store, out, maps, method, "basins", {"params": asdict(params), **about})
 
 
-def submit_sam(data: str, weights: str, out: Path) -> None:
+def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> None:
     """Make the masks of Segment Anything of every test image of `data` the submission `out`.
 
     Parameters
     ----------
     weights : str
         A checkpoint's folder, or its name on the hub of transformers.
+    overwrite : bool
+        Replace whatever file is at `out`, and where its manifest belongs.
     """
+    claim(out, overwrite)
     network = SegmentAnything(weights)
     store = open_store(data)
     images = (np.asarray(image) for image in store.test_images)
@@ -76,13 +81,10 @@ def _submit(
     for index, each in enumerate(track(maps, method, len(store.test))):
         labels[index], dropped = keep_largest(each, limit)
         over += dropped > 0
-    bare = len(labels) - np.count_nonzero(labels.any(axis=(1, 2)))
     about = {"data": store.content, **about}
     publish(out, store.test, labels, limit, method, 1, _scores(about), about)
     if over:
         say(f"{over} images had more than {limit} {parts}: their smallest became background")
-    if bare:
-        say(f"{bare} images hold no region: they are all background")
     say(f"{out}: {len(store.test)} images by {method}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,8 +16,9 @@ from compkit.baselines.watershed import (
 )
 from compkit.crossfit import CrossFit, Evaluation, Param, cross_fit
 from compkit.data.store import Store
-from compkit.display import print_table
+from compkit.display import print_line, print_table
 from compkit.errors import CompkitError
+from compkit.files import scratch
 from compkit.folds import make_folds
 from compkit.folds.copies import count_different
 from compkit.intervals import resampling, shown
@@ -126,7 +126,7 @@ def _fitted(
 ) -> CrossFit:
     rows, radii = store.labelled[chosen], SPACE["median_radius"].values
     shape = (len(radii), len(rows), store.size, store.size)
-    with tempfile.NamedTemporaryFile(suffix=".smooth") as file:
+    with scratch("smooth") as folder, (folder / "smooth").open("wb") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
         work = ((np.asarray(store.images[row]), radius) for radius in radii for row in rows)
         count = len(radii) * len(rows)
@@ -154,9 +154,9 @@ def _show(fit: CrossFit, ranking: str) -> None:
     print_table(title, ["", *METRICS], rows)
     if fit.tuned:
         texts = (f"{name} {value:g}" for name, value in fit.params.items())
-        print(f"tuned for {ranking}: {', '.join(texts)}")
+        print_line(f"tuned for {ranking}: {', '.join(texts)}")
     else:
-        print(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
+        print_line(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
 
 
 def _with_interval(values: np.ndarray, groups: np.ndarray | None) -> str:

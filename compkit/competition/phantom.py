@@ -155,7 +155,7 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
         say(f"{out} already holds this phantom: nothing to do")
         return
     try:
-        with replacing_directory(out) as folder:
+        with replacing_directory(out, only_new=True) as folder:
             _write_split(folder, settings, "train", settings.labelled + settings.unlabelled)
             _write_split(folder, settings, "test", settings.test)
             write_json(folder / SETTINGS_FILE, _identity(settings))

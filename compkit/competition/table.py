@@ -99,24 +99,29 @@ def write_table(
     Raises
     ------
     CompkitError
-        If a name is malformed or a label lies outside 0…`max_label`, naming the image; or if the
-        file cannot be written.
+        If a name is malformed or a label lies outside 0…`max_label`, naming the image.
+    OSError
+        If the file cannot be written.
     """
     path = Path(path)
-    _check_names(path, images)
+    with replacing(path) as temporary:
+        fill_table(temporary, images, labels, max_label=max_label, called=path)
+
+
+def fill_table(
+    file: Path, images: Sequence[str], labels: np.ndarray, *, max_label: int, called: Path
+) -> None:
+    """Do what `write_table` does to a file that is there for it, `called` otherwise in errors."""
+    _check_names(called, images)
     if len(images) != len(labels):
-        raise CompkitError(f"{path}: {len(images)} names were given for {len(labels)} label maps")
+        raise CompkitError(f"{called}: {len(images)} names were given for {len(labels)} label maps")
     limit = min(max_label, 65535)
     highest = max(
-        _highest(path, image, values, limit) for image, values in zip(images, labels, strict=True)
+        _highest(called, image, values, limit) for image, values in zip(images, labels, strict=True)
     )
     pairs = highest <= 255 and len(images) % 2 == 0
-    flat = labels.reshape(len(labels), -1)
-    try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            _write_rows(file, images, flat, pairs)
-    except OSError as error:
-        raise CompkitError(f"{path} cannot be written: {error.strerror}") from None
+    with file.open("wb") as opened:
+        _write_rows(opened, images, labels.reshape(len(labels), -1), pairs)
 
 
 def _write_rows(file: BinaryIO, images: Sequence[str], flat: np.ndarray, pairs: bool) -> None:

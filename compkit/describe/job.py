@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from compkit.data.store import Store, open_store
 from compkit.describe.statistics import LARGE, SMALL, Regions, measure, summarise
 from compkit.display import print_table
 from compkit.errors import CompkitError
-from compkit.files import write_json
+from compkit.files import read_json, require_writable, write_json
 from compkit.parallel import each_image
 from compkit.progress import say, track
 
 #: Slices in the gallery, at most.
 _GALLERY = 12
+
+#: What is written.
+_PICTURES, _NUMBERS = ("statistics.png", "gallery.png"), "describe.json"
 
 
 def describe(data: str, out: Path | None = None) -> None:
@@ -25,10 +29,11 @@ def describe(data: str, out: Path | None = None) -> None:
     Raises
     ------
     CompkitError
-        If no image is labelled, or `out` is a file.
+        If no image is labelled, or `out` is no folder to write to, or holds files of these names
+        that are not ours.
     """
-    if out is not None and out.exists() and not out.is_dir():
-        raise CompkitError(f"{out} is a file: give --out a folder, which is made if it is absent")
+    if out is not None:
+        _claim(out)
     store = open_store(data)
     store.require_labels()
     count = len(store.labels)
@@ -38,6 +43,28 @@ def describe(data: str, out: Path | None = None) -> None:
     print_table(data, ["", "measured"], _rows(found))
     if out is not None:
         _write(store, found, measured, out)
+
+
+def _claim(out: Path) -> None:
+    """Make the folder, or say why nothing shall be written there, before work is spent on it."""
+    if out.exists() and not out.is_dir():
+        raise CompkitError(f"{out} is a file: give --out a folder, which is made if it is absent")
+    there = [out / name for name in (*_PICTURES, _NUMBERS) if os.path.lexists(out / name)]
+    if there and not _is_ours(out / _NUMBERS):
+        raise CompkitError(
+            f"{there[0]} is there, and not from compkit data describe: give another --out"
+        )
+    require_writable(out)
+
+
+def _is_ours(numbers: Path) -> bool:
+    if not numbers.is_file():
+        return False
+    try:
+        found = read_json(numbers)
+    except CompkitError:
+        return False
+    return isinstance(found, dict) and found.keys() >= {"data", "images", "groups", "labelled"}
 
 
 def _images(store: Store) -> dict[str, Any]:
@@ -112,13 +139,14 @@ def _write(
 
     chosen = np.unique(np.linspace(0, len(measured) - 1, _GALLERY).round().astype(int))
     rows = store.labelled[chosen]
-    draw_statistics(measured, out / "statistics.png")
-    names = [store.train[row] for row in rows]
-    draw_gallery(names, store.images[rows], [store.labels[each] for each in chosen],
-                 out / "gallery.png")  # fmt: skip
     labelled = {
         store.train[row]: {"coverage": each.coverage, "areas": each.areas.tolist()}
         for row, each in zip(store.labelled, measured, strict=True)
     }
-    write_json(out / "describe.json", {"data": store.content, **found, "labelled": labelled})
-    say(f"{out}: statistics.png, gallery.png, describe.json")
+    # First: it says that the pictures beside it are ours.
+    write_json(out / _NUMBERS, {"data": store.content, **found, "labelled": labelled})
+    draw_statistics(measured, out / _PICTURES[0])
+    names = [store.train[row] for row in rows]
+    draw_gallery(names, store.images[rows], [store.labels[each] for each in chosen],
+                 out / _PICTURES[1])  # fmt: skip
+    say(f"{out}: {', '.join([*_PICTURES, _NUMBERS])}")

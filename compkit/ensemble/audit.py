@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,7 @@ from compkit.display import print_table
 from compkit.ensemble.calibrate import calibrated
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.files import scratch
 from compkit.inference.members import member_predictor
 from compkit.inference.tta import Scale, View, parse_view
 from compkit.intervals import resampling, shown
@@ -45,8 +45,8 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
     chosen = [PLAIN, *dict.fromkeys(view for view in views if view != PLAIN)]
     parsed = [parse_view(view) for view in chosen]
     groups = run.folds.group[run.store.labelled]
-    with tempfile.TemporaryDirectory() as folder:
-        maps = _predicted(run, chosen, Path(folder))
+    with scratch("views") as folder:
+        maps = _predicted(run, chosen, folder)
         score = _Scores(run, decoder.fold_params, maps)
         every = range(len(chosen))
         with task("decoding", 3 * len(chosen)) as progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from compkit.crossfit import Evaluation, Param, Params, cross_fit
 from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.files import scratch
 from compkit.heads.base import Head
 from compkit.progress import say
 from compkit.run import Run
@@ -39,7 +39,7 @@ def calibrate(
     store, run = mixture.store, mixture.members[0].run
     indices = [store.train.index(image) for image in mixture.images]
     truths = [store.labels_of(index) for index in indices]
-    with tempfile.NamedTemporaryFile(suffix=".maps") as file:
+    with scratch("maps") as folder, (folder / "maps").open("wb") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
         shape = (len(truths), len(mixture.head.maps), mixture.side, mixture.side)
         for image in mixture.images:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from compkit.errors import CompkitError
@@ -135,7 +135,7 @@ def save_encoder(
     """
     about = {_CHANNELS: json.dumps([images, others]), SEEN: json.dumps(list(seen))}
     with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary, metadata=about)
+        temporary.write_bytes(save({k: v.contiguous() for k, v in state.items()}, about))
 
 
 def _refuse_other_channels(file: Path, images: int, others: int) -> bool:

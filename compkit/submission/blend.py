@@ -23,7 +23,7 @@ from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.regions import keep_largest
-from compkit.submission.publish import publish
+from compkit.submission.publish import claim, publish
 
 
 def blend(
@@ -33,6 +33,7 @@ def blend(
     weights: Sequence[float] | None = None,
     oof: Sequence[Path] | None = None,
     truth: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Combine submissions, made by whatever, into one, by what they agree on.
 
@@ -52,14 +53,18 @@ def blend(
     oof, truth : sequence of Path and Path, optional
         Out-of-fold label maps of each input, in the inputs' order, and the true ones: weights are
         then chosen by them, see `compkit.ensemble.skill`.
+    overwrite : bool
+        Replace whatever file is at `out`, and where its manifest belongs.
 
     Raises
     ------
     CompkitError
-        If the arguments contradict each other, or a file is not what it should be.
+        If the arguments contradict each other, a file is not what it should be, or `out` is not
+        ours to write to.
     """
-    _require_sense(inputs, out, metric, weights)
+    _require_sense(inputs, metric, weights)
     _require_pairs(inputs, weights, oof, truth)
+    claim(out, overwrite, [*inputs, *(oof or ()), *([truth] if truth else ())])
     tables = _read_alike(inputs)
     skill = None
     shares = np.array(weights or [1.0] * len(inputs))
@@ -97,13 +102,9 @@ def blend(
         f"of the best input {best:.4f}")  # fmt: skip
 
 
-def _require_sense(
-    inputs: Sequence[Path], out: Path, metric: str, weights: Sequence[float] | None
-) -> None:
+def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float] | None) -> None:
     if len(inputs) < 2:
         raise CompkitError(f"{inputs[0]} is a single submission, but it takes two to blend")
-    if out.resolve() in [path.resolve() for path in inputs]:
-        raise CompkitError(f"{out} is one of the inputs: give another --out")
     if metric not in METRICS:
         hint = nearest(metric, METRICS) or f"; known are {', '.join(METRICS)}"
         raise CompkitError(f"there is no metric {metric!r}{hint}")

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from compkit.competition.base import Table
-from compkit.competition.table import read_table, write_table
+from compkit.competition.table import read_table
 from compkit.errors import CompkitError
-from compkit.files import digest_of, replacing
 
 
 def check_submission(
@@ -49,22 +48,12 @@ def check_submission(
     return table
 
 
-def write_submission(path: Path, images: Sequence[str], labels: np.ndarray, max_label: int) -> str:
-    """Write a submission once it is proven to be one, and return its SHA-256.
-
-    Parameters
-    ----------
-    labels : integer ndarray, shape (N, side, side)
-
-    Raises
-    ------
-    CompkitError
-        As `check_submission`; then nothing is written.
-    """
-    with replacing(path) as temporary:
-        write_table(temporary, images, labels, max_label=max_label)
-        check_submission(temporary, images, labels.shape[1], max_label)
-        return digest_of(temporary)
+def background_only(labels: np.ndarray) -> str:
+    """Say how many label maps, (N, H, W), hold no region; nothing if each holds one."""
+    bare = len(labels) - np.count_nonzero(labels.any(axis=(1, 2)))
+    if not bare:
+        return ""
+    return f"{bare} of {len(labels)} images hold no region: they are all background"
 
 
 def require_images(images: Sequence[str], expected: Sequence[str], where: str) -> None:

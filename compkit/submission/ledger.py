@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,9 +15,20 @@ from compkit.errors import CompkitError, nearest
 from compkit.files import locked, replacing
 from compkit.metrics.rand import METRICS
 
+#: The ledger's name, beside the submissions.
+LEDGER = "ledger.csv"
+
 #: Columns that hold a score or nothing.
 SCORES = (*METRICS, "low", "high", "public", "private")
 COLUMNS = ("made", "submission", "sha256", "runs", "members", *SCORES)
+
+#: Characters in a cell, at most.
+_LONGEST = 10_000
+
+#: What a spreadsheet takes for a formula (OWASP, "CSV injection"), also behind what keeps it from
+#: that; and the only such cells that are meant so.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def add_row(
@@ -43,7 +57,7 @@ def add_row(
         **{name: str(round(score, 6)) for name, score in scores.items()},
     }
     with locked(ledger.parent, "writing the ledger", wait=True):
-        table = _read(ledger) if ledger.exists() else pd.DataFrame(columns=list(COLUMNS))
+        table = _read(ledger) if os.path.lexists(ledger) else pd.DataFrame(columns=list(COLUMNS))
         if ((table["submission"] == submission.name) & (table["sha256"] == sha256)).any():
             return
         _write(pd.concat([table, pd.DataFrame([row])]), ledger)
@@ -109,23 +123,36 @@ def read_ledger(ledger: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for row in table.index[wrong.any(axis=1)]:
         name = wrong.columns[wrong.loc[row]][0]
         raise CompkitError(
-            f"{ledger}: {name} of submission {row} is {cells.loc[row, name]!r}, but a score is a "
-            "number from -1 to 1: correct that cell"
+            f"{ledger}: {name} of submission {row} is {cells.loc[row, name][:40]!r}, but a "
+            "score is a number from -1 to 1: correct that cell"
         )
     return table, scores
 
 
+def require_ledger(ledger: Path) -> None:
+    """Raise `CompkitError` if something is at `ledger` that is no ledger."""
+    if os.path.lexists(ledger):
+        _read(ledger)
+
+
 def _require(ledger: Path) -> None:
-    if not ledger.is_file():
+    if not os.path.lexists(ledger):
         raise CompkitError(f"there is no ledger {ledger}: compkit submit writes one")
 
 
 def _read(ledger: Path) -> pd.DataFrame:
+    if not ledger.is_file():
+        raise CompkitError(f"{ledger} is not a ledger (it is no file): move it away")
     try:
-        # A spreadsheet may put a byte order mark before the header.
-        table = pd.read_csv(ledger, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        header, table = _cells(ledger, header=None, nrows=1), _cells(ledger)
     except ValueError as error:
-        raise CompkitError(f"{ledger} is not a ledger ({error}): move it away") from None
+        reason = " ".join(str(error).split())
+        raise CompkitError(f"{ledger} is not a ledger ({reason}): move it away") from None
+    names = [name for name in map(str, header.loc[0]) if name.strip()]
+    if twice := sorted({name[:40] for name in names if names.count(name) > 1}):
+        raise CompkitError(
+            f"{ledger} has two columns {twice[0]}: remove or rename one, for both cannot be kept"
+        )
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise CompkitError(
             f"{ledger} is not a ledger (it has no column {missing[0]}): move it away, or restore "
@@ -140,19 +167,51 @@ def _read(ledger: Path) -> pd.DataFrame:
     filled = table.apply(lambda column: column.str.strip() != "")
     blank = [c for c in table if str(c).startswith("Unnamed: ") and not filled[c].any()]
     table = table[filled.any(axis=1)].drop(columns=blank)
-    return table.set_axis(range(1, len(table) + 1))
+    table = table.set_axis(range(1, len(table) + 1))
+    _refuse_long_cells(table, ledger)
+    return table.map(_plain)
+
+
+def _cells(ledger: Path, **rows: Any) -> pd.DataFrame:
+    # A spreadsheet may put a byte order mark before the header. What is not UTF-8 stays as it is.
+    return pd.read_csv(
+        ledger, dtype=str, keep_default_na=False, encoding="utf-8-sig",
+        encoding_errors="surrogateescape", **rows,
+    )  # fmt: skip
+
+
+def _refuse_long_cells(table: pd.DataFrame, ledger: Path) -> None:
+    for name, cells in table.items():
+        for row in cells.index[cells.str.len() > _LONGEST]:
+            raise CompkitError(
+                f"{ledger}: {str(name)[:40]} of submission {row} has {len(cells[row])} characters, "
+                f"of at most {_LONGEST}: correct that cell"
+            )
 
 
 def _write(table: pd.DataFrame, ledger: Path) -> None:
     with replacing(ledger) as temporary:
-        table.to_csv(temporary, index=False)
+        table.fillna("").map(_guarded).to_csv(temporary, index=False, errors="surrogateescape")
+
+
+def _guarded(cell: str) -> str:
+    """Return a cell as no spreadsheet runs it; `_plain` undoes this."""
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # which would end the row, unquoted
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def _plain(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _find(table: pd.DataFrame, which: str, ledger: Path) -> int:
     if which.isdecimal():
-        if int(which) in table.index:
-            return int(which)
-        raise CompkitError(f"{ledger} has {len(table)} submissions, none of them number {which}")
+        for row in table.index:
+            if str(row) == which.lstrip("0"):
+                return int(row)
+        raise CompkitError(
+            f"{ledger} has {len(table)} submissions, none of them number {which[:40]}"
+        )
     name = Path(which).name
     rows = [int(row) for row in table.index[table["submission"] == name]]
     if len(rows) > 1:

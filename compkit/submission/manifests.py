@@ -83,7 +83,7 @@ def _read(path: Path, sha256: str) -> OutOfFold | str:
     try:
         manifest = read_json(path)
         found = _parsed(manifest, manifest["out_of_fold"])
-    except (CompkitError, KeyError, TypeError, ValueError):
+    except (CompkitError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return "manifest damaged, or without per-image scores"
     return found if found.sha256 == sha256 else "manifest of another file of that name"
 
@@ -100,8 +100,10 @@ def _parsed(manifest: dict, kept: dict) -> OutOfFold:
         test_images=int(manifest["test_images"]),
         groups=None if groups is None else tuple(str(one) for one in groups),
     )
-    if scores.shape != (len(METRICS), len(names)) or not np.isfinite(scores).all():
+    if scores.shape != (len(METRICS), len(names)) or not (np.abs(scores) <= 1).all():
         raise ValueError
-    if min(len(names), found.test_images) < 2 or len(found.groups or names) != len(names):
+    if len(names) < 2 or len(found.groups or names) != len(names):
+        raise ValueError
+    if not 2 <= found.test_images < 1 << 31:
         raise ValueError
     return found

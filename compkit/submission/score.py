@@ -6,10 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from compkit.competition.base import Table
 from compkit.competition.table import read_table
 from compkit.display import print_table
+from compkit.errors import CompkitError
 from compkit.intervals import resampling, shown
 from compkit.metrics.rand import METRICS
+from compkit.progress import say
 from compkit.submission.report import Report, score_tables
 
 
@@ -29,10 +32,15 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
     Raises
     ------
     CompkitError
-        If a file is not what it should be, or they differ in images or size.
+        If a file is not what it should be, or they differ in images or size. Images without
+        labels, all zero in `truth`, may be absent from all submissions alike.
     """
     wanted = read_table(truth)
-    reports = {str(p): score_tables(wanted, read_table(p), str(p)) for p in submissions}
+    reports: dict[str, Report] = {}
+    for path in submissions:
+        found = read_table(path)
+        reports[str(path)] = score_tables(_labelled(wanted, found), found, str(path))
+    _say_left_out(reports, len(wanted.images), truth)
     if as_json:
         values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
         print(json.dumps(values if len(values) > 1 else values[0], indent=2))
@@ -45,6 +53,35 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
     _show("foreground mask", pixels, reports, False)
     _show("regions matched one to one", [n for n in others if n not in pixels], reports, False)
     _show_sizes(reports)
+
+
+def _labelled(truth: Table, prediction: Table) -> Table:
+    """Return the truth without the images that have no labels in it and no prediction."""
+    present = set(prediction.images)
+    kept = [
+        place
+        for place, (name, labels) in enumerate(zip(truth.images, truth.labels, strict=True))
+        if name in present or labels.any()
+    ]
+    if len(kept) == len(truth.images):
+        return truth
+    return Table(tuple(truth.images[place] for place in kept), truth.labels[kept])
+
+
+def _say_left_out(reports: dict[str, Report], count: int, truth: Path) -> None:
+    """Say how many unlabelled images are left out; refuse to compare scores of other images."""
+    (first, one), *others = reports.items()
+    for name, other in others:
+        if other.images != one.images:
+            raise CompkitError(
+                f"{first} and {name} hold other images of those that {truth} has no labels of, so "
+                "their scores do not compare: score them one by one"
+            )
+    if left_out := count - len(one.images):
+        say(
+            f"{left_out} of {count} images are left out: they have no labels in {truth}, and no "
+            "column in the submissions"
+        )
 
 
 def _show(title: str, measures: Sequence[str], reports: dict[str, Report], intervals: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from compkit.display import print_table
+from compkit.display import print_line, print_table
 from compkit.intervals import resampling
 from compkit.metrics.rand import METRICS
 from compkit.submission.leaderboard import explain, gap, selection_optimism, shake_up
@@ -28,15 +28,15 @@ def show(ledger: Path) -> None:
     known = scores.dropna(subset=[*METRICS, "public"])
     if len(known) > 1:
         _show_gaps(known)
-        print(_verdict(known))
+        print_line(_verdict(known))
     if len(table) < 2:
         return
     kept, left_out = comparable(table, ledger.parent)
     if left_out:
         reasons = [f"{', '.join(map(str, ids))} ({why})" for why, ids in left_out.items()]
-        print(f"left out of what follows: {'; '.join(reasons)}")
+        print_line(f"left out of what follows: {'; '.join(reasons)}")
     if len(kept) < 2:
-        print("selection and shake-up need two submissions with scores of the same images")
+        print_line("selection and shake-up need two submissions with scores of the same images")
         return
     _show_chance(kept, table)
 
@@ -95,10 +95,12 @@ def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
     groups = latest.groups
     optimism = selection_optimism(scores, groups)
     if np.isnan(optimism):
-        print("selection and shake-up need images of two groups, and these are all of one")
+        print_line("selection and shake-up need images of two groups, and these are all of one")
         return
-    print(f"selecting among {len(kept)}: local score of the best is optimistic by about "
-          f"{optimism:.4f} ({metric}; {resampling(scores.shape[1], groups)})")  # fmt: skip
+    print_line(
+        f"selecting among {len(kept)}: local score of the best is optimistic by about "
+        f"{optimism:.4f} ({metric}; {resampling(scores.shape[1], groups)})"
+    )
     result, means = shake_up(scores, size, groups), scores.mean(axis=1)
     rows = [
         [str(number), str(table.loc[number, "submission"]), _cell(mean), f"{first:.0%}"]
@@ -109,9 +111,11 @@ def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
     title = f"shake-up: ranks on {size} random images"
     print_table(title, ["id", "submission", f"local {metric}", "first"], rows)
     whole = "" if groups is None else " in whole groups"
-    print(f"on half as many images as the test has, drawn at random{whole}, the local best is not "
-          f"the best in {result.lost:.0%} of the draws; at least two submissions swap in "
-          f"{result.swapped:.0%}")  # fmt: skip
+    print_line(
+        f"on half as many images as the test has, drawn at random{whole}, the local best is not "
+        f"the best in {result.lost:.0%} of the draws; at least two submissions swap in "
+        f"{result.swapped:.0%}"
+    )
 
 
 def _cell(value: float, style: str = ".4f") -> str:

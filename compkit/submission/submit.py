@@ -16,11 +16,15 @@ from compkit.folds import ALL
 from compkit.intervals import low_high, resampling, shown
 from compkit.progress import say, track
 from compkit.regions import keep_largest
-from compkit.submission.publish import publish
+from compkit.submission.publish import claim, claim_table, publish
 
 
 def submit(
-    names: Sequence[str], out: Path, data: str | None = None, encoder: str | None = None
+    names: Sequence[str],
+    out: Path,
+    data: str | None = None,
+    encoder: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Ensemble the runs on the test images and write a submission.
 
@@ -35,12 +39,15 @@ def submit(
         Where the data lie now, if not where the runs were trained.
     encoder : str, optional
         Take the members of this encoder alone.
+    overwrite : bool
+        Replace whatever file is at `out`, and where its manifest belongs.
 
     Raises
     ------
     CompkitError
-        If a run is unfinished, members do not fit together, or the result is not a submission.
+        If a run is unfinished, members do not fit together, or `out` is not ours to write to.
     """
+    claim(out, overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     store = mixture.store
     rules = store.competition.rules
@@ -75,13 +82,18 @@ def submit(
 
 
 def write_out_of_fold(
-    names: Sequence[str], out: Path, data: str | None = None, encoder: str | None = None
+    names: Sequence[str],
+    out: Path,
+    data: str | None = None,
+    encoder: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the regions of the labelled images, from networks and parameters that saw none of them.
 
     In the submission's format; `compkit blend` weighs submissions by such files. Arguments and
     errors are those of `submit`.
     """
+    claim_table(out, overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     most = mixture.store.competition.rules.max_label
     pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))

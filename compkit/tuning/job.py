@@ -12,6 +12,7 @@ from compkit.config import RunConfig
 from compkit.config.check import check
 from compkit.config.files import save
 from compkit.data.store import Store, open_store
+from compkit.display import print_line
 from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import read_folds
@@ -155,7 +156,7 @@ def _conclude(rungs: Sequence[Rung], base: RunConfig, runs: Runs, url: str, retr
     if best == base:
         say("no trial beats the configuration that they began from: it is best.yaml")
     for sentence in confirmed(confirmations(study)):
-        print(sentence)
+        print_line(sentence)
     save(best, runs.directory / "best.yaml")
     write_page(study, runs.directory / "study.html", url, lower)
     say(

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import optuna
 
-from compkit.display import print_table
+from compkit.display import print_line, print_table
 from compkit.files import replacing
 from compkit.intervals import shown
 from compkit.tuning.evidence import ENOUGH, LEVEL, p_text
 from compkit.tuning.figures import curve, history, parallel, slices
 from compkit.tuning.findings import CURVES, TOP, Findings, find
+from compkit.tuning.study import public_address
 from compkit.tuning.summary import confirmed, curve_sentence, sentences
 
 _ABSENT = "—"
@@ -97,7 +98,7 @@ def print_findings(study: optuna.Study, lower: Sequence[optuna.Study] = ()) -> N
     """Print the summary and the first ten trials."""
     findings = find(study)
     for sentence in sentences(findings, [find(one) for one in lower]):
-        print(sentence)
+        print_line(sentence)
     if len(findings.trials):
         columns, rows, _ = _trial_rows(findings, 10)
         title = f"the best of {findings.name} (≈ the best within chance)"
@@ -247,7 +248,10 @@ def _lost(findings: Findings, where: str = "") -> str:
 
 
 def _dashboard(storage: str) -> str:
-    command = f"pip install optuna-dashboard\noptuna-dashboard {shlex.quote(storage)}"
+    address = public_address(storage)
+    command = f"pip install optuna-dashboard\noptuna-dashboard {shlex.quote(address)}"
+    if address != storage:
+        command += "    # with the password in place of ***"
     return f"<h2>To look closer</h2><pre>{escape(command)}</pre>"
 
 

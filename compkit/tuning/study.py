@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import warnings
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from compkit.config import RunConfig
@@ -25,6 +28,9 @@ from compkit.tuning.space import Space, refuse_other
 
 #: Waits, in seconds, for another worker to make a new database's tables.
 _TABLES = (1.0, 3.0)
+
+#: What is secret of the options in a storage's address.
+_SECRET = re.compile("pass|pwd|secret|token|key|odbc_connect", re.IGNORECASE)
 
 #: Points of a numeric parameter on a grid: enough to tell of it alone whether it mattered, and odd,
 #: so that the middle is one.
@@ -92,13 +98,50 @@ def open_study(
         _claim(study, {**made_of, "base": json.dumps(to_plain(base)), "space": space.digest})
     except ImportError as error:
         raise CompkitError(
-            f"the storage {storage} needs a driver that is not installed ({error.__cause__}): "
-            "install it, for PostgreSQL psycopg[binary]"
+            f"the storage {public_address(storage)} needs a driver that is not installed "
+            f"({error.__cause__}): install it, for PostgreSQL psycopg[binary]"
         ) from None
     except (SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CompkitError(f"the storage {storage} does not answer ({reason}): check it") from None
+        address = public_address(storage)
+        reason = " ".join(_without_secrets(str(error), storage).split())[:200]
+        raise CompkitError(f"the storage {address} does not answer ({reason}): check it") from None
     return study
+
+
+def public_address(storage: str) -> str:
+    """Return the address of a storage with three stars in place of each password in it."""
+    if not _secrets(storage):
+        return storage
+    url = None if storage.count("@") > 1 else _parsed(storage)
+    if url is None:  # where a password ends, nobody knows
+        return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", storage))
+    kept = {key: "***" if _SECRET.search(key) else value for key, value in url.query.items()}
+    shown = url.set(query=kept).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", "***")
+
+
+def _secrets(storage: str) -> list[str]:
+    """Return the passwords in the address of a storage; all of it, if it is none."""
+    if "://" not in storage:
+        return []
+    if (url := _parsed(storage)) is None:
+        return [storage]
+    options = [values for key, values in url.normalized_query.items() if _SECRET.search(key)]
+    return [secret for secret in chain([url.password], *options) if secret]
+
+
+def _without_secrets(text: str, storage: str) -> str:
+    text = text.replace(storage, public_address(storage))
+    for secret in _secrets(storage):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _parsed(storage: str) -> URL | None:
+    try:
+        return make_url(storage)
+    except (SQLAlchemyError, ValueError):
+        return None
 
 
 def _claim(study: optuna.Study, made_of: Mapping[str, Any]) -> None:
@@ -155,11 +198,12 @@ def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:
 
 
 def _storage(storage: str) -> BaseStorage:
-    if "://" in storage:
+    if "://" in storage and _parsed(storage) is not None:
         return _database(storage)
-    if not storage.endswith(".log"):
+    if "://" in storage or not storage.endswith(".log"):
+        hidden = re.sub(".*@", "***@", public_address(storage))
         raise CompkitError(
-            f"--storage is {storage!r}: give a database's URL, as sqlite:///study.db, or a journal "
+            f"--storage is {hidden!r}: give a database's URL, as sqlite:///study.db, or a journal "
             "file that ends in .log"
         )
     return JournalStorage(JournalFileBackend(storage))
