@@ -1,8 +1,8 @@
 """Files that are either whole or absent, and directories that one process owns at a time.
 
-What is being written lies beside its place as ``.<name>.<8 random characters>.part``. Whoever
-writes it holds a lock on it, which dies with the process: what nobody holds was left by a kill, and
-the next process that writes into that directory, or owns it, removes it.
+What is being written lies beside its place as ``.compkit-<name>-<8 random characters>.part``.
+Whoever writes it holds a lock on it, which dies with the process: what nobody holds was left by a
+kill, and the next process that writes into that directory, or owns it, removes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,20 @@ from typing import Any
 from compkit.errors import CompkitError, InUseError
 from compkit.progress import say
 
-_PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part", re.DOTALL)
+_PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.part", re.DOTALL)
+
+#: Handles of the locks that this process holds.
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """Close a parent's locks in a process that it forked, as loaders are, and that may outlive it."""
+    while _held:
+        with suppress(OSError):
+            os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -69,7 +82,7 @@ def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
     """Yield a directory for what is needed until the block ends, where the system keeps such."""
-    with _beside(Path(tempfile.gettempdir()) / f"compkit-{name}", folder=True) as temporary:
+    with _beside(Path(tempfile.gettempdir()) / name, folder=True) as temporary:
         yield temporary
 
 
@@ -141,25 +154,27 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
         If another process holds it, unless told to wait.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("a+") as file:
+    handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    _held.add(handle)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+            owner = os.pread(handle, 20, 0).decode(errors="replace") or "unknown"
             used = f"{directory} is in use by another process (pid {owner}) that is {what}"
             if not wait:
                 raise InUseError(
                     f"{used}: wait for it, stop it, or take another run name"
                 ) from None
             say(f"{used}: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
         sweep(directory)
         yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
 
 
 @contextmanager
@@ -170,10 +185,12 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         temporary, handle = _begun(path, folder)
+        _held.add(handle)
         try:
             yield temporary
         finally:
             _remove(temporary)
+            _held.discard(handle)
             os.close(handle)
     except OSError as error:
         named = error.filename or path
@@ -183,7 +200,7 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
 
 def _begun(path: Path, folder: bool) -> tuple[Path, int]:
     """Make a temporary file or folder beside `path`, and hold it by the handle returned."""
-    begin, end = f".{path.name}.", ".part"
+    begin, end = f".compkit-{path.name}-", ".part"
     while True:
         if folder:
             name = tempfile.mkdtemp(end, begin, path.parent)

@@ -96,13 +96,14 @@ def own(place: Path) -> None:
 @pytest.mark.parametrize("kind", WRITING)
 @pytest.mark.parametrize("next_run", [write_file, write_folder, own])
 def test_what_a_kill_left_is_swept_and_what_somebody_writes_is_not(tmp_path, kind, next_run):
-    mine = [".x.csv.part", "x.csv.abcdefgh.part", ".x.abcdefgh.part.csv", ".y.ABCDEFGH.part"]
+    mine = [".x.csv.part", ".x.csv.abcdefgh.part", "compkit-x-abcdefgh.part"]
+    mine += [".compkit-x-abcdefgh.part.csv", ".compkit-y-ABCDEFGH.part"]
     for name in mine:
         (tmp_path / name).touch()
-    (tmp_path / ".link.abcdefgh.part").symlink_to(tmp_path / mine[0])
+    (tmp_path / ".compkit-link-abcdefgh.part").symlink_to(tmp_path / mine[0])
     killed, living = writer(tmp_path, kind), writer(tmp_path, kind)
     try:
-        kept = {".link.abcdefgh.part", *mine}
+        kept = {".compkit-link-abcdefgh.part", *mine}
         parts = [path for path in tmp_path.glob(".*.part") if path.name not in kept]
         assert len(parts) == 2
         next_run(tmp_path)
@@ -171,6 +172,28 @@ def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path, writes
         write()
     assert caught.value.filename == str(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+FORKS = """
+import os, pathlib, sys, time
+from compkit.files import locked
+with locked(pathlib.Path(sys.argv[1]), "training"):
+    if os.fork():
+        print("held", flush=True)
+        time.sleep(60)
+    time.sleep(3)
+"""
+
+
+def test_what_a_killed_process_forked_does_not_hold_on(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", FORKS, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path, "training"):
+        pass
 
 
 HOLD = """
