@@ -31,7 +31,7 @@ _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """Close a parent's locks in a process that it forked, as loaders are, and that may outlive it."""
+    """Close a parent's locks in a process that it forked (a loader), which may outlive it."""
     while _held:
         with suppress(OSError):
             os.close(_held.pop())
