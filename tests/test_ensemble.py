@@ -21,7 +21,7 @@ from compkit.ensemble.calibrate import (
     _tune,
     calibrate,
     calibrate_run,
-    calibrated,
+    tuned_decoder,
 )
 from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
@@ -328,9 +328,9 @@ def test_records_that_were_spoilt_are_refused(run, capsys, file, key, value, exp
 
 def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):
     path = run.directory / "decoder.json"
-    assert calibrated(mixture(run), path) == calibrated(mixture(run), path)
+    assert tuned_decoder(mixture(run), path) == tuned_decoder(mixture(run), path)
     fill(run, level=0.6)
-    assert calibrated(mixture(run), path) == replace(calibrate(mixture(run)))
+    assert tuned_decoder(mixture(run), path) == replace(calibrate(mixture(run)))
     assert "tuned on other out-of-fold maps" in capsys.readouterr().err
 
 

@@ -364,14 +364,14 @@ def test_the_views_of_a_run_are_measured(workplace, monkeypatch, capsys):
 @pytest.mark.slow
 def test_an_unreadable_checkpoint_is_named(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
-    path = Path("runs/whole/resnet10t/fold1/best.ckpt")
+    path = Path("runs/whole/resnet10t/fold1/last.ckpt")
     kept = path.read_bytes()
     path.write_bytes(kept[:1000])
     try:
         assert compkit(["submit", "--run", "whole", "--out", "submissions/no.csv"]) == 2
     finally:
         path.write_bytes(kept)
-    assert "fold1/best.ckpt is not a readable checkpoint" in capsys.readouterr().err
+    assert "fold1/last.ckpt is not a readable checkpoint" in capsys.readouterr().err
 
 
 def test_help_answers_at_once():

@@ -88,14 +88,15 @@ class InferenceConfig:
         Side in pixels of the overlapping tiles, blended smoothly, in which an image is predicted
         that is larger; null shows the network whole images.
     checkpoint
-        Best (by the ranking metric on the validation fold) or last.
+        Last, or best: the epoch of the highest score on the fold that is then predicted, so that
+        out-of-fold scores are too high.
     batch
         Images in a prediction batch.
     """
 
     views: tuple[str, ...] = ("identity", "hflip")
     tile: int | None = None
-    checkpoint: Literal["best", "last"] = "best"
+    checkpoint: Literal["best", "last"] = "last"
     batch: int = 8
 
 

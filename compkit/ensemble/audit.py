@@ -10,7 +10,7 @@ import numpy as np
 
 from compkit.config import AugmentConfig
 from compkit.display import print_table
-from compkit.ensemble.calibrate import calibrated
+from compkit.ensemble.calibrate import tuned_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.files import scratch
@@ -41,7 +41,7 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
         If the run is unfinished, or a view is unknown.
     """
     run = open_run(name, data)
-    decoder = calibrated(Mixture(members_of([run])), run.directory / "decoder.json")
+    decoder = tuned_decoder(Mixture(members_of([run])), run.directory / "decoder.json")
     chosen = [PLAIN, *dict.fromkeys(view for view in views if view != PLAIN)]
     parsed = [parse_view(view) for view in chosen]
     groups = run.folds.group[run.store.labelled]

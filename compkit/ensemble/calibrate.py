@@ -57,7 +57,7 @@ def calibrate(
         return replace(decoder, maps=mixture.fingerprint)
 
 
-def calibrated(mixture: Mixture, path: Path) -> Decoder:
+def tuned_decoder(mixture: Mixture, path: Path) -> Decoder:
     """Return the decoder that was tuned on just these out-of-fold maps, or tune it and save it.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compkit.ensemble.build import ENSEMBLE, read_ensemble
-from compkit.ensemble.calibrate import calibrate, calibrated
+from compkit.ensemble.calibrate import calibrate, tuned_decoder
 from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -41,7 +41,7 @@ def open_mixture(
         if len(names) > 1:
             return mixture, calibrate(mixture)
     if encoder is not None and len(mixture.members[0].run.config.encoders) > 1:
-        return mixture, calibrated(mixture, ROOT / names[0] / encoder / "decoder.json")
+        return mixture, tuned_decoder(mixture, ROOT / names[0] / encoder / "decoder.json")
     tuned = ROOT / names[0] / "decoder.json"
     read_decoder(tuned, mixture)  # its absence is an error, never a default
-    return mixture, calibrated(mixture, tuned)
+    return mixture, tuned_decoder(mixture, tuned)

@@ -64,6 +64,7 @@ def submit(
             mixture.members, mixture.weights, mixture.temperatures, strict=True
         )
     ]
+    doubts = sorted({doubt for m in mixture.members for doubt in m.run.folds.doubts()})
     networks = sum(len(member.networks) for member in mixture.members)
     about = {
         "data": store.content,
@@ -71,6 +72,7 @@ def submit(
         "views": {m.run.name: list(m.run.config.inference.views) for m in mixture.members},
         "decoder": {"head": decoder.head, "params": decoder.params},
         "out_of_fold": asdict(decoder),
+        "doubts": doubts,
     }
     scores = decoder.scores | low_high(decoder.interval)
     made_of = "+".join(names)
@@ -79,6 +81,8 @@ def submit(
     say(f"{out}: {len(store.test)} images from {networks} members; out-of-fold "
         f"{decoder.ranking} {score:.4f} (95 % {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
+    for doubt in doubts:
+        say(f"this score is in doubt: {doubt}")
 
 
 def write_out_of_fold(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from compkit.config import MEAN, RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
-from compkit.display import print_table
-from compkit.ensemble.calibrate import calibrated
+from compkit.display import print_line, print_table
+from compkit.ensemble.calibrate import tuned_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.folds import ALL
@@ -86,12 +86,15 @@ def _finish(run: Run) -> None:
     decoders = {}
     for encoder in encoders if several else ():
         mixture = Mixture(members_of([run], encoder))
-        decoders[encoder] = calibrated(mixture, run.directory / encoder / "decoder.json")
+        decoders[encoder] = tuned_decoder(mixture, run.directory / encoder / "decoder.json")
     whole = Mixture(members_of([run]))
-    decoders["all" if several else encoders[0]] = calibrated(whole, run.directory / "decoder.json")
-    rows = []
+    decoders["all" if several else encoders[0]] = tuned_decoder(
+        whole, run.directory / "decoder.json"
+    )
+    doubts, rows = run.folds.doubts(), []
     for label, decoder in decoders.items():
-        cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
+        mark = "*" * bool(doubts)
+        cells = [f"{decoder.scores[metric]:.4f}{mark}" for metric in METRICS]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
     print_table(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
@@ -99,4 +102,6 @@ def _finish(run: Run) -> None:
         ["encoder", *METRICS, f"95 % of {run.ranking}", "decoder tuned"],
         rows,
     )
+    for doubt in doubts:
+        print_line(f"* {doubt}")
     say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")
