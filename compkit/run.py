@@ -32,11 +32,11 @@ PRETRAINED = "pretrain.yaml"
 
 #: What kind of directory each of these files makes one under `ROOT`.
 KINDS = {
-    "run.json": "run of train.py",
-    PRETRAINED: "pretraining",
-    "ensemble.json": "ensemble",
-    "study.db": "study of tune.py",
-    "best.yaml": "study of tune.py",
+    "run.json": "a run of train.py",
+    PRETRAINED: "a pretraining",
+    "ensemble.json": "an ensemble",
+    "study.db": "a study of tune.py",
+    "best.yaml": "a study of tune.py",
 }
 
 
@@ -213,7 +213,9 @@ def claim_directory(directory: Path, marker: str) -> None:
         raise CompkitError(f"{directory} is a file: move it away, or take another name")
     for other, kind in KINDS.items():
         if kind != KINDS[marker] and (directory / other).is_file():
-            raise CompkitError(f"{directory} is a {kind}: take another name")
+            raise CompkitError(
+                f"{directory} is {kind}: take another name (--run, --name or --study)"
+            )
     # What compkit makes there begins with a lock.
     ours = [*directory.glob(".lock"), *directory.glob("*/.lock")]
     ours += [directory / own for own, kind in KINDS.items() if (directory / own).is_file()]

@@ -234,7 +234,7 @@ def test_no_such_method(capsys):
 @pytest.mark.slow
 def test_runs_of_one_kind_do_not_take_each_others_place(workplace, capsys):
     assert guarded(lambda: train(settings("mae"))) == 2
-    assert "is a pretraining: take another --run name" in capsys.readouterr().err
+    assert "is a pretraining: take another name" in capsys.readouterr().err
     start_run("trained", parse(settings("trained"))[1], DATA)
     assert compkit(["pretrain", "mae", *settings("trained")]) == 2
     assert "is a run of train.py" in capsys.readouterr().err

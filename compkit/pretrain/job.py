@@ -183,9 +183,7 @@ def _report(run: Pretraining) -> None:
         result = checked(_Result, read_json(path), str(path), "delete its folder and pretrain anew")
         for when, label in (("begun", "as it began"), ("pretrained", run.method)):
             probe = result.probe.get(when)
-            told = (
-                [f"{v:.4f}" for v in (probe.auc, probe.accuracy, probe.majority)] if probe else []
-            )
+            told = [probe.auc, probe.accuracy, probe.majority] if probe else []
             score = f"{result.score:.4f}" if when == "pretrained" else ""
             rows.append([encoder, label, *([f"{value:.4f}" for value in told] or ["-"] * 3), score])
     print_table(
