@@ -46,9 +46,28 @@ def test_a_failed_directory_leaves_nothing(tmp_path):
 def test_json_round_trip_and_damage(tmp_path):
     write_json(tmp_path / "x.json", {"a": [1, 2]})
     assert read_json(tmp_path / "x.json") == {"a": [1, 2]}
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(CompkitError, match=r"x\.json is not valid JSON"):
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "nested too deep"),
+        ("1" * 5000, "not valid JSON"),
+        ('{"a": {"b": 1, "b": 2}}', "the key 'b' is there twice"),
+        ("[NaN]", "'NaN' is no finite number"),
+        ("[1e999]", "'1e999' is no finite number"),
+        ("[\udcff]", "not text in UTF-8"),
+    ],
+)
+def test_json_that_is_damaged_is_one_sentence(tmp_path, text, reason):
+    (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CompkitError, match=reason) as caught:
         read_json(tmp_path / "x.json")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+    with pytest.raises(CompkitError, match="there is no"):
+        read_json(tmp_path / "absent.json")
 
 
 WRITING = {
