@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from compkit.config import InputConfig, ModelConfig, RunConfig
+from compkit.config import InputConfig, MachineConfig, ModelConfig, RunConfig
 from compkit.errors import CompkitError
 from compkit.heads import make_head
+from compkit.machine import precision_of
 from compkit.models.channels import WINDOWS, input_channels
 from compkit.models.checkpoint import CARD, card, load_checkpoint, warm_start
 from compkit.models.network import DECODERS, Network
@@ -319,3 +320,13 @@ def test_a_frozen_encoder_stays_as_it_is_in_training():
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed
     assert not any(".encoder." in k for k in changed)
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_that_emulates_bfloat16_computes_in_float16(monkeypatch, native, expected):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported",
+        lambda including_emulation=True: native | including_emulation,
+    )
+    assert precision_of(MachineConfig()) == expected
