@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import os
+import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from compkit.display import printable
 from compkit.errors import CompkitError
+from compkit.failures import sentence_of
 
 
 def guarded(command: Callable[[], None]) -> int:
-    """Run `command` and return the exit code; bad input never shows a traceback."""
+    """Run `command` and return the exit code; what is no bug never shows a traceback."""
+    _print_anything()
     try:
         command()
+        if sys.stdout is not None:  # it is None where standard output was closed
+            sys.stdout.flush()
     except CompkitError as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(f"no space left on the disk while writing{where}: free some and run again")
-        if error.errno is None:
-            raise
-        return _fail(f"cannot use{where}: {error.strerror}")
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from what was saved", file=sys.stderr)
         return 130
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            _drop_output()
+            return 0
+        if (sentence := sentence_of(error)) is None:
+            raise
+        _drop_output()
+        return _fail(sentence)
     return 0
+
+
+def _print_anything() -> None:
+    """Let the output's encoding, as of LC_ALL=C, stop no command for a character it lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads our output any more (`| head`)."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):
+            poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """Drop what is left of the output where it takes none: the interpreter would flush it again."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(sentence: str) -> int:

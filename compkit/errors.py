@@ -21,3 +21,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, else ``""``."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def brief(value: object, most: int = 60) -> str:
+    """Return a value as it is quoted in a sentence: its `repr`, cut in the middle if long."""
+    text = repr(value)
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from compkit.errors import CompkitError, InUseError
+from compkit.inputs import parse_json, read_text
 from compkit.progress import say
 
 _PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.part", re.DOTALL)
@@ -113,7 +114,7 @@ def sweep(directory: Path) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json_text(value))
+        temporary.write_text(json_text(value), encoding="utf-8")
 
 
 def json_text(value: Any) -> str:
@@ -122,13 +123,12 @@ def json_text(value: Any) -> str:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; raise `CompkitError` naming the file when it is not JSON."""
+    """Read a JSON file; raise `CompkitError` naming the file when it is absent or not JSON."""
+    remedy = "make it anew"
     try:
-        return json.loads(Path(path).read_text())
-    except (ValueError, RecursionError) as error:
-        raise CompkitError(
-            f"{path} is not valid JSON ({error}): delete it and make it anew"
-        ) from None
+        return parse_json(read_text(path, "JSON file", remedy))
+    except ValueError as error:
+        raise CompkitError(f"{path} is not valid JSON ({error}): delete it and {remedy}") from None
 
 
 def digest_of(path: Path) -> str:

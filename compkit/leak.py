@@ -63,17 +63,17 @@ def seen_by(path: Path) -> tuple[str, ...]:
 
 @lru_cache
 def _seen_by(path: Path, _changed: int) -> tuple[str, ...]:
-    import torch
     from safetensors import safe_open
 
     from compkit.models.checkpoint import CARD, card_of, refusing
+    from compkit.models.states import read_weights
     from compkit.models.weights import SEEN
 
+    checkpoint = read_weights(path)
     with refusing(path, "check its path", "give another file"):
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as opened:
                 return tuple(json.loads((opened.metadata() or {}).get(SEEN, "[]")))
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, dict) or CARD not in checkpoint:
             return ()
         seen = card_of(path, checkpoint).seen

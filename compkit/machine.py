@@ -34,7 +34,8 @@ def precision_of(machine: MachineConfig) -> str:
     if machine.precision != "auto":
         return machine.precision
     if device_of(machine).type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if native else "16-mixed"
     return "bf16-mixed" if _amx() else "32"
 
 

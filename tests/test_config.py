@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,69 @@ def test_files_that_hold_no_settings_are_refused(tmp_path, text):
     assert str(path) in refusal("--config", str(path))
 
 
+LONG = "1" * 5000
+UNUSABLE = {
+    "seed: 1\nseed: 2\n": "the key 'seed' is there twice in line 2",
+    "loss: {terms: {dice: 1, dice: 2}}": "the key 'dice' is there twice",
+    "loss: {terms: " + "[" * 10_000: "nested too deep",
+    "loss: {terms: " + "{a: " * 10_000: "nested too deep",
+    f"seed: {LONG}": "no valid int in line 1",
+    "seed: !!int abc": "no valid int",
+    "encoders: &a [*a]": "an alias is within its anchor",
+    "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+    + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefgh")): (
+        "over 100000 values"
+    ),
+    "seed: 1\0": "not valid YAML",
+    "--- {}\n--- {}": "another document",
+    "training: other.yaml": "'other.yaml' under 'training'",
+    "training:": "nothing under 'training'",
+    "model: {start: 5}": "model.start takes one of str, null, not '5'",
+    "false": "does not hold settings",
+}
+
+
+@pytest.mark.parametrize("text", UNUSABLE, ids=lambda text: text[:20])
+def test_what_no_setting_can_be_is_one_short_sentence(tmp_path, text):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    sentence = refusal("--config", str(path))
+    assert UNUSABLE[text] in sentence
+    assert len(sentence) < 300
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--loss.terms", "{dice: 1, dice: 2}"], "the key 'dice' is there twice"),
+        (["--training", "{lr: 1, lr: 2}"], "the key 'lr' is there twice"),
+        (["--loss.terms", "[" * 10_000], "nested too deep"),
+        (["--training.steps", LONG], "no valid int"),
+        (["--loss.terms", f"{{dice: {LONG}}}"], "no valid int"),
+        (["--encoder", "!!bool abc"], "no valid bool"),
+        (["--training", "absent.yaml"], "no configuration file absent.yaml"),
+        (["--training.optimizer", "a" * 5000], "not 'aaa"),
+    ],
+)
+def test_what_no_setting_can_be_is_refused_as_typed_too(argv, expected):
+    sentence = refusal(*argv)
+    assert expected in sentence
+    assert len(sentence) < 300
+
+
+@pytest.mark.parametrize("argument", ["--config", "--training"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, argument):
+    os.mkfifo(tmp_path / "pipe")
+    assert "must be a regular file" in refusal(argument, str(tmp_path / "pipe"))
+    assert "is a folder" in refusal(argument, str(tmp_path))
+
+
+def test_dates_and_what_is_no_yaml_are_names(tmp_path):
+    (tmp_path / "x.yaml").write_text("encoders: [2024-31-01]\n", encoding="utf-8-sig")
+    own, config = parse(["--run", "2024-31-01", "--data", "{a", "--config", f"{tmp_path}/x.yaml"])
+    assert (own["run"], own["data"], config.encoders) == ("2024-31-01", "{a", ("2024-31-01",))
+
+
 def test_missing_data_and_run_are_named():
     with pytest.raises(CompkitError, match="--data is missing"):
         parse(["--run", "r"])
@@ -104,6 +169,14 @@ def test_weights_are_one_for_all_or_one_each(tmp_path):
     ("argv", "expected"),
     [
         (["--input.focus", "0.5"], "input.focus needs input.crop"),
+        (["--seed", "-1"], "seed must be from 0"),
+        (["--folds.seed", "9" * 30], "folds.seed must be from 0"),
+        (["--input.size", "9" * 20], "input.size must be from 16 to"),
+        (["--partition.reach", "[.nan, 3]"], "partition.reach must be from 0 to"),
+        (["--partition.slots", "9" * 12], "partition.slots must be from 2 to"),
+        (["--training.lr", "1e999"], "training.lr must be from"),
+        (["--loss.terms", "{dice: .inf}"], "loss.terms.dice must be from"),
+        (["--machine.workers", "-1"], "machine.workers must be from 0 to"),
         (["--input.focus", "2", "--input.crop", "32"], "input.focus must be from 0 to 1"),
         (["--loss.ignore_above", "0"], "loss.ignore_above must be above 0 and at most 1"),
         (["--weights.background", "-1"], "weights must not hold a negative number"),

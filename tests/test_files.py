@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -46,9 +47,28 @@ def test_a_failed_directory_leaves_nothing(tmp_path):
 def test_json_round_trip_and_damage(tmp_path):
     write_json(tmp_path / "x.json", {"a": [1, 2]})
     assert read_json(tmp_path / "x.json") == {"a": [1, 2]}
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(CompkitError, match=r"x\.json is not valid JSON"):
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not valid JSON"),
+        ("[" * 100_000, "nested too deep"),
+        ("1" * 5000, "not valid JSON"),
+        ('{"a": {"b": 1, "b": 2}}', "the key 'b' is there twice"),
+        ("[NaN]", "'NaN' is no finite number"),
+        ("[1e999]", "'1e999' is no finite number"),
+        ("[\udcff]", "not text in UTF-8"),
+    ],
+)
+def test_json_that_is_damaged_is_one_sentence(tmp_path, text, reason):
+    (tmp_path / "x.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CompkitError, match=reason) as caught:
         read_json(tmp_path / "x.json")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+    with pytest.raises(CompkitError, match="there is no"):
+        read_json(tmp_path / "absent.json")
 
 
 WRITING = {
@@ -221,22 +241,112 @@ def test_a_second_process_is_refused_and_a_killed_one_lets_go(tmp_path):
         pass
 
 
+def wrapped(error: Exception) -> Exception:
+    """As a library raises an error of its own from another's."""
+    outer = ValueError("of the library")
+    outer.__cause__ = error
+    return outer
+
+
+class TerminatedWorkerError(RuntimeError):
+    """Of the name and words of joblib's."""
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (CompkitError("this is wrong: do that"), "error: this is wrong: do that\n"),
-        (OSError(errno.ENOSPC, "full", "/x/y"), "error: no space left on the disk while writing"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "error: cannot use /x/y"),
+        (CompkitError("this is wrong: do that"), "this is wrong: do that\n"),
+        (OSError(errno.ENOSPC, "full", "/x/y"), "no space left on the disk while writing /x/y: "),
+        (OSError(errno.EDQUOT, "quota"), "no space left on the disk while writing: free"),
+        (OSError(errno.EFBIG, "large", "/x/y"), "/x/y would be larger than files may be here"),
+        (OSError(errno.EROFS, "read", "/x/y"), "cannot write /x/y, which is on a read-only file"),
+        (PermissionError(errno.EACCES, "no", "/x/{y}"), "no permission to use /x/{y}: change"),
+        (OSError(errno.ENOTDIR, "Not a directory", "/x/y"), "cannot use /x/y: Not a directory\n"),
+        (OSError("1000 requested and 10 written"), "a file could not be written whole: free"),
+        (wrapped(sqlite3.OperationalError("database or disk is full")), "a file could not be"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "the database of the"),
+        (MemoryError(), "not enough memory: free some"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory: free some"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "not enough memory: free some",
+        ),
+        (
+            wrapped(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
+            "not enough memory on the GPU: free some",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 3) is killed by signal: Killed. "),
+            "a process that helped was killed",
+        ),
+        (
+            TerminatedWorkerError("A worker process managed by the executor was unexpectedly\n"
+            "terminated."),
+            "a process that helped was killed",
+        ),
+        (RuntimeError("Could not determine home directory."), "this user has no home directory"),
     ],
-)
-def test_bad_input_exits_with_two_and_one_line(capsys, error, expected):
+)  # fmt: skip
+def test_what_is_no_bug_exits_with_two_and_one_line(capsys, error, expected):
     def command() -> None:
         raise error
 
     assert guarded(command) == 2
     said = capsys.readouterr().err
-    assert said.startswith(expected)
+    assert said.startswith(f"error: {expected}")
     assert said.count("\n") == 1
+
+
+LIMITED = """
+import resource, sys, numpy, torch
+from compkit.entry import guarded
+resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))
+resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
+path = sys.argv[1]
+for command in (
+    lambda: open(path, "w").write("x" * 99999),
+    lambda: numpy.save(path, numpy.zeros(99999)),
+    lambda: torch.save(torch.zeros(99999), path),
+    lambda: torch.zeros(1 << 40),
+    lambda: numpy.zeros(1 << 40),
+):
+    assert guarded(command) == 2
+"""
+
+
+def test_what_libraries_say_of_limits_is_understood(tmp_path):
+    ended = run_python(LIMITED, str(tmp_path / "x.npy"))
+    wanted = ["larger than files may be", *["not be written whole"] * 2, *["enough memory"] * 2]
+    for line, words in zip(ended.stderr.splitlines(), wanted, strict=True):
+        assert words in line
+
+
+def run_python(code: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, env=os.environ | settings,
+    )  # fmt: skip
+
+
+PRINTING = """
+import sys
+from compkit.entry import guarded
+sys.exit(guarded(lambda: print("κ × …\\n" * 9999)))
+"""
+
+
+def test_output_that_takes_no_letters_or_nothing_at_all():
+    ascii_only = run_python(PRINTING, PYTHONIOENCODING="ascii")
+    assert (ascii_only.returncode, ascii_only.stderr) == (0, "")
+    assert ascii_only.stdout.startswith("? ? ?\n")
+    shell = f"{sys.executable} -c '{PRINTING}'"
+    for redirected, wanted in ((" | head -n 1", ""), (" >&-", ""), (" > /dev/full", "no space")):
+        ended = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", shell + redirected], capture_output=True, text=True
+        )
+        assert ended.returncode == (2 if wanted else 0)
+        assert wanted in ended.stderr
+        assert ended.stderr.count("\n") == bool(wanted)
 
 
 def test_an_interruption_and_a_bug_are_told_apart():
@@ -246,7 +356,12 @@ def test_an_interruption_and_a_bug_are_told_apart():
     def bug() -> None:
         raise ZeroDivisionError
 
+    def lost_pipe() -> None:
+        raise BrokenPipeError  # of a process of ours, while our own reader is there
+
     assert guarded(interrupted) == 130
     assert guarded(lambda: None) == 0
     with pytest.raises(ZeroDivisionError):
         guarded(bug)
+    with pytest.raises(BrokenPipeError):
+        guarded(lost_pipe)

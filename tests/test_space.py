@@ -296,7 +296,7 @@ def test_refusals_name_the_file_the_key_and_the_fault(tmp_path, text, expected):
 
 
 def test_an_absent_file_and_a_configuration_that_does_not_fit_are_named(tmp_path):
-    with pytest.raises(CompkitError, match=r"there is no file .*absent\.yaml"):
+    with pytest.raises(CompkitError, match=r"there is no search space .*absent\.yaml"):
         read_space(tmp_path / "absent.yaml")
     base = configured(RunConfig(), {"model.weights": {"tf_efficientnet_lite0": "none"}})
     with pytest.raises(CompkitError, match=r"space\.yaml: encoder: .*model\.weights must name"):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import re
 from pathlib import Path
 
@@ -126,6 +127,7 @@ BAD = {
     "NaN": (replaced(b",19,", b",nan,"), ["'nan'", "1.png", "Pixel 3'"]),
     "empty cell": (replaced(b",19,", b",,"), ["empty", "1.png", "Pixel 3'"]),
     "float": (replaced(b",19,", b",19.0,"), ["'19.0'", "1.png", "Pixel 3'"]),
+    "5,000 digits": (replaced(b",19,", b"," + b"1" * 5000 + b","), ["'111", "1.png", "Pixel 3'"]),
     "negative": (replaced(b",19,", b",-19,"), ["'-19'", "1.png", "Pixel 3'"]),
     "too high": (replaced(b",19,", b",65536,"), ["'65536'", "1.png", "Pixel 3'", "65535"]),
     "short row": (replaced(b",3,19,35\n", b",3,19\n"), ["Pixel 3'", "2 values for 3 images"]),
@@ -143,6 +145,9 @@ BAD = {
         ["Pixel 14'", "'Pixel 15'"],
     ),
     "column twice": (replaced(b"1.png", b"0.png"), ["columns 1 and 2", "0.png"]),
+    "long name": (replaced(b"1.png", b"1" * 5000 + b".png"), ["column 2", "'111"]),
+    "digits of another script": (replaced(b"1.png", "1٣.png".encode()), ["column 2", "'1٣.png'"]),
+    "row of 5,000 digits": (replaced(b"Pixel 15,", b"Pixel " + b"1" * 5000 + b","), ["Pixel 15'"]),
     "odd name": (replaced(b"1.png", b"01.png"), ["column 2", "'01.png'"]),
     "absurd row number": (replaced(b"Pixel 15,", b"Pixel 999999999999,"), ["Pixel 15'"]),
     "binary": (gzip.compress, ["first line"]),
@@ -162,6 +167,7 @@ def test_bad_input_gets_one_sentence(good, case, block, monkeypatch):
     for part in [str(good), *wanted]:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300 + len(str(good))
 
 
 def test_label_over_the_submissions_limit(good):
@@ -179,10 +185,20 @@ def test_wide_label_after_narrow_blocks_keeps_them(good, monkeypatch):
     np.testing.assert_array_equal(read_table(good).labels, wanted)
 
 
-@pytest.mark.parametrize("path", ["none.csv", "."])
-def test_no_such_file(tmp_path, path):
-    with pytest.raises(CompkitError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [("none.csv", "there is no label CSV"), (".", "is a folder"), ("pipe", "is a pipe")],
+)
+def test_no_such_file(tmp_path, path, sentence):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CompkitError, match=sentence):
         read_table(tmp_path / path)
+
+
+def test_rows_that_do_not_fit_the_images(good):
+    assert read_table(good, side=4).labels.shape == (3, 4, 4)
+    with pytest.raises(CompkitError, match=r"16 rows, .* 4×4 .* images are 3×3: 9 rows are wanted"):
+        read_table(good, side=3)
 
 
 def as_pandas_reads(path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from compkit.competition.base import Competition, Source, Split, Table
-from compkit.errors import CompkitError, nearest
+from compkit.errors import CompkitError, brief, nearest
 from compkit.files import read_json, replacing_directory, write_json
 from compkit.progress import say, track
 
@@ -72,16 +73,17 @@ class PhantomSettings:
         """
         known = [field.name for field in fields(cls)]
         given: dict[str, int] = {}
+        where = brief(locator)
         for item in filter(None, locator.partition(":")[2].split(",")):
             key, _, value = (part.strip() for part in item.partition("="))
             if key not in known:
                 hint = nearest(key, known) or f"; known are {', '.join(known)}"
-                raise CompkitError(f"{locator!r}: there is no setting {key!r}{hint}")
+                raise CompkitError(f"{where}: there is no setting {brief(key)}{hint}")
             if key in given:
-                raise CompkitError(f"{locator!r} sets {key} twice: give it once")
-            if not (value.isascii() and value.removeprefix("-").isdigit()):
+                raise CompkitError(f"{where} sets {key} twice: give it once")
+            if not re.fullmatch(r"-?[0-9]{1,18}", value):
                 raise CompkitError(
-                    f"{locator!r}: {key} must be a whole number, not {value!r}: "
+                    f"{where}: {key} must be a whole number, not {brief(value)}: "
                     f"write {key}={getattr(cls, key)}, for example"
                 )
             given[key] = int(value)

@@ -16,8 +16,9 @@ from PIL import Image
 
 from compkit.competition.base import Competition, Source, Split, Table
 from compkit.errors import CompkitError
+from compkit.inputs import require_file
 
-_NAME = re.compile(r"(0|[1-9][0-9]*)\.png")
+_NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
 _FOLDERS: dict[Split, str] = {"train": "X_train", "test": "X_test"}
 _LABELS = "Y_train.csv"
 _KINDS = {
@@ -73,8 +74,7 @@ class RaidiumSource(Source):
         self.folder = folder
         self.train = _names(folder / _FOLDERS["train"])
         self.test = _names(folder / _FOLDERS["test"])
-        if not (folder / _LABELS).is_file():
-            raise CompkitError(f"there is no {_LABELS} in {folder}: put the challenge's file there")
+        require_file(folder / _LABELS, "label CSV", "put the challenge's file there")
         self._size: int | None = None
 
     def fingerprint(self) -> str:
@@ -105,15 +105,8 @@ class RaidiumSource(Source):
         from compkit.competition.table import read_table
 
         path = self.folder / _LABELS
-        table = read_table(path)
+        table = read_table(path, side=self._side())
         _check_columns(path, table.images, self.train)
-        size = self._side()
-        if table.labels.shape[1:] != (size, size):
-            height, width = table.labels.shape[1:]
-            raise CompkitError(
-                f"{path} labels images of {width}×{height} pixels but "
-                f"{self._path('train', 0)} is {size}×{size}: take the labels of these images"
-            )
         return table
 
     def _path(self, split: Split, index: int) -> Path:
@@ -147,6 +140,7 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def _state(path: Path) -> tuple[int, ...]:
+    require_file(path, "image", "fetch it again")
     try:
         state = path.stat()
     except OSError as error:

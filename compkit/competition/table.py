@@ -24,6 +24,7 @@ import polars as pl
 from compkit.competition.base import Table
 from compkit.errors import CompkitError
 from compkit.files import replacing
+from compkit.inputs import require_file
 from compkit.progress import task
 
 T = TypeVar("T")
@@ -34,14 +35,14 @@ READ_BLOCK = 32 << 20
 #: Cells formatted at a time; small enough for the words to stay in the CPU's cache.
 WRITE_BLOCK = 1 << 18
 
-_NAME = re.compile(r"(0|[1-9]\d*)\.png")
-_CELL = re.compile(rb" *\+?\d+")
+_NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
+_CELL = re.compile(rb" *\+?0*(\d{1,18})")
 
 # What a cell is when a 16-bit key is one cell, and when it is two.
 _CELLS: tuple[type[np.uint16], type[np.uint8]] = (np.uint16, np.uint8)
 
 
-def read_table(path: Path | str, *, max_label: int = 65535) -> Table:
+def read_table(path: Path | str, *, max_label: int = 65535, side: int | None = None) -> Table:
     """Read the label maps of all images of a CSV.
 
     Parameters
@@ -51,6 +52,8 @@ def read_table(path: Path | str, *, max_label: int = 65535) -> Table:
         these are the images that were expected, and in which order, is the caller's to check.
     max_label : int
         The highest region id allowed, at most 65535.
+    side : int, optional
+        That of the images, in pixels, if it is known: every image has as many rows as pixels.
 
     Returns
     -------
@@ -64,6 +67,7 @@ def read_table(path: Path | str, *, max_label: int = 65535) -> Table:
         0 to `max_label`, or whatever else keeps the file from being such a table.
     """
     path = Path(path)
+    require_file(path, "label CSV")
     try:
         with path.open("rb") as file:
             images = _header(path, file.readline())
@@ -71,13 +75,18 @@ def read_table(path: Path | str, *, max_label: int = 65535) -> Table:
             labels = _cells(path, file, images, rows, min(max_label, 65535))
     except OSError as error:
         raise CompkitError(f"{path} cannot be read: {error.strerror}") from None
-    side = math.isqrt(rows)
-    if side * side != rows:
-        raise CompkitError(
-            f"{path} has {rows} rows of pixels, which is not the square of an image's side: "
-            "rows are missing, or there are too many"
-        )
-    return Table(images, labels.reshape(len(images), side, side))
+    found = math.isqrt(rows)
+    if found * found != rows or side not in (None, found):
+        raise CompkitError(f"{path} has {rows} rows, {_expected(rows, found, side)}")
+    return Table(images, labels.reshape(len(images), found, found))
+
+
+def _expected(rows: int, found: int, side: int | None) -> str:
+    """Return how many rows there should be, where there are others."""
+    if side is None:
+        return "which is not the square of an image's side: rows are missing, or there are too many"
+    pixels = f"which is {found}×{found} pixels, " if found * found == rows else ""
+    return f"{pixels}but the images are {side}×{side}: {side * side} rows are wanted"
 
 
 def write_table(
@@ -312,7 +321,8 @@ def _explain(
             hint = ": the file seems cut short" if len(cells) < len(images) else ""
             raise CompkitError(f"{where} has {len(cells)} values for {len(images)} images{hint}")
         for image, cell in zip(images, cells, strict=True):
-            if not _CELL.fullmatch(cell) or int(cell) > max_label:
+            number = _CELL.fullmatch(cell)
+            if not number or int(number[1]) > max_label:
                 found = repr(cell[:40].decode(errors="replace")) if cell.strip() else "empty"
                 raise CompkitError(
                     f"{where}, column {image} is {found}, but a label must be a whole number "

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from compkit.config import MEAN, RunConfig
 from compkit.errors import CompkitError
+
+#: No number is larger, whatever it is of: not finite ones are refused by it, too.
+_LARGEST = 10**9
+
+#: What is possible of some numbers, where more would ask for absurd amounts of memory.
+_BOUNDS = {
+    "seed": (0, 2**32 - 1),
+    "folds.seed": (0, 2**32 - 1),
+    "input.size": (16, 16384),
+    "input.crop": (16, 16384),
+    "inference.tile": (16, 16384),
+    "input.batch": (2, 65536),
+    "unlabelled.batch": (2, 65536),
+    "inference.batch": (1, 65536),
+    "machine.workers": (0, 1024),
+    "partition.slots": (2, 4096),
+    "partition.dims": (1, 4096),
+    "partition.reach": (0, 4096),
+}
 
 
 def check(config: RunConfig) -> None:
@@ -32,17 +53,10 @@ def check(config: RunConfig) -> None:
             f.groups is None or f.file is None
         ),
         "folds.groups needs folds.grouped true": f.groups is None or f.grouped,
-        "input.size must be at least 16": i.size is None or i.size >= 16,
-        "input.crop must be at least 16": i.crop is None or i.crop >= 16,
         "input.crop must not exceed input.size": not i.crop or not i.size or i.crop <= i.size,
         "input.focus must be from 0 to 1": 0 <= i.focus <= 1,
         "input.focus needs input.crop": not i.focus or i.crop is not None,
-        "input.batch must be at least 2 (batch normalisation)": i.batch >= 2,
-        "inference.batch must be at least 1": config.inference.batch >= 1,
         "inference.views must name at least one view": len(config.inference.views) > 0,
-        "inference.tile must be at least 16": (
-            config.inference.tile is None or config.inference.tile >= 16
-        ),
         "training.steps must be a positive multiple of training.steps_per_epoch": (
             t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
         ),
@@ -54,7 +68,6 @@ def check(config: RunConfig) -> None:
         "unlabelled.weight must not be negative": u.weight >= 0,
         "unlabelled.confidence must be at least 0.5 and under 1": 0.5 <= u.confidence < 1,
         "unlabelled.ramp must be from 0 to 1": 0 <= u.ramp <= 1,
-        "unlabelled.batch must be at least 2 (batch normalisation)": u.batch >= 2,
         "unlabelled.teacher mean needs training.ema": (
             not u.weight or u.teacher != MEAN or t.ema > 0
         ),
@@ -68,10 +81,8 @@ def check(config: RunConfig) -> None:
         "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90, *chances) <= 1,
         "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,
         "augment must not hold a negative number": min(asdict(a).values()) >= 0,
-        "partition.slots must be at least 2": p.slots >= 2,
         "partition.temperature must be positive": p.temperature > 0,
         "partition.slot_window must be positive": p.slot_window > 0,
-        "partition.dims must be at least 1": p.dims >= 1,
         "partition.border must be positive": p.border > 0,
         "partition.touching must not be negative": p.touching >= 0,
         "loss.kappa must not be negative": config.loss.kappa >= 0,
@@ -85,8 +96,23 @@ def check(config: RunConfig) -> None:
             start is None or len(config.encoders) <= 1 or "{encoder}" in start
         ),
     }
-    if broken := [rule for rule, kept in rules.items() if not kept]:
+    broken = [rule for rule, kept in rules.items() if not kept]
+    for key, value in _numbers(asdict(config)):
+        low, high = _BOUNDS.get(key, (-_LARGEST, _LARGEST))
+        if not low <= value <= high:
+            broken.append(f"{key} must be from {low} to {high}")
+    if broken:
         raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number of a configuration by its dotted name, those of a list by the list's."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{key}.")
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, int | float):
+                yield prefix + key, each
 
 
 def check_all(config: RunConfig, encoders: bool = True) -> None:

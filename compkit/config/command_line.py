@@ -6,19 +6,36 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from compkit.config import RunConfig
 from compkit.config.files import read_yaml, setting_names
-from compkit.errors import CompkitError, nearest
+from compkit.errors import CompkitError, brief, nearest
+from compkit.inputs import StrictLoader, UnusableYamlError, load_yaml, problem_of
 
 _DATA = "folder in the challenge's layout, or phantom:size=128,labelled=40"
 _RUN: dict[str, dict[str, Any]] = {
     "data": {"type": str, "help": _DATA},
     "run": {"type": str, "help": "name of the run, under runs/"},
 }
+
+
+def _value(text: str) -> Any:
+    """Return a typed value as the parser reads YAML, having refused what no file may hold."""
+    try:
+        yaml.load(text, StrictLoader)
+    except UnusableYamlError as error:
+        raise CompkitError(f"{brief(text)} is no value ({problem_of(error)}): correct it") from None
+    return get_loader("yaml")(text)
+
+
+#: How the parser reads values; what is no YAML at all is a plain string to it.
+_STRICT = "strict"
+set_loader(_STRICT, _value, exceptions=(yaml.YAMLError,))
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,7 @@ class CommandLine:
             description=self.does,
             exit_on_error=False,
             allow_abbrev=False,
+            parser_mode=_STRICT,
         )
         parser.add_argument("--config", action="config", help="YAML with settings; see configs/")
         for name, told in {**_RUN, **self.own}.items():
@@ -86,18 +104,36 @@ class CommandLine:
         if match := re.match(
             r'Parser key "(.*?)":\s*Expected an? (.*?)\. Got value: (.*)', message, re.S
         ):
-            kind = re.sub(r"<class '(.*?)'>|typing\.", lambda m: m[1] or "", match[2])
-            kind = kind.replace("tuple", "list, as [one,other]")
-            return f"{match[1]} takes {kind}, not {match[3].strip()!r}: correct it"
+            kind = _plain(match[2]).replace("tuple", "list, as [one,other]")
+            return f"{match[1]} takes {kind}, not {brief(match[3].strip())}: correct it"
+        if match := re.match(
+            r'Parser key "(.*?)":\s*Does not validate .*?Subtypes: \[(.*?)\]\s*Errors:'
+            r".*Given value: (.*)",
+            message,
+            re.S,
+        ):
+            return f"{match[1]} takes one of {_plain(match[2])}, not {brief(match[3])}: correct it"
         return " ".join(message.split()) + f": see `{self.prog} --help`"
 
 
 def _check_files(argv: Sequence[str]) -> None:
-    """Refuse unknown keys in ``--config`` files, with the nearest known one."""
+    """Refuse files that hold no settings, and unknown keys in those of ``--config``."""
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    files.add_argument("--config", action="append", default=[])
-    for path in files.parse_known_args(list(argv))[0].config:
+    sections = {name.split(".")[0] for name in setting_names() if "." in name}
+    for name in ("config", *sections):
+        files.add_argument(f"--{name}", action="append", default=[], nargs="?")
+    given = vars(files.parse_known_args(list(argv))[0])
+    for path in filter(None, given.pop("config")):
         read_yaml(path)
+    for value in filter(None, chain(*given.values())):
+        if not value.lstrip().startswith("{"):  # the parser would read the file of that name
+            load_yaml(value, "configuration file")
+
+
+def _plain(kind: str) -> str:
+    """Return a Python type as people name it."""
+    kind = re.sub(r"<class '(.*?)'>|typing\.", lambda m: m[1] or "", kind)
+    return kind.replace("NoneType", "null")
 
 
 def _typed(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from compkit.config import RunConfig
-from compkit.errors import CompkitError, nearest
+from compkit.errors import CompkitError, brief, nearest
 from compkit.files import replacing
+from compkit.inputs import load_yaml
 from compkit.schema import checked
 
 
@@ -56,14 +57,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     CompkitError
         If the file is absent, is not YAML, or names an unknown setting; all of them are named.
     """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        raise CompkitError(f"there is no configuration file {path}: check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CompkitError(f"{path} is not valid YAML ({reason}): correct it") from None
+    values = load_yaml(path, "configuration file")
     if not isinstance(values, dict):
         raise CompkitError(f"{path} does not hold settings (`key: value` lines): correct it")
     if unknown := list(_unknown(values, RunConfig, "")):
@@ -80,6 +74,9 @@ def _unknown(values: dict[str, Any], kind: type, prefix: str) -> Iterator[str]:
         default = _default(known[key])
         if is_dataclass(default) and isinstance(value, dict):
             yield from _unknown(value, type(default), f"{prefix}{key}.")
+        elif is_dataclass(default):  # the parser would read a file of that name
+            given = "nothing" if value is None else brief(value)
+            yield f"{given} under {prefix + key!r}, which takes `key: value` lines"
 
 
 def _suggest(key: str, prefix: str, known: dict[str, Any]) -> str:
@@ -113,7 +110,7 @@ def to_yaml(config: RunConfig) -> str:
 def save(config: RunConfig, path: Path) -> None:
     """Write the effective configuration, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(to_yaml(config))
+        temporary.write_text(to_yaml(config), encoding="utf-8")
 
 
 #: Settings that do not change what is trained, only where it runs and how it is used.

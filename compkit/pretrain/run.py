@@ -17,6 +17,7 @@ from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
 from compkit.folds.copies import count_different
+from compkit.inputs import load_yaml
 from compkit.models.network import Network
 from compkit.pretrain.images import hidden_count, split_images
 from compkit.pretrain.methods import Options
@@ -86,7 +87,8 @@ def start_pretraining(
         else:
             with replacing(directory / PRETRAINED) as temporary:
                 values = {**made, "config": to_plain(config)}
-                temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+                text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+                temporary.write_text(text, encoding="utf-8")
     return Pretraining(name, method, options, config, store, folds)
 
 
@@ -126,7 +128,7 @@ def _check_images(method: str, options: Options, config: RunConfig, store: Store
 
 def _refuse_another(directory: Path, made: dict[str, Any], config: RunConfig) -> None:
     path, remedy = directory / PRETRAINED, "take another --run name"
-    before = checked(dict[str, Any], yaml.safe_load(path.read_text()), str(path), remedy)
+    before = checked(dict[str, Any], load_yaml(path, "pretraining's file"), str(path), remedy)
     was = from_plain(before.pop("config", None), str(path), remedy)
     # Data may move.
     old, new = ({k: v for k, v in d.items() if k != "data"} for d in (before, made))

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compkit.config.files import setting_names
 from compkit.errors import CompkitError, nearest
+from compkit.inputs import StrictLoader, load_yaml
 from compkit.tuning.parameter import Choice, Fixed, Label, Number, Parameter, shown
 from compkit.tuning.settings import typed
 
@@ -23,14 +22,14 @@ _KEYS = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(StrictLoader):
     """Reads scalars as the command line does: `off` is a word, and 1e-3 is a number."""
 
 
 _BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in StrictLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"(?:true|false)$", re.I), list("tTfF"))
 _Loader.add_implicit_resolver(
@@ -46,13 +45,8 @@ def load(path: Path) -> dict[str, Any]:
     CompkitError
         If the file is absent, is not YAML, or holds no entries.
     """
-    try:
-        entries = yaml.load(path.read_text(), _Loader) or {}
-    except (FileNotFoundError, IsADirectoryError):
-        raise CompkitError(f"there is no file {path} of a search space: correct the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CompkitError(f"{path} is not valid YAML ({reason}): correct it") from None
+    entries = load_yaml(path, "search space", _Loader)
+    entries = {} if entries is None else entries
     if not isinstance(entries, dict):
         raise CompkitError(f"{path} does not hold entries (`setting: …` lines): correct it")
     return {str(name): entry for name, entry in entries.items()}

