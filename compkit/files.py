@@ -45,10 +45,17 @@ os.register_at_fork(after_in_child=_let_go)
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
 
-    The temporary file lies in the same directory, so the replacement is atomic. An `OSError` that
-    names no file gets the name of `path`.
+    The temporary file lies in the same directory, so the replacement is atomic. A link stays, and
+    what it leads to is replaced. An `OSError` that names no file gets the name of `path`.
+
+    Raises
+    ------
+    CompkitError
+        If there is a folder, a pipe or a device at `path`.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise CompkitError(f"{path} is no regular file, so it is not replaced: take another name")
     with _beside(path, folder=False) as temporary:
         yield temporary
         temporary.chmod(0o666 & ~_umask())

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -31,6 +32,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_what_is_no_file_is_not_replaced(tmp_path):
+    target, link, pipe = (tmp_path / name for name in ("there.txt", "link.txt", "pipe"))
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    for path in (pipe, tmp_path):
+        with pytest.raises(CompkitError, match="no regular file"), replacing(path):
+            pass
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_a_failed_directory_leaves_nothing(tmp_path):

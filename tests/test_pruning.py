@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import create_trial
 
 from compkit.tuning.study import FoldPruner
 from compkit.tuning.trial import hopeless
 
 
 def pruned(others: list[float], value: float, step: int) -> bool:
-    study = optuna.create_study(direction="maximize")
-    epochs = {"epochs": 10}
+    study = optuna.create_study(direction="maximize", pruner=FoldPruner())
     for other in others:
         for value_there, length in ((other, 10), (0.9, 20)):
             study.add_trial(
                 create_trial(value=value_there, intermediate_values={step: value_there},
                              user_attrs={"epochs": length})
             )  # fmt: skip
-    trial = create_trial(
-        state=TrialState.RUNNING, intermediate_values={step: value}, user_attrs=epochs
-    )
-    return FoldPruner().prune(study, trial)
+    trial = study.ask()
+    trial.set_user_attr("epochs", 10)
+    trial.report(value, step)
+    return trial.should_prune()
 
 
 def test_only_equals_are_compared_and_only_late():

@@ -128,19 +128,12 @@ class PhantomSource(Source):
 
     def labels(self) -> Table:
         """Return the training labels, uint8; all zero for the unlabelled images at the end."""
-        return Table(self.train, self._maps("train", len(self.train), self.settings.labelled))
-
-    def test_labels(self) -> Table:
-        """Return the labels of the test, uint8, which a platform would hold back."""
-        return Table(self.test, self._maps("test", len(self.test), len(self.test)))
-
-    def _maps(self, split: Split, count: int, labelled: int) -> np.ndarray:
         from compkit.phantom.batch import label_maps
 
-        settings = self.settings
-        maps = label_maps(settings.seed, split, labelled, settings.size)
-        shown = track(maps, f"labels of the phantom's {split}", labelled)
-        return _gather(shown, count, labelled, settings.size)
+        settings, count = self.settings, self.settings.labelled
+        maps = label_maps(settings.seed, "train", count, settings.size)
+        shown = track(maps, "labels of the phantom", count)
+        return Table(self.train, _gather(shown, len(self.train), count, settings.size))
 
 
 def write_phantom(settings: PhantomSettings, out: Path) -> None:

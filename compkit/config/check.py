@@ -25,7 +25,7 @@ _BOUNDS = {
     "machine.workers": (0, 1024),
     "partition.slots": (2, 4096),
     "partition.dims": (1, 4096),
-    "partition.reach": (0, 4096),
+    "partition.reach": (1, 4096),
 }
 
 
@@ -61,6 +61,7 @@ def check(config: RunConfig) -> None:
             t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
         ),
         "training.lr must be positive": t.lr > 0,
+        "training.momentum must be at least 0 and under 1": 0 <= t.momentum < 1,
         "training.warmup must be from 0 to training.steps": 0 <= t.warmup <= t.steps,
         "training.ema must be at least 0 and under 1": 0 <= t.ema < 1,
         "training.clip must not be negative": t.clip >= 0,

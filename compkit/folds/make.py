@@ -43,6 +43,8 @@ def make_folds(
     """
     store.require_labels()
     _check(store, k)
+    if seed < 0:
+        raise CompkitError(f"the seed of a split is {seed}: take a number from 0 up")
     parted = _parted(store, k, grouped) if groups is None else _given(store, k, groups)
     regions, coverage = measure_extent(store)
     fold = np.full(len(store.train), -1)

@@ -20,6 +20,7 @@ from compkit.config.files import to_plain
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.heads.base import Head
+from compkit.inputs import require_file
 from compkit.models.network import Network
 from compkit.progress import say
 from compkit.schema import checked
@@ -162,8 +163,7 @@ def card_of(path: Path, checkpoint: Mapping[str, Any]) -> Card:
 @contextmanager
 def refusing(path: Path, absent: str, broken: str) -> Iterator[None]:
     """Turn what goes wrong with a checkpoint into a sentence that ends in what to do."""
-    if not path.is_file():
-        raise CompkitError(f"there is no checkpoint {path}: {absent}")
+    require_file(path, "checkpoint", absent)
     try:
         yield
     except BROKEN as error:
