@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from compkit.config import RunConfig
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.folds import ALL, Folds
+from compkit.inputs import parse_json
+from compkit.schema import checked
 
 
 def refuse_leaks(config: RunConfig, store: Store, folds: Folds) -> None:
@@ -65,24 +67,38 @@ def seen_by(path: Path) -> tuple[str, ...]:
 def _seen_by(path: Path, _changed: int) -> tuple[str, ...]:
     from safetensors import safe_open
 
-    from compkit.models.checkpoint import CARD, card_of, refusing
+    from compkit.models.checkpoint import card_of
     from compkit.models.states import read_weights
     from compkit.models.weights import SEEN
 
-    checkpoint = read_weights(path)
-    with refusing(path, "check its path", "give another file"):
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as opened:
-                return tuple(json.loads((opened.metadata() or {}).get(SEEN, "[]")))
-        if not isinstance(checkpoint, dict) or CARD not in checkpoint:
-            return ()
-        seen = card_of(path, checkpoint).seen
-    if seen is None:
-        raise CompkitError(
-            f"{path} was made by an older compkit and does not say which images it was trained on, "
-            "so it may know those that validate here: train it again"
-        )
-    return seen
+    held, remedy = read_weights(path), "give another file"
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as opened:
+            told = (opened.metadata() or {}).get(SEEN, "[]")
+        try:
+            return checked(tuple[str, ...], parse_json(told), str(path), remedy)
+        except ValueError as error:
+            raise CompkitError(f"{path} is damaged ({SEEN}: {error}): {remedy}") from None
+    seen: list[str] = []
+    for checkpoint in _checkpoints_in(held):
+        made = card_of(path, checkpoint, remedy)
+        if made.seen is None:
+            raise CompkitError(
+                f"{path} was made by an older compkit and does not say which images it was trained "
+                "on, so it may know those that validate here: train it again"
+            )
+        seen += made.seen
+    return tuple(seen)
+
+
+def _checkpoints_in(held: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the checkpoints of compkit in what a file holds, however deep they lie."""
+    if not isinstance(held, dict):
+        return
+    if isinstance(held.get("compkit"), dict):
+        yield held
+    for inner in held.values():
+        yield from _checkpoints_in(inner)
 
 
 def _sources(config: RunConfig, encoder: str, fold: int) -> Iterator[Path]:
@@ -90,8 +106,10 @@ def _sources(config: RunConfig, encoder: str, fold: int) -> Iterator[Path]:
     start, weights = config.model.start_of(encoder, fold), config.model.weights_of(encoder)
     if start is not None:
         yield start
-    elif weights not in ("auto", "none", "hub") and not weights.startswith("package:"):
-        yield Path(weights)
+    elif weights not in ("auto", "none", "hub"):
+        from compkit.models.states import located
+
+        yield located(weights)
 
 
 def _refuse(path: Path, store: Store, folds: Folds, fold: int) -> None:

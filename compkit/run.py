@@ -155,9 +155,9 @@ class Run:
             for e in self.config.encoders if encoder is None else (encoder,):
                 yield e, k
 
-    def unfinished(self) -> list[str]:
-        """Name the parts that are not done."""
-        return [fold_name(e, k) for e, k in self.parts() if not self.is_done(e, k)]
+    def unfinished(self, encoder: str | None = None) -> list[str]:
+        """Name the parts that are not done, of one encoder or of all."""
+        return [fold_name(e, k) for e, k in self.parts(encoder) if not self.is_done(e, k)]
 
     def is_done(self, encoder: str, fold: int) -> bool:
         """Whether a network is trained and its out-of-fold maps are written, if it has any."""
@@ -216,8 +216,10 @@ def claim_directory(directory: Path, marker: str) -> None:
             raise CompkitError(
                 f"{directory} is {kind}: take another name (--run, --name or --study)"
             )
-    # What compkit makes there begins with a lock.
-    ours = [*directory.glob(".lock"), *directory.glob("*/.lock")]
+    # What compkit makes there begins with a lock, or may have been killed as it began.
+    ours = [
+        each for name in (".lock", "*/.lock", ".compkit-*.part") for each in directory.glob(name)
+    ]
     ours += [directory / own for own, kind in KINDS.items() if (directory / own).is_file()]
     if directory.is_dir() and any(directory.iterdir()) and not ours:
         raise CompkitError(
@@ -276,15 +278,15 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     """Prove that a run is to go on with what it was made with; keep how it predicts from now on."""
     made, before = _read(directory)
     if changed := differences(before, config, FREE):
-        longer = (
-            f"; to train on from its networks, start a new run with --model.start "
-            f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
-        )
+        longer = ""
+        if any(one.startswith("training.steps:") for one in changed):
+            longer = (
+                f"; to train on from its networks, start a new run with --model.start "
+                f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
+            )
         raise CompkitError(
             f"{directory} was made with another configuration ({'; '.join(changed)}): "
-            "take another --run name, or the same settings"
-            + longer
-            * any(one.startswith("training.steps:") for one in changed)
+            f"take another --run name, or the same settings{longer}"
         )
     _refuse_other_data(directory.name, made.content, store)
     if (file := config.folds.file or config.folds.groups) is not None:
@@ -294,8 +296,8 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
                 f"{file} is not the split that {directory} was made with ({own}): "
                 "take another --run name"
             )
-    if changed := differences(before, config):
-        say(f"{directory} predicts otherwise from now on ({'; '.join(changed)})")
+    if changed := differences(before, config, but=()):
+        say(f"{directory} runs or predicts otherwise from now on ({'; '.join(changed)})")
         save(config, directory / "config.yaml")
 
 

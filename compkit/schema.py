@@ -45,6 +45,7 @@ def checked(kind: type[T], values: object, where: str, remedy: str) -> T:
     """
     try:
         # As JSON, since there alone is a strict reading one that takes a list for a tuple.
+        _refuse_huge(values)
         text = json.dumps(values, allow_nan=False)
         adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
         return adapter.validate_json(text, strict=True)
@@ -60,3 +61,12 @@ def checked(kind: type[T], values: object, where: str, remedy: str) -> T:
 @lru_cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def _refuse_huge(values: object) -> None:
+    """Raise a ValueError for whole numbers that would be read as an infinite float."""
+    if isinstance(values, int) and abs(values) >= 1 << 63:
+        raise ValueError("a number has too many digits")
+    if isinstance(values, dict | list | tuple):
+        for inner in values.values() if isinstance(values, dict) else values:
+            _refuse_huge(inner)

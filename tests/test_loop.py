@@ -42,16 +42,17 @@ class Recorder(pl.LightningModule):
     """Keeps what it is trained on, and scores 0.1 more each epoch, or less."""
 
     encoder = "none"
+    seen = ("images",)
 
     def __init__(self, gain: float = 0.1) -> None:
         super().__init__()
         self.gain = gain
         self.layer = torch.nn.Linear(1, 1)
-        self.seen: dict[str, list[list[int]]] = {"labelled": [], "unlabelled": []}
+        self.drawn: dict[str, list[list[int]]] = {"labelled": [], "unlabelled": []}
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         for name, keys in batch.items():
-            self.seen[name] += keys.tolist()
+            self.drawn[name] += keys.tolist()
         loss = self.layer(torch.ones(1, 1)).sum()
         self.log("loss", loss, on_step=False, on_epoch=True)
         return loss
@@ -60,7 +61,7 @@ class Recorder(pl.LightningModule):
         self.log("score", self.gain * (self.current_epoch + 1))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint[CARD] = card(CONFIG, self.encoder, 1, ())
+        checkpoint[CARD] = card(CONFIG, self.encoder, 1, self.seen)
 
     def configure_optimizers(self):
         return optimisers(self, CONFIG.training)
@@ -98,12 +99,12 @@ def test_every_epoch_draws_on_and_a_resumed_one_where_it_was(tmp_path, workers):
     begun = fitted(tmp_path / "part", workers, stop_after=2)
     resumed = fitted(tmp_path / "part", workers)
     for name, batch in (("labelled", BATCH), ("unlabelled", 2)):
-        places = [place for place, _ in whole.seen[name]]
+        places = [place for place, _ in whole.drawn[name]]
         assert places == list(range(EPOCHS * STEPS * batch))
-        images = [image for _, image in whole.seen[name]]
+        images = [image for _, image in whole.drawn[name]]
         rounds = [images[i : i + IMAGES] for i in range(0, len(images), IMAGES)]
         assert all(sorted(r) == list(range(IMAGES)) for r in rounds if len(r) == IMAGES)
-        assert begun.seen[name] + resumed.seen[name] == whole.seen[name]
+        assert begun.drawn[name] + resumed.drawn[name] == whole.drawn[name]
     history = pd.read_csv(tmp_path / "part/metrics.csv")
     assert history.epoch.tolist() == list(range(EPOCHS))
     assert history.score.round(6).tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
@@ -147,7 +148,7 @@ def test_patience_ends_a_fit_and_the_best_epoch_is_kept(tmp_path):
     module, validation = Recorder(gain=-0.1), DataLoader(torch.zeros(1))
     keeper, rows = fit(module, loaders, validation, config, tmp_path, "a fit")
     assert [round(row["score"], 6) for row in rows] == [-0.1, -0.2, -0.3]
-    assert (keeper.best_score, keeper.score) == pytest.approx((-0.1, -0.3))
+    assert keeper.best_score == pytest.approx(-0.1)
     epochs = [torch.load(tmp_path / name)["state_dict"] for name in (BEST, LAST)]
     assert not torch.equal(epochs[0]["layer.weight"], epochs[1]["layer.weight"])
 
@@ -162,7 +163,13 @@ def test_patience_ends_a_fit_and_the_best_epoch_is_kept(tmp_path):
         (lambda c: c.update(optimizer_states=[]), "optim"),
         (lambda c: c.update(callbacks=3), ""),
         (lambda c: c["state_dict"].pop("layer.bias"), "layer.bias"),
-        (lambda c: c["state_dict"]["layer.bias"].fill_(float("nan")), "not finite (layer.bias)"),
+        (lambda c: c["state_dict"]["layer.bias"].fill_(float("nan")), "not finite (state_dict.layer.bias)"),
+        (lambda c: c["callbacks"]["KeepBestAndLast"].update(best_score="x"), "best_score"),
+        (lambda c: c["callbacks"]["History"].update(rows=[{"loss": None}]), "rows"),
+        (lambda c: c["optimizer_states"][0].update(x=torch.tensor(float("inf"))), "not finite"),
+        (lambda c: c[CARD].update(seen=["0"]), "another fold, or of other data"),
+        (lambda c: c[CARD].update(side=0), "side"),
+        (lambda c: c[CARD]["config"].update(encoders=[]), "encoders"),
         (lambda c: c[CARD].update(encoder="resnet18"), "another fit (its encoder is resnet18)"),
         (lambda c: c[CARD]["config"].update(seed=5), "another fit (seed: 5 → 0)"),
         (lambda c: c[CARD]["config"].update(seed="x"), "seed"),
@@ -187,4 +194,4 @@ def test_what_an_older_compkit_began_is_gone_on_with_and_said(tmp_path, capsys):
     torch.save(checkpoint, tmp_path / LAST)
     resumed = fitted(tmp_path, 0)
     assert "drew the same examples" in capsys.readouterr().err
-    assert resumed.seen["labelled"][0][0] == 2 * STEPS * BATCH
+    assert resumed.drawn["labelled"][0][0] == 2 * STEPS * BATCH

@@ -22,7 +22,7 @@ def from_plain(
 ) -> RunConfig:
     """Return the configuration that `to_plain` took apart, proven to be one that can work.
 
-    A setting that is newer than the values has its default, which is what it was before.
+    A setting that is newer than the values has its default.
 
     Parameters
     ----------
@@ -117,9 +117,7 @@ def save(config: RunConfig, path: Path) -> None:
 FREE = ("machine.", "inference.")
 
 
-def differences(
-    one: RunConfig, other: RunConfig, but: tuple[str, ...] = ("machine.",)
-) -> list[str]:
+def differences(one: RunConfig, other: RunConfig, but: tuple[str, ...]) -> list[str]:
     """Name the settings in which two runs differ, as ``key: old → new``.
 
     Those that begin with one of `but` do not count.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 
@@ -95,19 +96,24 @@ def members_of(
     for run in runs:
         encoders = dict.fromkeys(e for e, _ in run.parts(encoder))
         members += [Member(run, e) for e in encoders]
-        unfinished = run.unfinished()
+        unfinished = run.unfinished(encoder)
         if unfinished and not (partial and all(m.folds for m in members)):
-            way = "run its train.py command again, without --fold and --encoder"
-            if any(m.folds for m in members):
-                way += (
-                    f"; or take what is there: compkit ensemble --name NEW --run {run.name} "
-                    "--partial, then compkit submit --run NEW"
-                )
-            raise CompkitError(
-                f"the run {run.name} is not finished (missing: {', '.join(unfinished)}): {way}"
-            )
+            _refuse_unfinished(run, unfinished, members)
     prove_alike(members)
     return members
+
+
+def _refuse_unfinished(run: Run, missing: Sequence[str], members: Sequence[Member]) -> NoReturn:
+    """Say what a run lacks, and the ways on from what is there."""
+    way = "run its train.py command again, without --fold and --encoder"
+    some = [m.encoder for m in members if m.run is run and m.folds]
+    if some:
+        only = f" --encoder {some[0]}" * (len(some) < len(run.config.encoders))
+        way += (
+            f"; or take what is there: compkit ensemble --name NEW --run {run.name}{only} "
+            "--partial, then compkit submit --run NEW"
+        )
+    raise CompkitError(f"the run {run.name} is not finished (missing: {', '.join(missing)}): {way}")
 
 
 def prove_alike(members: Sequence[Member]) -> None:

@@ -88,6 +88,11 @@ def write_maps(
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_2_0(file, header)
                     begun = True
+                if not (maps.min() >= 0 and maps.max() <= 1):  # nor is it so of NaN
+                    raise CompkitError(
+                        f"the network predicts what is not from 0 to 1, so {directory} is not "
+                        "written: predict at --machine.precision 32, or train it again"
+                    )
                 file.write(np.ascontiguousarray(maps, dtype="<f2").tobytes())
         digest = digest_of(temporary / "maps.npy")
         write_json(
@@ -110,7 +115,10 @@ def read_maps(directory: Path) -> Maps:
     told = checked(Listing, read_json(listing), str(listing), remedy)
     if digest_of(path) != told.sha256:
         raise CompkitError(f"{path} was changed since it was written: {remedy}")
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise CompkitError(f"{path} is corrupt ({error}): {remedy}") from None
     if values.shape[:2] != (len(told.images), len(told.channels)):
         raise CompkitError(f"{listing} does not list what {path} holds: {remedy}")
     return Maps(told.images, told.channels, values, told.made, told.sha256)

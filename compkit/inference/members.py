@@ -12,7 +12,7 @@ from compkit.folds import ALL
 from compkit.inference.maps import Maps, Origin, read_maps, write_maps
 from compkit.inference.predict import Predictor
 from compkit.machine import autocast, device_of
-from compkit.models.checkpoint import load_checkpoint, weights_digest
+from compkit.models.checkpoint import load_checkpoint, read_card, weights_digest
 from compkit.progress import say, track
 from compkit.run import Run, fold_name, read_fitted
 
@@ -67,7 +67,7 @@ def _current(run: Run, encoder: str, fold: int, kind: Kind) -> Maps | None:
     except CompkitError as error:
         if not _checkpoint(run, encoder, fold).is_file():
             raise
-        say(f"{error.args[0].rpartition(': ')[0]}: predicting anew")
+        say(f"predicting anew, as {error}")
         return None
     names = tuple(_images(run, fold, kind)[1])
     wanted = (names, run.head().maps, (run.side, run.side), _origin(run, encoder, fold))
@@ -94,10 +94,28 @@ def member_predictor(run: Run, encoder: str, fold: int, views: Sequence[str]) ->
     CompkitError
         If its checkpoint is absent or unreadable.
     """
-    inference = run.config.inference
-    network, head, config = load_checkpoint(_checkpoint(run, encoder, fold))
+    path, inference = _checkpoint(run, encoder, fold), run.config.inference
+    _refuse_stranger(run, encoder, fold, path)
+    network, head, config = load_checkpoint(path)
     network = network.to(device_of(run.config.machine))
     return Predictor(network, head, views, config.input.size, inference.tile)
+
+
+def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
+    """Refuse a checkpoint of another network, or one that has seen what validates its fold."""
+    made = read_card(path)
+    if (made.encoder, made.side) != (encoder, run.side):
+        raise CompkitError(
+            f"{path} is of {made.encoder} on images of {made.side} pixels, not of {encoder} on "
+            f"{run.side}: put the one back that was trained there"
+        )
+    if fold != ALL and made.seen is not None:
+        valid = run.store.digests(run.folds.valid_indices(fold))
+        if not set(valid).isdisjoint(made.seen):
+            raise CompkitError(
+                f"{path} was trained on images that validate fold {fold}: put the one back that "
+                "was trained there"
+            )
 
 
 def _checkpoint(run: Run, encoder: str, fold: int) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +14,13 @@ import torch
 from torch import Tensor
 
 from compkit.config import RunConfig
-from compkit.config.files import to_plain
+from compkit.config.files import from_plain, to_plain
 from compkit.errors import CompkitError
+from compkit.failures import sentence_of
 from compkit.heads import make_head
 from compkit.heads.base import Head
-from compkit.inputs import require_file
 from compkit.models.network import Network
+from compkit.models.states import load_tensors
 from compkit.progress import say
 from compkit.schema import checked
 
@@ -33,11 +32,14 @@ _PREFIX = "network."
 #: Where a network's last layer is, whose channels are the head's own.
 _LAST = "model.segmentation_head."
 
-#: What reading and rebuilding raise when a file is not what it should be.
+#: What rebuilding raises when a file is not what it should be.
 BROKEN = (
-    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, KeyError, TypeError,
-    ValueError, AttributeError, IndexError, RecursionError,
+    RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError,
+    ArithmeticError, AssertionError,
 )  # fmt: skip
+
+#: What to do about a checkpoint of a run.
+_AGAIN = ("run train.py on this run again", "delete its folder and train it again")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
         If the file is absent, unreadable, not a checkpoint of compkit, or holds weights that are
         not finite.
     """
-    with refusing(path, "run train.py on this run again", "delete its folder and train it again"):
-        made, state = _read(path)
+    with refusing(path, _AGAIN[1]):
+        made, state = _read(path, *_AGAIN)
         head = make_head(made.config, made.side)
         outputs = len(head.outputs)
         config = made.config
@@ -98,10 +100,9 @@ def warm_start(network: Network, path: Path) -> None:
     CompkitError
         If the file is absent, unreadable, not a checkpoint of compkit, or of another network.
     """
-    with refusing(
+    made, given = _read(
         path, "check model.start", "give model.start the best.ckpt or last.ckpt of a run"
-    ):
-        made, given = _read(path)
+    )
     origin = f"{made.encoder} under {made.config.model.decoder}"
     if not given:
         raise CompkitError(
@@ -131,68 +132,93 @@ def weights_digest(path: Path) -> str:
     CompkitError
         If it is not a checkpoint.
     """
-    with refusing(path, "run train.py on this run again", "delete its folder and train it again"):
-        return _weights_digest(path, path.stat().st_mtime_ns)
+    return _weights_digest(path.absolute(), path.stat().st_mtime_ns, path.stat().st_size)
 
 
 @lru_cache(maxsize=256)
-def _weights_digest(path: Path, _changed: int) -> str:
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+def _weights_digest(path: Path, _changed: int, _size: int) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    with refusing(path, _AGAIN[1]):
+        for name, tensor in sorted(read_checkpoint(path, *_AGAIN)["state_dict"].items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def card_of(path: Path, checkpoint: Mapping[str, Any]) -> Card:
-    """Return what a loaded checkpoint says of itself.
+def read_checkpoint(path: Path, absent: str, broken: str) -> dict[str, Any]:
+    """Return a checkpoint as it was saved, all of whose tensors are finite, on the CPU.
+
+    Parameters
+    ----------
+    absent, broken : str
+        What to do where there is none, or it is damaged.
+
+    Raises
+    ------
+    CompkitError
+        If it is absent, unreadable, none of compkit, or holds numbers that are not finite.
+    """
+    checkpoint = load_tensors(path, "checkpoint", absent, broken)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CARD), dict):
+        raise CompkitError(f"{path} is not a checkpoint of compkit: {broken}")
+    for name, tensor in _tensors(checkpoint):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CompkitError(f"{path} holds numbers that are not finite ({name}): {broken}")
+    return checkpoint
+
+
+def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str = _AGAIN[1]) -> Card:
+    """Return what a loaded checkpoint says of itself, proven to be what can be.
 
     Raises
     ------
     CompkitError
         If it says nothing, or not what a checkpoint of compkit does.
     """
-    told = checkpoint[CARD]
-    if not isinstance(told, dict):
-        raise TypeError(f"{CARD} is no mapping")
-    plain = {key: value for key, value in told.items() if key != "head"}
-    return checked(Card, plain, str(path), "train its network again")
+    plain = {key: value for key, value in checkpoint[CARD].items() if key != "head"}
+    made = checked(Card, plain, str(path), remedy)
+    from_plain(plain["config"], str(path), remedy)
+    if made.side < 1:
+        raise CompkitError(f"{path} is damaged (side: {made.side}): {remedy}")
+    return made
+
+
+def read_card(path: Path) -> Card:
+    """Return what a checkpoint of a run says of itself."""
+    return card_of(path, read_checkpoint(path, *_AGAIN))
 
 
 @contextmanager
-def refusing(path: Path, absent: str, broken: str) -> Iterator[None]:
+def refusing(path: Path, broken: str) -> Iterator[None]:
     """Turn what goes wrong with a checkpoint into a sentence that ends in what to do."""
-    require_file(path, "checkpoint", absent)
     try:
         yield
     except BROKEN as error:
+        if sentence_of(error) is not None:
+            raise  # the machine's fault, not the file's
         raise unreadable(path, error, broken) from None
 
 
 def unreadable(path: Path, error: BaseException, remedy: str) -> CompkitError:
     """Return what to raise of a checkpoint that made one of `BROKEN` be raised."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    if isinstance(error, pickle.UnpicklingError):
-        reason = "it holds more than tensors and plain values, and compkit executes no code"
     return CompkitError(f"{path} is not a readable checkpoint ({reason}): {remedy}")
 
 
-def refuse_unsound(path: Path, state: Mapping[str, Any]) -> None:
-    """Raise a CompkitError if a state dict holds anything but finite tensors."""
-    for name, tensor in state.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} is no tensor")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CompkitError(
-                f"{path} holds weights that are not finite ({name}): train its network again"
-            )
-
-
-def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+def _read(path: Path, absent: str, broken: str) -> tuple[Card, dict[str, Tensor]]:
     """Return what a checkpoint says that it is of, and its network's tensors."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    state = checkpoint["state_dict"]
-    refuse_unsound(path, state)
-    of_network = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
-    return card_of(path, checkpoint), of_network
+    checkpoint = read_checkpoint(path, absent, broken)
+    with refusing(path, broken):
+        state = checkpoint["state_dict"].items()
+        of_network = {k.removeprefix(_PREFIX): v for k, v in state if k.startswith(_PREFIX)}
+    return card_of(path, checkpoint, broken), of_network
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in nested mappings and lists, by their dotted names."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _tensors(inner, f"{name}.{key}" if name else str(key))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from compkit.errors import CompkitError, brief
+from compkit.failures import sentence_of
 from compkit.inputs import require_file
 
 #: Under what a file keeps its network where it keeps more, the first of them that is there.
@@ -81,9 +82,29 @@ def read_weights(path: Path) -> Any:
     Raises
     ------
     CompkitError
+        As `load_tensors`.
+    """
+    return load_tensors(
+        path, "weights file", "check model.weights", f"fetch it again, or save it anew by {_ALONE}"
+    )
+
+
+def load_tensors(path: Path, what: str, absent: str, broken: str) -> Any:
+    """Return what a file of safetensors or of torch holds, on the CPU; nothing in it is executed.
+
+    Parameters
+    ----------
+    what : str
+        What the file is to be, for the sentence.
+    absent, broken : str
+        What to do where there is no such file, or it is damaged.
+
+    Raises
+    ------
+    CompkitError
         If the file is absent, unreadable, or holds more than plain values and tensors.
     """
-    require_file(path, "weights file", "check model.weights")
+    require_file(path, what, absent)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -91,24 +112,23 @@ def read_weights(path: Path) -> Any:
     except (PermissionError, MemoryError):
         raise
     except Exception as error:  # at bytes that are not its own, torch raises nearly anything
-        raise CompkitError(_unreadable(path, error)) from None
+        if not isinstance(error, OSError) and sentence_of(error) is not None:
+            raise  # the machine's fault, not the file's
+        raise CompkitError(_unreadable(path, what, broken, error)) from None
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: Path, what: str, broken: str, error: Exception) -> str:
     with path.open("rb") as file:
         pickled = file.read(1) in (b"\x80", b"P")
     if pickled and (isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)):
         named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" ({named[1]})" if named else ""
+        kind = f" ({named[1]})" if named else ""
         return (
-            f"{path} holds pickled Python objects{what}, which are not executed here: load it "
+            f"{path} holds pickled Python objects{kind}, which are not executed here: load it "
             f"where it was made and save its tensors alone, by {_ALONE}"
         )
     reason = (str(error).splitlines() or [""])[0][:100] or "it ends too early"
-    return (
-        f"{path} is not a readable weights file ({reason}): fetch it again, or save it anew by "
-        f"{_ALONE}"
-    )
+    return f"{path} is not a readable {what} ({reason}): {broken}"
 
 
 def _network_in(path: Path, held: Any) -> dict[str, Tensor]:

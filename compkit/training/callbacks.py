@@ -98,7 +98,7 @@ class KeepBestAndLast(Checkpoint):
     """
 
     def __init__(self, directory: Path, watch: Watch | None = None) -> None:
-        self.score, self.best_score = float("nan"), float("-inf")
+        self.best_score = float("-inf")
         self.seconds = 0.0  # of fitting, over all sessions
         self.started = False
         self._directory, self._watch = directory, watch
@@ -110,20 +110,19 @@ class KeepBestAndLast(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
-        self.score = float(trainer.callback_metrics["score"])
-        if self.score > self.best_score:
-            self.best_score = self.score
+        score = float(trainer.callback_metrics["score"])
+        if score > self.best_score:
+            self.best_score = score
             trainer.save_checkpoint(self._directory / BEST)
         trainer.save_checkpoint(self._directory / LAST)
         if self._watch is not None:
-            self._watch(trainer.current_epoch + 1, self.score)
+            self._watch(trainer.current_epoch + 1, score)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "best_score": self.best_score, "seconds": self.seconds}
+        return {"best_score": self.best_score, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.seconds = state_dict["best_score"], state_dict["seconds"]
-        self.score = state_dict.get("score", self.score)
 
 
 class History(Callback):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -16,7 +18,7 @@ from compkit.leak import inherited, refuse_leak
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
-from compkit.training.callbacks import LAST, KeepBestAndLast, Watch, finish
+from compkit.training.callbacks import LAST, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
 from compkit.training.module import SegmentationModule, seed_of
@@ -47,14 +49,13 @@ def fit_fold(
             say(f"{prefix}{label}: done (score {read_fitted(part).score:.4f})")
             return
         if not (part / FITTED).is_file():
-            keeper = _fit(run, encoder, fold, f"{prefix}{label}", watch)
-            scores = {"score": keeper.score, "best_score": keeper.best_score}
-            finish(part, scores | {"seconds": round(keeper.seconds, 1)})
+            finish(part, _fit(run, encoder, fold, f"{prefix}{label}", watch))
         if fold != ALL:
             write_member_maps(run, encoder, fold, "oof")
 
 
-def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> KeepBestAndLast:
+def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> dict[str, Any]:
+    """Fit a network and draw its curve; return what ``fit.json`` is to say of it."""
     config, part = run.config, run.part(encoder, fold)
     number = run.folds.k if fold == ALL else fold
     torch.manual_seed(seed_of(config.seed, number, *encoder.encode()))
@@ -75,7 +76,8 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
     training = _training(run, module.head, fold)
     keeper, rows = fit(module, training, _validation(run, fold), config, part, label, watch)
     draw_curve(rows, fold_name(encoder, fold), part / "curve.png")
-    return keeper
+    scores = {"score": rows[-1]["score"], "best_score": keeper.best_score}
+    return scores | {"seconds": round(keeper.seconds, 1)}
 
 
 def _training(run: Run, head: Head, fold: int) -> dict[str, DataLoader]:

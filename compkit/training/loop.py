@@ -21,10 +21,12 @@ from compkit.config.files import FREE, differences
 from compkit.data.augment import one_thread
 from compkit.data.dataset import Draws, Examples
 from compkit.errors import CompkitError
+from compkit.failures import sentence_of
 from compkit.files import write_json
 from compkit.machine import device_of, precision_of, worker_count
-from compkit.models.checkpoint import BROKEN, card_of, refuse_unsound, refusing, unreadable
+from compkit.models.checkpoint import BROKEN, card_of, read_checkpoint, refusing, unreadable
 from compkit.progress import say, task
+from compkit.schema import checked
 from compkit.training.callbacks import (
     LAST,
     AtomicCheckpoints,
@@ -90,7 +92,7 @@ def fit(
             # Lightning turns Ctrl-C into an exit of its own; the command decides how it ends.
             raise KeyboardInterrupt from None
         except BROKEN as error:
-            if not begun or keeper.started:
+            if not begun or keeper.started or sentence_of(error) is not None:
                 raise
             raise unreadable(last, error, _ANEW) from None
     return keeper, history.rows
@@ -98,12 +100,11 @@ def fit(
 
 def _epochs_done(last: Path, module: Any, config: RunConfig) -> int:
     """Return after how many epochs a fit was interrupted, once it is sure that it was this one."""
-    with refusing(last, "", _ANEW):
-        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
-        made = card_of(last, checkpoint)
-        refuse_unsound(last, checkpoint["state_dict"])
+    checkpoint = read_checkpoint(last, "", _ANEW)
+    made = card_of(last, checkpoint, _ANEW)
+    with refusing(last, _ANEW):
         epochs = int(checkpoint["epoch"]) + 1
-        _require_whole(checkpoint, epochs)
+        _require_whole(last, checkpoint, epochs)
     changed = differences(made.config, config, FREE)
     if made.encoder != module.encoder or changed:
         what = "; ".join(changed) or f"its encoder is {made.encoder}"
@@ -113,10 +114,12 @@ def _epochs_done(last: Path, module: Any, config: RunConfig) -> int:
             f"{last} was begun by an older compkit, all of whose epochs drew the same examples: "
             f"what is left of it draws on; delete {last.parent} to train it from its start"
         )
+    elif not set(module.seen) <= set(made.seen):
+        raise CompkitError(f"{last} is of another fold, or of other data: {_ANEW}")
     return epochs
 
 
-def _require_whole(checkpoint: dict[str, Any], epochs: int) -> None:
+def _require_whole(last: Path, checkpoint: dict[str, Any], epochs: int) -> None:
     """Raise if the trainer would begin anew, in silence, what is missing of a checkpoint."""
     done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if done != epochs:
@@ -124,6 +127,9 @@ def _require_whole(checkpoint: dict[str, Any], epochs: int) -> None:
     for name in ("optimizer_states", "lr_schedulers", "callbacks"):
         if not checkpoint[name]:
             raise ValueError(f"{name} is empty")
+    kinds = {"KeepBestAndLast": dict[str, float], "History": dict[str, list[dict[str, float]]]}
+    for name, kind in kinds.items():
+        checked(kind, checkpoint["callbacks"][name], f"{name} in {last}", _ANEW)
 
 
 def drawn(dataset: Examples, batch: int, config: RunConfig) -> DataLoader:

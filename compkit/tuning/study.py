@@ -156,7 +156,7 @@ def _claim(study: optuna.Study, made_of: Mapping[str, Any]) -> None:
                 from_plain(json.loads(text), where, "take another --study name")
                 for text in (known, value)
             )
-            if changes := differences(one, other):
+            if changes := differences(one, other, ("machine.",)):
                 raise CompkitError(
                     f"the study {study.study_name} searches over another configuration "
                     f"({'; '.join(changes)}): give it that one, or take another --study name"
