@@ -163,7 +163,10 @@ def test_patience_ends_a_fit_and_the_best_epoch_is_kept(tmp_path):
         (lambda c: c.update(optimizer_states=[]), "optim"),
         (lambda c: c.update(callbacks=3), ""),
         (lambda c: c["state_dict"].pop("layer.bias"), "layer.bias"),
-        (lambda c: c["state_dict"]["layer.bias"].fill_(float("nan")), "not finite (state_dict.layer.bias)"),
+        (
+            lambda c: c["state_dict"]["layer.bias"].fill_(float("nan")),
+            "not finite (state_dict.layer.bias)",
+        ),
         (lambda c: c["callbacks"]["KeepBestAndLast"].update(best_score="x"), "best_score"),
         (lambda c: c["callbacks"]["History"].update(rows=[{"loss": None}]), "rows"),
         (lambda c: c["optimizer_states"][0].update(x=torch.tensor(float("inf"))), "not finite"),

@@ -84,9 +84,8 @@ def read_weights(path: Path) -> Any:
     CompkitError
         As `load_tensors`.
     """
-    return load_tensors(
-        path, "weights file", "check model.weights", f"fetch it again, or save it anew by {_ALONE}"
-    )
+    anew = f"fetch it again, or load it where it was made and save its tensors alone, by {_ALONE}"
+    return load_tensors(path, "weights file", "check model.weights", anew)
 
 
 def load_tensors(path: Path, what: str, absent: str, broken: str) -> Any:
@@ -123,10 +122,7 @@ def _unreadable(path: Path, what: str, broken: str, error: Exception) -> str:
     if pickled and (isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)):
         named = re.search(r"GLOBAL (\S+)", str(error))
         kind = f" ({named[1]})" if named else ""
-        return (
-            f"{path} holds pickled Python objects{kind}, which are not executed here: load it "
-            f"where it was made and save its tensors alone, by {_ALONE}"
-        )
+        return f"{path} holds pickled Python objects{kind}, which are not executed here: {broken}"
     reason = (str(error).splitlines() or [""])[0][:100] or "it ends too early"
     return f"{path} is not a readable {what} ({reason}): {broken}"
 
