@@ -119,7 +119,7 @@ class Run:
 
     @property
     def ranking(self) -> str:
-        """The metric that its epochs are chosen and its decoder is tuned by."""
+        """The metric that ranks: decoders are tuned, and best epochs told, by it."""
         return self.config.ranking or self.store.competition.rules.ranking
 
     def head(self) -> Head:

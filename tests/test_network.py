@@ -310,7 +310,7 @@ def test_a_warm_start_from_no_checkpoint_is_refused(tmp_path, capsys):
         warm_start(network, tmp_path / "absent.ckpt")
     for number, content in enumerate(({"state_dict": {}}, Bomb(), [1, 2])):
         torch.save(content, tmp_path / f"{number}.ckpt")
-        with pytest.raises(CompkitError, match="is not a checkpoint|pickled"):
+        with pytest.raises(CompkitError, match=r"is not a checkpoint|pickled"):
             warm_start(network, tmp_path / f"{number}.ckpt")
     assert "ran" not in capsys.readouterr().out
 

@@ -303,11 +303,28 @@ def test_a_start_from_weights_that_saw_what_validates_is_refused(workplace, monk
             capsys.readouterr().err
         )
     checkpoint = torch.load(copy, weights_only=True)
+    torch.save({"best": checkpoint}, "nested.pth")
+    assert guarded(lambda: run_command(command("leak", model__weights="nested.pth")[2:])) == 2
+    assert "nested.pth was trained on 4 of the images" in capsys.readouterr().err
     del checkpoint["compkit"]["seen"]
     torch.save(checkpoint, copy)
     assert guarded(lambda: run_command(command("leak", model__start=str(copy))[2:])) == 2
     assert "does not say which images it was trained on" in capsys.readouterr().err
     assert not Path("runs/leak").exists()
+
+
+@pytest.mark.slow
+def test_another_folds_checkpoint_is_not_predicted_with(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    path = Path("runs/whole/resnet10t/fold1/last.ckpt")
+    kept = path.read_bytes()
+    shutil.copy("runs/whole/resnet10t/fold0/last.ckpt", path)
+    try:
+        assert compkit(["submit", "--run", "whole", "--out", "submissions/no.csv"]) == 2
+        assert "is not the checkpoint that was trained there" in capsys.readouterr().err
+    finally:
+        path.write_bytes(kept)
+    assert not Path("submissions/no.csv").exists()
 
 
 @pytest.mark.slow

@@ -134,7 +134,7 @@ class RunConfig:
     seed
         Seed of weights, order and augmentation.
     ranking
-        The metric that epochs are chosen and decoders tuned by (adjusted_all, adjusted_foreground,
+        The metric that decoders are tuned, and best epochs told, by (adjusted_all, adjusted_foreground,
         plain_foreground); null takes the competition's.
     """
 

@@ -37,7 +37,7 @@ def train(
     Raises
     ------
     CompkitError
-        For any bad input, before anything is trained.
+        For any bad input; before anything is trained, as far as it can be known by then.
     """
     check_all(config)
     _check_unlabelled(config, data)
