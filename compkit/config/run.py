@@ -134,8 +134,8 @@ class RunConfig:
     seed
         Seed of weights, order and augmentation.
     ranking
-        The metric that decoders are tuned, and best epochs told, by (adjusted_all, adjusted_foreground,
-        plain_foreground); null takes the competition's.
+        The metric that decoders are tuned, and best epochs told, by (adjusted_all,
+        adjusted_foreground, plain_foreground); null takes the competition's.
     """
 
     encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
