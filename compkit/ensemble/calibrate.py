@@ -57,20 +57,22 @@ def calibrate(
         return replace(decoder, maps=mixture.fingerprint)
 
 
-def tuned_decoder(mixture: Mixture, path: Path) -> Decoder:
+def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Decoder:
     """Return the decoder that was tuned on just these out-of-fold maps, or tune it and save it.
 
     Parameters
     ----------
     path : Path
         Where it lies, or will.
+    must_exist : bool
+        Its absence is an error: what is there is not finished.
 
     Raises
     ------
     CompkitError
-        If what lies there is damaged.
+        If what lies there is damaged, or absent though it must exist.
     """
-    if path.is_file():
+    if must_exist or path.is_file():
         decoder = read_decoder(path, mixture)
         if decoder.maps == mixture.fingerprint:
             return decoder

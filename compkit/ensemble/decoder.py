@@ -93,8 +93,11 @@ def read_decoder(path: Path, mixture: Mixture) -> Decoder:
         If it is absent, damaged, or of another head or images.
     """
     if not path.is_file():
-        raise CompkitError(f"there is no tuned decoder {path}: run train.py on this run again")
-    remedy = "delete it and run train.py again, for an ensemble compkit ensemble"
+        raise CompkitError(
+            f"there is no tuned decoder {path}: run train.py on this run again, or for an ensemble "
+            "compkit ensemble"
+        )
+    remedy = "delete it and run train.py again, or for an ensemble compkit ensemble"
     decoder = checked(Decoder, read_json(path), str(path), remedy)
     try:
         _prove(decoder, mixture)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from compkit.ensemble.build import ENSEMBLE, read_ensemble
 from compkit.ensemble.calibrate import calibrate, tuned_decoder
-from compkit.ensemble.decoder import Decoder, read_decoder
+from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
@@ -42,6 +42,4 @@ def open_mixture(
             return mixture, calibrate(mixture)
     if encoder is not None and len(mixture.members[0].run.config.encoders) > 1:
         return mixture, tuned_decoder(mixture, ROOT / names[0] / encoder / "decoder.json")
-    tuned = ROOT / names[0] / "decoder.json"
-    read_decoder(tuned, mixture)  # its absence is an error, never a default
-    return mixture, tuned_decoder(mixture, tuned)
+    return mixture, tuned_decoder(mixture, ROOT / names[0] / "decoder.json", must_exist=True)
