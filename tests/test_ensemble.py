@@ -308,6 +308,7 @@ def test_maps_that_were_changed_are_named(run, spoil):
         ("decoder.json", "head", "affinity", "head"),
         ("decoder.json", "ranking", "best", "ranking"),
         ("decoder.json", "images", 2, "one score an image"),
+        ("decoder.json", "image_groups", ["a"], "one group an image"),
         ("resnet10t/fold0/fit.json", "score", float("nan"), "NaN"),
         ("resnet10t/fold0/fit.json", "checkpoints", ["last.ckpt"], "checkpoints"),
         ("resnet10t/fold0/oof/maps.json", "images", 3, "images"),

@@ -122,6 +122,9 @@ def _prove(decoder: Decoder, mixture: Mixture) -> None:
             len(one) == decoder.images == len(decoder.image_names)
             for one in decoder.image_scores.values()
         ),
+        "it does not have one group an image": (
+            decoder.image_groups is None or len(decoder.image_groups) == decoder.images
+        ),
         "a score is not from -1 to 1": all(
             -1 <= score <= 1
             for one in (*decoder.image_scores.values(), decoder.scores.values())
