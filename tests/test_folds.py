@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from slices import store_of, volume
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds import make_folds, read_folds
+from compkit.folds.duplicates import find_duplicates
 from compkit.folds.make import _balanced, _strata
 from compkit.folds.similarity import group_images, similarities
+from compkit.intervals import resampling
 
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"
 
@@ -51,12 +54,12 @@ def test_groups_are_numbered_by_first_appearance(patients):
 
 def test_one_volume_is_cut_into_blocks_of_successive_slices(single):
     store, place = single
-    folds = make_folds(store, k=5)
-    assert folds.made["cut"] != "0"
-    for group in np.unique(folds.group):
-        places = np.sort(place[folds.group == group])
+    assert make_folds(store, k=5).made["cut"] == "1"
+    piece = find_duplicates(store).cut(5)
+    for number in np.unique(piece):
+        places = np.sort(place[piece == number])
         assert (np.diff(places) == 1).all()
-    assert np.unique(folds.group[:50], return_counts=True)[1].max() <= 5
+    assert np.unique(piece[:50], return_counts=True)[1].max() <= 5
 
 
 def test_cutting_goes_where_likeness_is_least():
@@ -209,6 +212,22 @@ def test_near_duplicates_in_several_folds_are_said(tmp_path, slices, k, grouped,
     read = read_folds(tmp_path / "x.csv", store)
     assert (read.doubts(), read.made) == (folds.doubts(), folds.made)
     assert [bool(re.search(said or "", doubt)) for doubt in folds.doubts()] == [True] * bool(said)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_groups_are_whole_though_cut(tmp_path, grouped):
+    store, path = few_patients(8, 8, 8), tmp_path / "x.csv"
+    folds = make_folds(store, k=5, grouped=grouped)
+    patient = np.repeat(np.arange(3), 8)
+    for _ in range(2):  # as the file holds them, and as a run's copy does
+        assert ((folds.group[:, None] == folds.group) == (patient[:, None] == patient)).all()
+        assert folds.made["groups"] == folds.made["cut"] == "3"
+        assert "resampling 3 groups, too few" in resampling(24, folds.group[store.labelled])
+        folds.write(path)
+        folds = read_folds(path, store)
+    pieces = replace(folds, group=find_duplicates(store).cut(5).astype(str))
+    pieces.write(path)  # whose groups lie in one fold each, whatever the first line counts
+    assert read_folds(path, store).group.tolist() == folds.group.tolist()
 
 
 def test_file_round_trip(patients, tmp_path):

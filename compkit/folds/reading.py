@@ -35,10 +35,10 @@ def read_folds(path: Path | str, store: Store) -> Folds:
     split = made.pop("split", None)
     folds = _Rows(sheet, store, made).read()
     _check_numbers(path, folds)
-    if split != folds.digest:
-        folds = _judged(folds, store)
-    if folds.made.get("grouped") != "false":
+    if _known(folds) and not _may_be_cut(made):
         _check_groups(path, folds)
+    if split != folds.digest or int(made.get("cut", 0)) != several(folds.group, folds.fold):
+        folds = _judged(folds, store)
     image = copies(store.images[index] for index in store.labelled)
     if parted := several(image, folds.fold[store.labelled]):
         folds.made["copies"] = str(parted)
@@ -170,10 +170,21 @@ def _check_numbers(path: Path, folds: Folds) -> None:
         )
 
 
+def _known(folds: Folds) -> bool:
+    """Whether the file tells groups."""
+    return bool(folds.group[folds.fold >= 0][0] != "")
+
+
+def _may_be_cut(made: dict[str, str]) -> bool:
+    """Whether the file says that groups may lie in several folds."""
+    grouped = made.get("grouped")
+    return grouped == "false" or (grouped == "true" and int(made.get("cut", 0)) > 0)
+
+
 def _judged(folds: Folds, store: Store) -> Folds:
     """Find out what is alike, since the file is not, or no longer, what ``compkit folds`` wrote."""
-    grouped, known = folds.made.get("grouped"), folds.group[store.labelled[0]] != ""
-    if known and grouped not in ("true", "false"):
+    grouped = folds.made.get("grouped")
+    if _known(folds) and grouped not in ("true", "false"):
         count = len(np.unique(folds.group))
         made = {"grouped": "given", "threshold": "none", "groups": count, "cut": 0}
         return _remade(folds, folds.group, made)
@@ -182,14 +193,16 @@ def _judged(folds: Folds, store: Store) -> Folds:
     from compkit.folds.similarity import THRESHOLD
 
     found = find_duplicates(store)
-    kept = known and grouped == "true"
-    group = folds.group if kept else found.group.astype(str)
+    cut = several(found.group, folds.fold)
+    kept = _known(folds) and grouped == "true"
+    # where near-duplicates are parted, a column of groups may hold pieces of whole ones
+    group = folds.group if kept and not cut else found.group.astype(str)
     made = {
         "grouped": str(kept).lower(),
         "threshold": THRESHOLD,
         "clean_k": found.clean_k(),
         "groups": len(np.unique(group)),
-        "cut": several(found.group, folds.fold),
+        "cut": cut,
     }
     return _remade(folds, group, made)
 
