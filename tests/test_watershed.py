@@ -164,7 +164,7 @@ def test_where_nothing_can_be_written_nothing_is_tuned(cache, tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "file" / "w.csv")]) == 2
     printed = capsys.readouterr()
     assert not printed.out
-    assert f"error: cannot use {tmp_path / 'file'}" in printed.err
+    assert f"error: nothing can be written to {tmp_path / 'file'}" in printed.err
 
 
 def test_labels_are_needed_to_tune(cache, tmp_path, capsys):
