@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -169,6 +171,18 @@ def test_an_ensemble_is_built_saved_and_read(runs, capsys):
         pytest.approx(weights, abs=1e-4)
     )
     assert Path("runs/best/decoder.json").is_file()
+
+
+def test_after_a_kill_while_an_ensemble_is_saved_the_name_is_not_refused(runs):
+    command = ["ensemble", "--name", "e", *(f"--run={run.name}" for run in runs[:2])]
+    if not (child := os.fork()):
+        Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        compkit(command)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert list(Path("runs/e").glob(".*.part"))
+    assert compkit(command) == 0
+    assert not list(Path("runs/e").glob(".*.part"))
 
 
 def test_equal_members_keep_the_plain_mean(runs, capsys):

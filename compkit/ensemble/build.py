@@ -25,7 +25,7 @@ from compkit.ensemble.selection import (
 )
 from compkit.ensemble.temperature import losses, temperature
 from compkit.errors import CompkitError
-from compkit.files import read_json, write_json
+from compkit.files import locked, read_json, write_json
 from compkit.folds import ALL
 from compkit.intervals import half, resampling, shown
 from compkit.metrics.bootstrap import interval, standard_error
@@ -71,20 +71,17 @@ def build(
     weights, kept, report = _weighed(candidates, by_fold)
     mixture = Mixture(members, weights, candidates.temperatures)
     decoder = calibrate(mixture)
-    write_json(
-        directory / ENSEMBLE,
-        {
-            "weights": kept,
-            "members": [
-                {"run": m.run.name, "encoder": m.encoder, "weight": w, "temperature": t}
-                for m, w, t in zip(
-                    mixture.members, mixture.weights, mixture.temperatures, strict=True
-                )
-            ],
-            "out_of_fold": report,
-        },
-    )
-    decoder.save(directory / "decoder.json")
+    saved = {
+        "weights": kept,
+        "members": [
+            {"run": m.run.name, "encoder": m.encoder, "weight": w, "temperature": t}
+            for m, w, t in zip(mixture.members, mixture.weights, mixture.temperatures, strict=True)
+        ],
+        "out_of_fold": report,
+    }
+    with locked(directory, "saving an ensemble there", wait=True):
+        write_json(directory / ENSEMBLE, saved)
+        decoder.save(directory / "decoder.json")
     _say_result(name, mixture, decoder, kept != "plain mean" or set(mixture.temperatures) != {1.0})
 
 
