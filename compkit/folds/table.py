@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +148,11 @@ class Folds:
     def _check_number(self, fold: int) -> None:
         if not 0 <= fold < self.k:
             raise CompkitError(f"there is no fold {fold}: the folds are 0 to {self.k - 1}")
+
+
+def doubts_about(splits: Iterable[Folds]) -> list[str]:
+    """Return the doubts of several splits, each once."""
+    return sorted({doubt for folds in splits for doubt in folds.doubts()})
 
 
 def refuse_existing(path: Path, overwrite: bool, groups: Path | None = None) -> None:

@@ -13,6 +13,7 @@ from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
 from compkit.folds import ALL
+from compkit.folds.table import doubts_about
 from compkit.intervals import low_high, resampling, shown
 from compkit.progress import say, track
 from compkit.regions import keep_largest
@@ -64,7 +65,7 @@ def submit(
             mixture.members, mixture.weights, mixture.temperatures, strict=True
         )
     ]
-    doubts = sorted({doubt for m in mixture.members for doubt in m.run.folds.doubts()})
+    doubts = doubts_about(m.run.folds for m in mixture.members)
     networks = sum(len(member.networks) for member in mixture.members)
     about = {
         "data": store.content,
