@@ -265,10 +265,12 @@ def replaced(old, new):
 WRONG = {
     "empty": (list.clear, "has no column 'image'"),
     "k": (replaced("k=2", "k=two"), "k is 'two' in the line '# compkit folds:'"),
-    "long k": (replaced("k=2", "k=" + "9" * 5000), "k is '9+…'"),
+    "long k": (replaced("k=2", "k=" + "9" * 5000), "k is '9+…9+'"),
     "other data": (replaced("data=c0ffee", "data=7ea"), "was made for other data"),
     "column": (replaced(",fold,", ",part,"), "has no column 'fold'"),
     "two columns": (replaced(",labelled,", ",fold,"), "has several columns 'fold'"),
+    "two columns of groups": (replaced(",regions,", ",group,"), "has several columns 'group'"),
+    "two other columns": (replaced(",regions,", ",labelled,"), "has several columns 'labelled'"),
     "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 cells where"),
     "missing row": (lambda lines: lines.pop(5), "has no row for 2.png"),
     "double row": (lambda lines: lines.append(lines[5]), "row 12: 2.png has a row already"),
@@ -279,7 +281,7 @@ WRONG = {
     "high fold": (field(2, "fold", "2"), "row 6: fold is 2, but k=2"),
     "negative": (field(2, "fold", "-1"), "row 6: fold is '-1', not a whole number"),
     "float": (field(2, "fold", "1.5"), "row 6: fold is '1.5', not a whole number"),
-    "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…', not a whole number"),
+    "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…1+', not a whole number"),
     "long cell": (field(2, "group", "x" * 200_000), "row 6 is no row of a CSV .field larger"),
     "long name": (field(2, "group", "x" * 5000), "row 6: the name of a group has 5000 characters"),
     "no group": (field(2, "group", ""), "row 6: 2.png has no group"),
@@ -318,15 +320,15 @@ def test_unsound_files_get_one_sentence(written, case):
 def test_unreadable_files_get_one_sentence(written):
     store, path = written
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CompkitError, match=r"cannot be read .it is not UTF-8 text"):
+    with pytest.raises(CompkitError, match=r"is not text in UTF-8"):
         read_folds(path, store)
-    with pytest.raises(CompkitError, match=r"cannot be read .No such file"):
+    with pytest.raises(CompkitError, match=r"there is no folds file .*none\.csv"):
         read_folds(path.with_name("none.csv"), store)
     os.mkfifo(path.with_name("pipe"))
-    for name in (".", "pipe"):
-        with pytest.raises(CompkitError, match="is not a regular file"):
+    for name, what in ((".", "is a folder"), ("pipe", "is a pipe")):
+        with pytest.raises(CompkitError, match=f"{what}.*folds file"):
             read_folds(path.parent / name, store)
-        with pytest.raises(CompkitError, match="is not a regular file"):
+        with pytest.raises(CompkitError, match=f"{what}.*file of groups"):
             make_folds(store, k=2, groups=path.parent / name)
 
 
