@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 #: Columns of text outside a terminal, where nothing tells a width.
@@ -41,6 +41,39 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_row(*map(printable, row))
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def marked(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    scores: Collection[str],
+    doubts: Sequence[str],
+) -> list[list[str]]:
+    """Return rows of text with a star after each cell of the columns `scores`, if in doubt."""
+    stars = ["*" if doubts and column in scores else "" for column in columns]
+    return [[cell + star for cell, star in zip(row, stars, strict=True)] for row in rows]
+
+
+def print_scores(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    scores: Collection[str],
+    doubts: Sequence[str],
+) -> None:
+    """Print a table as `print_table` does, and whether its scores can be trusted.
+
+    Parameters
+    ----------
+    scores : collection of str
+        The columns that hold scores.
+    doubts : sequence of str
+        Why they are too high, as `compkit.folds.Folds.doubts` says: they are marked by a star, and
+        these sentences follow the table.
+    """
+    print_table(title, columns, marked(columns, rows, scores, doubts))
+    for doubt in doubts:
+        print_line(f"* {doubt}")
 
 
 def _escaped(character: str) -> str:

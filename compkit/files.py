@@ -119,14 +119,27 @@ def sweep(directory: Path) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, atomically.
+
+    Raises
+    ------
+    CompkitError
+        If a number in it is not finite, which `read_json` would refuse; then nothing is written.
+    """
+    try:
+        text = json_text(value)
+    except ValueError as error:
+        raise CompkitError(
+            f"{path} is not written, since a number in it is not finite ({error}): look for what "
+            "is damaged or diverged in what it was made of"
+        ) from None
     with replacing(path) as temporary:
-        temporary.write_text(json_text(value), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def json_text(value: Any) -> str:
-    """Return `value` as the text of a JSON file."""
-    return json.dumps(value, indent=2) + "\n"
+    """Return `value` as the text of a JSON file; raise `ValueError` for what is not finite."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: Path | str) -> Any:
@@ -226,12 +239,12 @@ def _begun(path: Path, folder: bool) -> tuple[Path, int]:
 
 def _remove_abandoned(path: Path) -> None:
     """Remove a temporary file or folder unless a process holds it, or may hold it."""
-    mode = path.lstat().st_mode
-    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        return
-    # Where files lie on a network, a lock needs a handle to write.
-    flags = os.O_RDONLY if stat.S_ISDIR(mode) else os.O_RDWR
-    with suppress(OSError):
+    with suppress(OSError):  # another process may sweep at once
+        mode = path.lstat().st_mode
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            return
+        # Where files lie on a network, a lock needs a handle to write.
+        flags = os.O_RDONLY if stat.S_ISDIR(mode) else os.O_RDWR
         handle = os.open(path, flags | os.O_NOFOLLOW)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

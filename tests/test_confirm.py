@@ -26,6 +26,7 @@ def test_the_configuration_itself_is_kept_where_no_trial_beats_it(count, of_base
     study.add_trial(optuna.trial.create_trial(value=0.6, user_attrs=SCORES))
     baseline = {BASE: {"mean": of_base, "image_scores": [of_base, of_base]}}
     study.set_user_attr("baseline", baseline)
+    study.set_user_attr("doubts", ["cut groups"])
 
     def decoder(config: RunConfig) -> SimpleNamespace:
         each = [0.5, 0.7] if config.training.lr == 0.0123 else [of_base, of_base]
@@ -43,6 +44,7 @@ def test_the_configuration_itself_is_kept_where_no_trial_beats_it(count, of_base
 
     chosen = confirm(study, base, SimpleNamespace(hold_out=None, evaluated=evaluated), count)
     assert all(one["groups"] == ["p", "q"] for one in study.user_attrs["confirmed"])
+    assert ("0.6000*" in (out := capsys.readouterr().out)) == ("* cut groups" in out) == bool(count)
     assert (chosen == base) is not wins
     assert (chosen.training.lr == 0.0123) is wins
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from compkit.cli import main
-from compkit.competition.table import read_table, write_table
+from compkit.competition.table import fill_table, read_table, write_table
 from compkit.ensemble import consensus
 from compkit.ensemble import skill as skill_module
 from compkit.ensemble.consensus import FEW, exhaustive, find_consensus, objective_of
@@ -363,18 +363,54 @@ def test_a_submission_of_ours_is_replaced_and_one_that_was_edited_is_not(files, 
     assert run(files, *BLEND, "d.csv") == 0
 
 
-@pytest.mark.parametrize(("name", "function"), [("d.csv", "fill_table"), ("d.json", "json_text")])
+@pytest.mark.parametrize("name", ["d.csv", "d.json"])
+@pytest.mark.parametrize("again", [False, True])
 def test_a_full_disk_is_said_of_the_file_and_nothing_is_half_there(
-    files, capsys, monkeypatch, name, function
+    files, capsys, monkeypatch, name, again
 ):
-    def full(*_arguments, **_how):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    replace = Path.replace
 
-    monkeypatch.setattr(publish, function, full)
+    def full(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    if again:  # over another submission of ours
+        assert run(files, *BLEND[:2], "--out", "d.csv") == 0
+    before = contents(files)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        assert run(files, *BLEND, "d.csv") == 2
+    assert str(files / name) in capsys.readouterr().err
+    after = contents(files)
+    assert all(after[kept] == before[kept] for kept in before if kept != "d.json")
+    assert after.keys() <= {*before, "d.json"}
+    assert (after == before) or name == "d.csv"
+    assert run(files, *BLEND, "d.csv") == 0
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(files):
+    assert run(files, *BLEND[:2], "--out", "d.csv") == 0
+    (files / "elsewhere").mkdir()
+    (files / "d.csv").rename(files / "elsewhere" / "real.csv")
+    (files / "d.csv").symlink_to(files / "elsewhere" / "real.csv")
+    before = (files / "d.csv").read_bytes()
+    assert run(files, *BLEND, "d.csv") == 0
+    assert (files / "d.csv").is_symlink()
+    assert (files / "elsewhere" / "real.csv").read_bytes() != before
+    assert run(files, *BLEND, "d.csv") == 0
+
+
+def test_what_a_user_puts_there_meanwhile_is_not_replaced(files, capsys, monkeypatch):
+    def meanwhile(*arguments, **how):
+        (files / "d.csv").write_text("mine")
+        return fill_table(*arguments, **how)
+
+    monkeypatch.setattr(publish, "fill_table", meanwhile)
     before = contents(files)
     assert run(files, *BLEND, "d.csv") == 2
-    assert str(files / name) in capsys.readouterr().err
-    assert contents(files) == before
+    assert "is no submission as compkit wrote it" in capsys.readouterr().err
+    assert contents(files) == before | {"d.csv": b"mine"}
 
 
 def test_an_input_is_not_overwritten_by_a_manifest(files, capsys):
@@ -496,7 +532,7 @@ def test_too_many_regions_lose_the_smallest(tmp_path, capsys):
         (["a.csv", "a-oof.csv"], "column 1 is 10.png, but 0.png in"),
         (["a.csv", "few.csv"], "few.csv: column 5 is missing, but 4.png in"),
         (["a.csv", "small.csv"], "small.csv has images of 8×8 pixels from 0.png on"),
-        (["a.csv", "gone.csv"], "gone.csv cannot be read"),
+        (["a.csv", "gone.csv"], "there is no label CSV"),
         (
             ["a.csv", "b.csv", "--oof", "few.csv", "few.csv", "--truth", "y-oof.csv"],
             "few.csv has a column 0.png, of which",

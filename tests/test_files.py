@@ -16,7 +16,7 @@ import pytest
 
 from compkit.entry import guarded
 from compkit.errors import CompkitError
-from compkit.files import locked, read_json, replacing, replacing_directory, write_json
+from compkit.files import locked, read_json, replacing, replacing_directory, sweep, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -152,6 +152,29 @@ def test_what_a_kill_left_is_swept_and_what_somebody_writes_is_not(tmp_path, kin
         for process in (killed, living):
             process.kill()
             process.wait()
+
+
+def test_a_sweep_goes_on_where_another_process_sweeps_at_once(tmp_path, monkeypatch):
+    begun = [tmp_path / f".compkit-x-{number}_______.part" for number in range(3)]
+    lstat = Path.lstat
+
+    def swept_before(path):
+        if path in begun and len(list(tmp_path.iterdir())) == 3:
+            path.unlink()
+        return lstat(path)
+
+    for path in begun:
+        path.write_text("half")
+    monkeypatch.setattr(Path, "lstat", swept_before)
+    sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_could_not_be_read_back_is_not_written(tmp_path, value):
+    with pytest.raises(CompkitError, match=r"x\.json is not written, since a number .* not finite"):
+        write_json(tmp_path / "x.json", {"scores": [1.0, value]})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_takes_the_place_of_a_full_one_unless_told_otherwise(tmp_path):

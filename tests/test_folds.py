@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from slices import store_of, volume
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds import make_folds, read_folds
+from compkit.folds.duplicates import find_duplicates
 from compkit.folds.make import _balanced, _strata
 from compkit.folds.similarity import group_images, similarities
+from compkit.intervals import resampling
 
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"
 
@@ -51,12 +54,12 @@ def test_groups_are_numbered_by_first_appearance(patients):
 
 def test_one_volume_is_cut_into_blocks_of_successive_slices(single):
     store, place = single
-    folds = make_folds(store, k=5)
-    assert folds.made["cut"] != "0"
-    for group in np.unique(folds.group):
-        places = np.sort(place[folds.group == group])
+    assert make_folds(store, k=5).made["cut"] == "1"
+    piece = find_duplicates(store).cut(5)
+    for number in np.unique(piece):
+        places = np.sort(place[piece == number])
         assert (np.diff(places) == 1).all()
-    assert np.unique(folds.group[:50], return_counts=True)[1].max() <= 5
+    assert np.unique(piece[:50], return_counts=True)[1].max() <= 5
 
 
 def test_cutting_goes_where_likeness_is_least():
@@ -211,6 +214,22 @@ def test_near_duplicates_in_several_folds_are_said(tmp_path, slices, k, grouped,
     assert [bool(re.search(said or "", doubt)) for doubt in folds.doubts()] == [True] * bool(said)
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_groups_are_whole_though_cut(tmp_path, grouped):
+    store, path = few_patients(8, 8, 8), tmp_path / "x.csv"
+    folds = make_folds(store, k=5, grouped=grouped)
+    patient = np.repeat(np.arange(3), 8)
+    for _ in range(2):  # as the file holds them, and as a run's copy does
+        assert ((folds.group[:, None] == folds.group) == (patient[:, None] == patient)).all()
+        assert folds.made["groups"] == folds.made["cut"] == "3"
+        assert "resampling 3 groups, too few" in resampling(24, folds.group[store.labelled])
+        folds.write(path)
+        folds = read_folds(path, store)
+    pieces = replace(folds, group=find_duplicates(store).cut(5).astype(str))
+    pieces.write(path)  # whose groups lie in one fold each, whatever the first line counts
+    assert read_folds(path, store).group.tolist() == folds.group.tolist()
+
+
 def test_file_round_trip(patients, tmp_path):
     store, _ = patients
     folds = make_folds(store, k=4, seed=7)
@@ -246,10 +265,12 @@ def replaced(old, new):
 WRONG = {
     "empty": (list.clear, "has no column 'image'"),
     "k": (replaced("k=2", "k=two"), "k is 'two' in the line '# compkit folds:'"),
-    "long k": (replaced("k=2", "k=" + "9" * 5000), "k is '9+…'"),
+    "long k": (replaced("k=2", "k=" + "9" * 5000), "k is '9+…9+'"),
     "other data": (replaced("data=c0ffee", "data=7ea"), "was made for other data"),
     "column": (replaced(",fold,", ",part,"), "has no column 'fold'"),
     "two columns": (replaced(",labelled,", ",fold,"), "has several columns 'fold'"),
+    "two columns of groups": (replaced(",regions,", ",group,"), "has several columns 'group'"),
+    "two other columns": (replaced(",regions,", ",labelled,"), "has several columns 'labelled'"),
     "short row": (lambda lines: lines.__setitem__(5, "2.png,1,0"), "row 6: 3 cells where"),
     "missing row": (lambda lines: lines.pop(5), "has no row for 2.png"),
     "double row": (lambda lines: lines.append(lines[5]), "row 12: 2.png has a row already"),
@@ -260,7 +281,7 @@ WRONG = {
     "high fold": (field(2, "fold", "2"), "row 6: fold is 2, but k=2"),
     "negative": (field(2, "fold", "-1"), "row 6: fold is '-1', not a whole number"),
     "float": (field(2, "fold", "1.5"), "row 6: fold is '1.5', not a whole number"),
-    "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…', not a whole number"),
+    "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…1+', not a whole number"),
     "long cell": (field(2, "group", "x" * 200_000), "row 6 is no row of a CSV .field larger"),
     "long name": (field(2, "group", "x" * 5000), "row 6: the name of a group has 5000 characters"),
     "no group": (field(2, "group", ""), "row 6: 2.png has no group"),
@@ -299,15 +320,15 @@ def test_unsound_files_get_one_sentence(written, case):
 def test_unreadable_files_get_one_sentence(written):
     store, path = written
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CompkitError, match=r"cannot be read .it is not UTF-8 text"):
+    with pytest.raises(CompkitError, match=r"is not text in UTF-8"):
         read_folds(path, store)
-    with pytest.raises(CompkitError, match=r"cannot be read .No such file"):
+    with pytest.raises(CompkitError, match=r"there is no folds file .*none\.csv"):
         read_folds(path.with_name("none.csv"), store)
     os.mkfifo(path.with_name("pipe"))
-    for name in (".", "pipe"):
-        with pytest.raises(CompkitError, match="is not a regular file"):
+    for name, what in ((".", "is a folder"), ("pipe", "is a pipe")):
+        with pytest.raises(CompkitError, match=f"{what}.*folds file"):
             read_folds(path.parent / name, store)
-        with pytest.raises(CompkitError, match="is not a regular file"):
+        with pytest.raises(CompkitError, match=f"{what}.*file of groups"):
             make_folds(store, k=2, groups=path.parent / name)
 
 

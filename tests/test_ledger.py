@@ -228,11 +228,28 @@ def test_what_a_manifest_may_not_be(tmp_path, capsys):
         json.dumps(good | {"test_images": float("inf")}),
         json.dumps(good | {"test_images": 10**30}),
         json.dumps(good | {"test_images": None}),
+        json.dumps(good | {"test_images": "30"}),
+        json.dumps(good | {"test_images": 30.5}),
+        json.dumps(good | {"sha256": 1}),
+        json.dumps(good | {"data": ["d"]}),
+        json.dumps(good | {"out_of_fold": kept | {"image_groups": list(range(40))}}),
+        json.dumps(good | {"out_of_fold": kept | {"image_groups": "g" * 40}}),
+        json.dumps(good | {"out_of_fold": kept | {"image_names": "n" * 40}}),
+        json.dumps(good | {"out_of_fold": kept | {"image_names": [1] * 40}}),
         json.dumps(good | {"out_of_fold": kept | {"image_names": 5}}),
         json.dumps(good | {"out_of_fold": kept | {"ranking": ["x"]}}),
         *(
             json.dumps(good | {"out_of_fold": kept | {"image_scores": scores | {METRICS[0]: one}}})
-            for one in ([float("nan")] * 40, [1.5] * 40, [0.5], [[]] * 40, {"a": 1}, [10**400] * 40)
+            for one in (
+                [float("nan")] * 40,
+                [1.5] * 40,
+                [0.5],
+                [[]] * 40,
+                {"a": 1},
+                [10**400] * 40,
+                ["0.5"] * 40,
+                [True] * 40,
+            )
         ),
     ):
         path.write_text(wrong)

@@ -188,6 +188,18 @@ def test_a_page_needs_nothing_but_itself(tmp_path, capsys):
     assert f"Best is trial {made.best_trial.number}" in printed
 
 
+def test_scores_in_doubt_are_marked(tmp_path, capsys):
+    made = search(12)
+    best = f"{made.best_value:.4f}"
+    for doubts in ([], ["1 group is cut & so on"]):
+        made.set_user_attr("doubts", doubts)
+        read = page(made, tmp_path)
+        print_findings(made)
+        for text in (read.words, capsys.readouterr().out):
+            for mark in (f"{best}*", "* 1 group is cut & so on"):
+                assert (mark in text) == bool(doubts)
+
+
 def test_intervals_rest_on_the_groups_that_a_study_knows(tmp_path):
     one, three = few(3), few(3)
     best = one.best_trial.user_attrs["image_scores"]

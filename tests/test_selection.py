@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,16 +17,21 @@ from fakes import put_fit
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, RunConfig
 from compkit.data.store import Store
+from compkit.ensemble import audit
 from compkit.ensemble.build import calibrated, read_ensemble
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import tempered
 from compkit.ensemble.selection import Candidates, draw, greedy, nested, normal, random_weights
 from compkit.ensemble.temperature import losses, temperature
 from compkit.files import write_json
+from compkit.folds import Folds
 from compkit.run import FITTED, start_run
 
 DATA = "phantom:size=32,labelled=12,unlabelled=0,test=3,seed=5"
 CONFIG = RunConfig(encoders=("resnet10t",), head="foreground", folds=FoldsConfig(k=3))
+
+
+PLAIN_MAPS = np.linspace(0, 1, 12 * 32 * 32, dtype=np.float32).reshape(12, 1, 32, 32)
 
 
 def make_run(name: str, seed: int, noise: float, sure: float = 1.0):
@@ -169,6 +177,36 @@ def test_an_ensemble_is_built_saved_and_read(runs, capsys):
         pytest.approx(weights, abs=1e-4)
     )
     assert Path("runs/best/decoder.json").is_file()
+
+
+def test_after_a_kill_while_an_ensemble_is_saved_the_name_is_not_refused(runs):
+    command = ["ensemble", "--name", "e", *(f"--run={run.name}" for run in runs[:2])]
+    if not (child := os.fork()):
+        Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        compkit(command)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert list(Path("runs/e").glob(".*.part"))
+    assert compkit(command) == 0
+    assert not list(Path("runs/e").glob(".*.part"))
+
+
+def test_scores_of_cut_groups_are_marked(runs, capsys, monkeypatch):
+    monkeypatch.setattr(audit, "_predicted", lambda run, views, _folder: [PLAIN_MAPS] * len(views))
+    commands = (
+        ["ensemble", "--name", "e", *(f"--run={run.name}" for run in runs[:2])],
+        ["views", "--run", "good"],
+    )
+    for command in commands:
+        assert compkit(command) == 0
+        assert "*" not in capsys.readouterr().out
+    monkeypatch.setattr(Folds, "doubts", lambda _: ["cut groups"])
+    for command in commands:
+        assert compkit(command) == 0
+        printed = capsys.readouterr()
+        assert re.search(r"\d\.\d{4}\*", printed.out) and "* cut groups\n" in printed.out
+    assert compkit(commands[0]) == 0
+    assert re.search(r"adjusted_all \d\.\d{4}\*.*\* cut groups", capsys.readouterr().err, re.DOTALL)
 
 
 def test_equal_members_keep_the_plain_mean(runs, capsys):

@@ -1,5 +1,6 @@
 """The store: whole, current and identical to its sources, whatever interrupts its building."""
 
+import os
 import pickle
 import shutil
 import signal
@@ -130,6 +131,41 @@ def test_damaged_store_is_named(folder):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CompkitError, match=r"images\.npy is damaged"):
         open_store(str(folder))
+
+
+def header(path, shape):
+    """Write an array of which there is only the header."""
+    with path.open("wb") as file:
+        about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, about)
+
+
+SPOILT = {
+    "no dimension": lambda path: np.save(path, np.int64(3)),
+    "one too many": lambda path: np.save(path, np.zeros((1, 1, 1, 1), np.uint8)),
+    "several": lambda path: np.savez(path.open("wb"), a=np.zeros(3)),
+    "objects": lambda path: np.save(path, np.array([None])),
+    "empty": lambda path: path.write_bytes(b""),
+    "without values": lambda path: header(path, (9, 9, 9)),
+    "far too large": lambda path: header(path, (10**30, 1, 1)),
+    "negative": lambda path: header(path, (-3, 4, 4)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("array", ["images", "labelled", "labels"])
+@pytest.mark.parametrize("case", SPOILT)
+def test_arrays_that_are_none_are_named(folder, array, case):
+    path = open_store(str(folder)).directory / f"{array}.npy"
+    SPOILT[case](path)
+    with pytest.raises(CompkitError, match=rf"{array}\.npy (is damaged|holds .* wanted).*: delete"):
+        open_store(str(folder))
+
+
+def test_a_folder_may_have_a_name_that_is_no_text(folder):
+    odd = os.fsdecode(os.fsencode(folder) + b"\xff")
+    folder.rename(odd)
+    assert open_store(odd).size == 8
 
 
 def python(code, *arguments, **options):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -19,10 +20,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from compkit.config import RunConfig
 from compkit.entry import guarded
+from compkit.run import claim_directory
 from compkit.training.command import parse
 from compkit.tuning.command import run_command
 from compkit.tuning.gains import BASE, confirmations
+from compkit.tuning.trial import Objective
 
 ROOT = Path(__file__).parents[1]
 DATA = "phantom:size=32,labelled=6,unlabelled=0,test=1"
@@ -129,6 +133,28 @@ def test_a_killed_workers_trial_goes_on(workplace):
     assert TrialState.RUNNING not in states()
     assert states()[:2] == [TrialState.FAIL, TrialState.FAIL]  # killed; taken up, then interrupted
     assert states()[2] == TrialState.WAITING
+
+
+def test_what_a_machine_refuses_a_trial_is_recorded_as_a_sentence():
+    def refused(_config):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    space = SimpleNamespace(suggest=lambda _trial: {})
+    study = optuna.create_study()
+    with pytest.raises(RuntimeError):
+        Objective(RunConfig(), space, SimpleNamespace(side=64, owned=refused))(study.ask())
+    assert study.trials[0].user_attrs["error"].startswith("not enough memory on the GPU: free some")
+
+
+def test_a_study_killed_while_its_storage_is_made_goes_on(workplace):
+    storage = "runs/s/study.log"
+    if not (child := os.fork()):
+        optuna.create_study = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        tune(storage=storage)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert Path(storage).exists()
+    claim_directory(Path("runs/s"), "study.db")
 
 
 @pytest.mark.slow

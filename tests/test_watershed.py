@@ -17,6 +17,7 @@ from compkit.baselines.watershed import WatershedParams, basins, smoothed, water
 from compkit.cli import main
 from compkit.crossfit import defaults_of
 from compkit.data.store import open_store
+from compkit.folds import Folds
 
 DATA = "phantom:size=48,labelled=6,unlabelled=1,test=3,seed=2"
 
@@ -153,9 +154,12 @@ def test_tuning_is_recorded_and_shown(cache, tmp_path, capsys):
 
 def test_a_part_of_many_images_is_tuned_on(cache, monkeypatch, capsys):
     monkeypatch.setattr(tuned, "PIXELS", 48**2)
+    monkeypatch.setattr(Folds, "doubts", lambda _: ["cut groups"])
     _, record = tune_watershed(open_store(DATA))
     assert record["images"] == 5
-    assert "tuning on 5 of 6 labelled images" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "tuning on 5 of 6 labelled images" in printed.err
+    assert ")*" in printed.out and "* cut groups\n" in printed.out
 
 
 def test_where_nothing_can_be_written_nothing_is_tuned(cache, tmp_path, capsys):
@@ -164,7 +168,7 @@ def test_where_nothing_can_be_written_nothing_is_tuned(cache, tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "file" / "w.csv")]) == 2
     printed = capsys.readouterr()
     assert not printed.out
-    assert f"error: cannot use {tmp_path / 'file'}" in printed.err
+    assert f"error: nothing can be written to {tmp_path / 'file'}" in printed.err
 
 
 def test_labels_are_needed_to_tune(cache, tmp_path, capsys):

@@ -45,7 +45,7 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
         method = "tuned watershed"
     pool = Parallel(n_jobs=os.cpu_count() or 1, return_as="generator")
     maps = pool(delayed(watershed)(np.asarray(image), params) for image in store.test_images)
-    _submit(store, out, maps, method, "basins", {"params": asdict(params), **about})
+    _submit(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
 
 
 def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> None:
@@ -63,7 +63,7 @@ def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> N
     store = open_store(data)
     images = (np.asarray(image) for image in store.test_images)
     maps = (label_map(network.masks(image).masks()) for image in images)
-    _submit(store, out, maps, "Segment Anything", "masks", {"weights": weights})
+    _submit(store, out, maps, "Segment Anything", "masks", {"weights": weights}, overwrite)
 
 
 def _submit(
@@ -73,6 +73,7 @@ def _submit(
     method: str,
     parts: str,
     about: Mapping[str, Any],
+    overwrite: bool,
 ) -> None:
     limit = store.competition.rules.max_label
     dtype = np.uint16 if limit > 255 else np.uint8
@@ -82,7 +83,8 @@ def _submit(
         labels[index], dropped = keep_largest(each, limit)
         over += dropped > 0
     about = {"data": store.content, **about}
-    publish(out, store.test, labels, limit, method, 1, _scores(about), about)
+    scores = _scores(about)
+    publish(out, store.test, labels, limit, method, 1, scores, about, overwrite=overwrite)
     if over:
         say(f"{over} images had more than {limit} {parts}: their smallest became background")
     say(f"{out}: {len(store.test)} images by {method}")

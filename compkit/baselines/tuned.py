@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from compkit.baselines.watershed import (
 )
 from compkit.crossfit import CrossFit, Evaluation, Param, cross_fit
 from compkit.data.store import Store
-from compkit.display import print_line, print_table
+from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
 from compkit.files import scratch
 from compkit.folds import make_folds
@@ -108,7 +108,7 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
     if len(chosen) < count:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
     fit = _fitted(store, chosen, folds[chosen], groups[chosen], ranking)
-    _show(fit, ranking)
+    _show(fit, ranking, split.doubts())
     return WatershedParams(**fit.params), fit.record(
         ranking, [store.train[index] for index in store.labelled[chosen]]
     )
@@ -143,7 +143,7 @@ def _fitted(
         return cross_fit(SPACE, evaluate, folds, ranking, label, groups=groups)
 
 
-def _show(fit: CrossFit, ranking: str) -> None:
+def _show(fit: CrossFit, ranking: str, doubts: Sequence[str]) -> None:
     rows = [
         [name, *(_with_interval(scores[:, column], fit.groups) for column in range(len(METRICS)))]
         for name, scores in (("organisers' parameters", fit.default), ("tuned", fit.honest))
@@ -151,7 +151,7 @@ def _show(fit: CrossFit, ranking: str) -> None:
     images = len(fit.kept)
     over = resampling(images, fit.groups)
     title = f"watershed, out of fold, mean over {images} labelled images (95 %: {over})"
-    print_table(title, ["", *METRICS], rows)
+    print_scores(title, ["", *METRICS], rows, METRICS, doubts)
     if fit.tuned:
         texts = (f"{name} {value:g}" for name, value in fit.params.items())
         print_line(f"tuned for {ranking}: {', '.join(texts)}")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from compkit.progress import say, track
 from compkit.schema import checked
 
 _LAYOUT = 1  # of the files below; another number means another way of storing
-_ARRAYS = ("images", "test_images", "labelled", "labels")
+_ARRAYS = {"images": 3, "test_images": 3, "labelled": 1, "labels": 3}  # and their dimensions
 _META = "store.json"
 
 
@@ -152,7 +152,7 @@ def cache_root() -> Path:
 def _place(data: str, competition: Competition) -> Path:
     folder = Path(data)
     where = str(folder.resolve()) if folder.is_dir() else data
-    short = hashlib.sha256(f"{competition.name}:{where}".encode()).hexdigest()[:12]
+    short = hashlib.sha256(os.fsencode(f"{competition.name}:{where}")).hexdigest()[:12]
     label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(where).name)[:40].strip("-")
     return cache_root() / f"{label}-{short}"
 
@@ -186,12 +186,14 @@ def _is_current(directory: Path, fingerprint: str) -> bool:
 
 def _opened(directory: Path, competition: Competition) -> Store:
     meta, arrays = _meta(directory), {}
-    for name in _ARRAYS:
+    for name, dimensions in _ARRAYS.items():
         path = directory / f"{name}.npy"
         try:
-            arrays[name] = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            arrays[name] = np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError, OverflowError) as error:
             raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
+        if arrays[name].ndim != dimensions:
+            _refuse_array(path, arrays[name], f"{dimensions} dimensions are")
     arrays["labelled"] = np.array(arrays["labelled"])
     store = Store(
         competition=competition,
@@ -218,10 +220,7 @@ def _prove(store: Store) -> None:
     for name, shape in wanted.items():
         array = getattr(store, name)
         if array.shape != shape or array.dtype.kind != kinds.get(name, "u"):
-            raise CompkitError(
-                f"{store.directory / name}.npy holds {array.dtype} of shape {array.shape} where "
-                f"shape {shape} is wanted: {_anew(store.directory)}"
-            )
+            _refuse_array(store.directory / f"{name}.npy", array, f"shape {shape} is")
     if len(labelled) and not (
         (np.diff(labelled) > 0).all() and labelled[0] >= 0 and labelled[-1] < len(store.train)
     ):
@@ -229,6 +228,13 @@ def _prove(store: Store) -> None:
             f"{store.directory / 'labelled.npy'} does not list training images: "
             f"{_anew(store.directory)}"
         )
+
+
+def _refuse_array(path: Path, array: np.ndarray, wanted: str) -> NoReturn:
+    raise CompkitError(
+        f"{path} holds {array.dtype} of shape {array.shape} where {wanted} wanted: "
+        f"{_anew(path.parent)}"
+    )
 
 
 def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compkit.config import AugmentConfig
-from compkit.display import print_table
+from compkit.display import print_scores
 from compkit.ensemble.calibrate import tuned_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -59,10 +59,12 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
                 known = "yes" if seen(parsed[i], run.config.augment) else "NO"
                 rows.append([view, f"{alone.mean():.4f}", *gains, known])
                 progress.advance(3)
-        total = f"{score(every).mean():.4f}, {PLAIN} {score([0]).mean():.4f}"
+        mark = "*" * bool(doubts := run.folds.doubts())
+        total = f"{score(every).mean():.4f}{mark}, {PLAIN} {score([0]).mean():.4f}{mark}"
     columns = ["view", "alone", f"gain over {PLAIN}", "gain over all others", "seen in training"]
     over = f"95 %: {resampling(len(groups), groups)}"
-    print_table(f"{name}: out-of-fold {run.ranking}; all together {total}; {over}", columns, rows)
+    title = f"{name}: out-of-fold {run.ranking}; all together {total}; {over}"
+    print_scores(title, columns, rows, ("alone",), doubts)
     if unseen := [row[0] for row in rows if row[-1] == "NO"]:
         say(f"training never saw the like of {', '.join(unseen)}: such a view may cost more than "
             "it brings; see the settings augment.* of the run")  # fmt: skip

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from compkit.display import print_table
+from compkit.display import print_scores
 from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import Member, members_of, prove_alike
@@ -25,8 +25,9 @@ from compkit.ensemble.selection import (
 )
 from compkit.ensemble.temperature import losses, temperature
 from compkit.errors import CompkitError
-from compkit.files import read_json, write_json
+from compkit.files import locked, read_json, write_json
 from compkit.folds import ALL
+from compkit.folds.table import doubts_about
 from compkit.intervals import half, resampling, shown
 from compkit.metrics.bootstrap import interval, standard_error
 from compkit.metrics.rand import METRICS
@@ -71,20 +72,17 @@ def build(
     weights, kept, report = _weighed(candidates, by_fold)
     mixture = Mixture(members, weights, candidates.temperatures)
     decoder = calibrate(mixture)
-    write_json(
-        directory / ENSEMBLE,
-        {
-            "weights": kept,
-            "members": [
-                {"run": m.run.name, "encoder": m.encoder, "weight": w, "temperature": t}
-                for m, w, t in zip(
-                    mixture.members, mixture.weights, mixture.temperatures, strict=True
-                )
-            ],
-            "out_of_fold": report,
-        },
-    )
-    decoder.save(directory / "decoder.json")
+    saved = {
+        "weights": kept,
+        "members": [
+            {"run": m.run.name, "encoder": m.encoder, "weight": w, "temperature": t}
+            for m, w, t in zip(mixture.members, mixture.weights, mixture.temperatures, strict=True)
+        ],
+        "out_of_fold": report,
+    }
+    with locked(directory, "saving an ensemble there", wait=True):
+        write_json(directory / ENSEMBLE, saved)
+        decoder.save(directory / "decoder.json")
     _say_result(name, mixture, decoder, kept != "plain mean" or set(mixture.temperatures) != {1.0})
 
 
@@ -220,7 +218,8 @@ def _show(scores: dict[str, np.ndarray], candidates: Candidates, found: dict[str
         "temperatures, weights) is chosen on other folds, in `optimistic` on the same images; "
         f"95 %: {resampling(images, groups)}"
     )
-    print_table(title, columns, rows)
+    doubts = doubts_about(m.run.folds for m in candidates.members)
+    print_scores(title, columns, rows, (metric, "optimistic"), doubts)
 
 
 def _difference(values: np.ndarray, groups: np.ndarray) -> str:
@@ -229,12 +228,16 @@ def _difference(values: np.ndarray, groups: np.ndarray) -> str:
 
 
 def _say_result(name: str, mixture: Mixture, decoder: Decoder, chosen: bool) -> None:
-    measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}" for metric in METRICS)
+    doubts = doubts_about(m.run.folds for m in mixture.members)
+    mark = "*" * bool(doubts)
+    measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}{mark}" for metric in METRICS)
     if chosen:
         measured += ", optimistic by what was chosen on the same images"
     say(f"{name}: {len(mixture.members)} members, decoder {'' if decoder.tuned else 'not '}tuned; "
         f"out of fold {measured} (95 % of {decoder.ranking}: {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
+    for doubt in doubts:
+        say(f"* {doubt}")
     say(f"next: compkit submit --run {name} --out submissions/{name}.csv")
 
 

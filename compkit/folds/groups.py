@@ -9,8 +9,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store
-from compkit.errors import CompkitError
-from compkit.folds.sheet import Sheet, read_sheet, shown
+from compkit.errors import CompkitError, brief
+from compkit.folds.sheet import Sheet, read_sheet
 
 _LONGEST = 200  # characters of a name
 
@@ -33,15 +33,15 @@ def read_groups(path: Path | str, store: Store) -> np.ndarray:
     CompkitError
         Naming the file, and the row or image; for instance if a labelled image has no group.
     """
-    sheet = read_sheet(Path(path), "the file of groups", ("image",))
+    sheet = read_sheet(Path(path), "file of groups", ("image",))
     column = next((name for name in ("group", "patient") if name in sheet.columns), None)
-    if column is None or sheet.columns.count(column) > 1:
+    if column is None:
         raise CompkitError(f"{path} must have one column 'group' (or 'patient') beside 'image'")
     images, known = set(store.train), dict[str, str]()
     for number, row in sheet.rows:
         image, name = row["image"], group_name(sheet, number, row[column])
         if image not in images:
-            sheet.refuse(number, f"there is no training image {shown(image)}")
+            sheet.refuse(number, f"there is no training image {brief(image)}")
         if known.setdefault(image, name) != name:
             sheet.refuse(number, f"{image} is in group {name!r}, but above in {known[image]!r}")
     names = [known.get(image, "") for image in store.train]

@@ -56,7 +56,7 @@ def make_folds(
         "seed": seed,
         **parted.made,
         "groups": len(np.unique(parted.group)),
-        "cut": 0 if parted.alike is None else several(parted.alike, fold),
+        "cut": several(parted.group, fold),
         "data": store.content,
     }
     texts = {key: str(value) for key, value in made.items()}
@@ -86,16 +86,13 @@ class _Parted:
     unit : ndarray of int64, shape (N,)
         Images of one unit share a fold.
     group : ndarray, shape (N,)
-        As `Folds` has it.
-    alike : ndarray of int64, shape (N,), or None
-        Groups of near-duplicates, which should not lie in two folds.
+        As `Folds` has it: a group is several units where it is cut.
     made : dict
         What the file says of it.
     """
 
     unit: np.ndarray
     group: np.ndarray
-    alike: np.ndarray | None
     made: dict[str, object]
 
 
@@ -117,7 +114,7 @@ def _parted(store: Store, k: int, grouped: bool) -> _Parted:
         "threshold": THRESHOLD,
         "clean_k": found.clean_k(),
     }
-    return _Parted(unit, unit if grouped else found.group, found.group, made)
+    return _Parted(unit, found.group, made)
 
 
 def _given(store: Store, k: int, path: Path | str) -> _Parted:
@@ -127,7 +124,7 @@ def _given(store: Store, k: int, path: Path | str) -> _Parted:
     _, unit = np.unique(names, return_inverse=True)
     what = f"groups of labelled images in {path} (those that share an exact copy count as one)"
     _check_units(unit[store.labelled], k, what, "correct the groups")
-    return _Parted(unit, names, None, {"grouped": "given", "threshold": "none"})
+    return _Parted(unit, names, {"grouped": "given", "threshold": "none"})
 
 
 def _check_units(units: np.ndarray, k: int, what: str, remedy: str) -> None:

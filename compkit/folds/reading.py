@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from compkit.data.store import Store
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, brief
 from compkit.folds.copies import copies, several
 from compkit.folds.groups import group_name
-from compkit.folds.sheet import Sheet, read_sheet, shown
+from compkit.folds.sheet import Sheet, read_sheet
 from compkit.folds.table import TITLE, Folds, measure_extent
 
 _WHOLE = re.compile(r"([0-9]{1,9})(\.0+)?")  # programs that know no empty integer write 1.0
@@ -30,15 +30,15 @@ def read_folds(path: Path | str, store: Store) -> Folds:
         Naming the file, the row and what is wrong there.
     """
     path = Path(path)
-    sheet = read_sheet(path, "the folds file", ("image", "fold"))
+    sheet = read_sheet(path, "folds file", ("image", "fold"))
     made = _first_line(sheet, store)
     split = made.pop("split", None)
     folds = _Rows(sheet, store, made).read()
     _check_numbers(path, folds)
-    if split != folds.digest:
-        folds = _judged(folds, store)
-    if folds.made.get("grouped") != "false":
+    if _known(folds) and not _may_be_cut(made):
         _check_groups(path, folds)
+    if split != folds.digest or int(made.get("cut", 0)) != several(folds.group, folds.fold):
+        folds = _judged(folds, store)
     image = copies(store.images[index] for index in store.labelled)
     if parted := several(image, folds.fold[store.labelled]):
         folds.made["copies"] = str(parted)
@@ -53,12 +53,12 @@ def _first_line(sheet: Sheet, store: Store) -> dict[str, str]:
     for key in {"k", "cut", "clean_k"} & made.keys():
         if not re.fullmatch("[0-9]{1,9}", made[key]):
             raise CompkitError(
-                f"{sheet.path}: {key} is {shown(made[key])} in the line {TITLE!r}: "
+                f"{sheet.path}: {key} is {brief(made[key])} in the line {TITLE!r}: "
                 "correct the number, or leave the line out"
             )
     if made.setdefault("data", store.content) != store.content:
         raise CompkitError(
-            f"{sheet.path} was made for other data ({shown(made['data'][:12])}, these are "
+            f"{sheet.path} was made for other data ({brief(made['data'][:12])}, these are "
             f"{store.content[:12]!r}): make it anew for these with compkit folds"
         )
     return made
@@ -105,18 +105,18 @@ class _Rows:
         if image not in self.index:
             example = self.store.train[0]
             self.sheet.refuse(
-                number, f"there is no training image {shown(image)} (the first is {example!r})"
+                number, f"there is no training image {brief(image)} (the first is {example!r})"
             )
         at = self.index[image]
         if seen[at]:
             self.sheet.refuse(number, f"{image} has a row already: leave one out")
         word = "labelled" if at in self.labelled else "unlabelled"
         if row.get("labelled", str(int(at in self.labelled))) != str(int(at in self.labelled)):
-            self.sheet.refuse(number, f"labelled is {shown(row['labelled'])} but {image} is {word}")
+            self.sheet.refuse(number, f"labelled is {brief(row['labelled'])} but {image} is {word}")
         if at not in self.labelled and row["fold"]:
             self.sheet.refuse(
                 number,
-                f"{image} is unlabelled but has fold {shown(row['fold'])}: leave that empty",
+                f"{image} is unlabelled but has fold {brief(row['fold'])}: leave that empty",
             )
         return at
 
@@ -135,7 +135,7 @@ class _Rows:
     def _number(self, number: int, row: dict[str, str], column: str) -> int:
         if not (found := _WHOLE.fullmatch(row[column])):
             self.sheet.refuse(
-                number, f"{column} is {shown(row[column])}, not a whole number from 0 up"
+                number, f"{column} is {brief(row[column])}, not a whole number from 0 up"
             )
         return int(found[1])
 
@@ -146,7 +146,7 @@ class _Rows:
             share = -1.0
         if not 0 <= share <= 1:
             self.sheet.refuse(
-                number, f"coverage is {shown(row['coverage'])}, not a number from 0 to 1"
+                number, f"coverage is {brief(row['coverage'])}, not a number from 0 to 1"
             )
         return share
 
@@ -170,10 +170,21 @@ def _check_numbers(path: Path, folds: Folds) -> None:
         )
 
 
+def _known(folds: Folds) -> bool:
+    """Whether the file tells groups."""
+    return bool(folds.group[folds.fold >= 0][0] != "")
+
+
+def _may_be_cut(made: dict[str, str]) -> bool:
+    """Whether the file says that groups may lie in several folds."""
+    grouped = made.get("grouped")
+    return grouped == "false" or (grouped == "true" and int(made.get("cut", 0)) > 0)
+
+
 def _judged(folds: Folds, store: Store) -> Folds:
     """Find out what is alike, since the file is not, or no longer, what ``compkit folds`` wrote."""
-    grouped, known = folds.made.get("grouped"), folds.group[store.labelled[0]] != ""
-    if known and grouped not in ("true", "false"):
+    grouped = folds.made.get("grouped")
+    if _known(folds) and grouped not in ("true", "false"):
         count = len(np.unique(folds.group))
         made = {"grouped": "given", "threshold": "none", "groups": count, "cut": 0}
         return _remade(folds, folds.group, made)
@@ -182,14 +193,16 @@ def _judged(folds: Folds, store: Store) -> Folds:
     from compkit.folds.similarity import THRESHOLD
 
     found = find_duplicates(store)
-    kept = known and grouped == "true"
-    group = folds.group if kept else found.group.astype(str)
+    cut = several(found.group, folds.fold)
+    kept = _known(folds) and grouped == "true"
+    # where near-duplicates are parted, a column of groups may hold pieces of whole ones
+    group = folds.group if kept and not cut else found.group.astype(str)
     made = {
         "grouped": str(kept).lower(),
         "threshold": THRESHOLD,
         "clean_k": found.clean_k(),
         "groups": len(np.unique(group)),
-        "cut": several(found.group, folds.fold),
+        "cut": cut,
     }
     return _remade(folds, group, made)
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, brief
+from compkit.inputs import read_text
 
 _SEPARATORS = ",;\t"
-_SHOWN = 40  # characters of a cell that a sentence shows
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,23 @@ class Sheet:
         raise CompkitError(f"{self.path}, row {number}: {what}")
 
 
-def shown(text: str) -> str:
-    """Return a cell in quotes, shortened, as a sentence shows it."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
-
-
 def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:
     """Read a CSV.
 
     Parameters
     ----------
     what : str
-        What the file is, for sentences.
+        What the file is, for sentences: ``"folds file"``.
     needed : collection of str
         Columns that it must have.
 
     Raises
     ------
     CompkitError
-        If it is no readable CSV with these columns; naming the row if it is one.
+        If it is no readable CSV with these columns, or has a column twice; naming the row if it is
+        one.
     """
-    text = _text(path, what)
+    text = read_text(path, what, "give a CSV")
     comments, columns, rows = [], None, []
     for number, cells in _lines(path, text):
         # below the header, a first cell with # may also be the name of a group
@@ -82,20 +78,6 @@ def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:
                 )
             rows.append((number, dict(zip(columns, cells, strict=True))))
     return Sheet(path, tuple(comments), columns or _columns(path, what, [], needed), rows)
-
-
-def _text(path: Path, what: str) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise CompkitError(f"{what} {path} is not a regular file: give a CSV")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise CompkitError(
-            f"{what} {path} cannot be read (it is not UTF-8 text): save it as CSV in UTF-8"
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CompkitError(f"{what} {path} cannot be read ({reason}): give a CSV") from None
 
 
 def _lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
@@ -121,10 +103,12 @@ def _columns(path: Path, what: str, cells: list[str], needed: Collection[str]) -
     columns = [cell.lower() for cell in cells]
     while columns and not columns[-1]:
         columns.pop()
+    if twice := [name for name in columns if name and columns.count(name) > 1]:
+        raise CompkitError(f"{path} has several columns {brief(twice[0])}: keep one of them")
     for name in needed:
-        if (count := columns.count(name)) != 1:
+        if name not in columns:
             raise CompkitError(
-                f"{path} has {'no column' if not count else 'several columns'} {name!r}: {what} "
-                f"has one header, and in it once each {' and '.join(needed)}"
+                f"{path} has no column {brief(name)}: a {what} has one header, and in it "
+                f"{' and '.join(needed)}"
             )
     return tuple(columns)

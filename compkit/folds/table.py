@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,9 @@ class Folds:
     fold : ndarray of int64, shape (N,)
         0 to k - 1; -1 for an unlabelled image, which is never in a validation fold.
     group : ndarray of str, shape (N,)
-        Near-duplicates, or images of one patient, share a group. It lies in one fold, unless
-        `made` has grouped=false. Empty where it is not known, which only unlabelled images are.
+        Near-duplicates, or images of one patient, share a group. It lies in one fold, but for
+        those that `made` counts as cut. Empty where it is not known, which only unlabelled images
+        are.
     regions : ndarray of int64, shape (N,)
         Number of labelled regions; 0 where unlabelled.
     coverage : ndarray of float64, shape (N,)
@@ -131,8 +133,8 @@ class Folds:
         ):
             made = {**self.made, "split": self.digest}
             file.write(" ".join([TITLE, *(f"{k}={v}" for k, v in made.items())]) + "\n")
-            apart = "groups may lie in" if self.made.get("grouped") == "false" else "no group is in"
-            file.write(f"# fold is empty for unlabelled images; {apart} two folds\n")
+            apart = "some groups are" if int(self.made.get("cut", 0)) else "no group is"
+            file.write(f"# fold is empty for unlabelled images; {apart} in several folds\n")
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for index, image in enumerate(self.images):
@@ -146,6 +148,11 @@ class Folds:
     def _check_number(self, fold: int) -> None:
         if not 0 <= fold < self.k:
             raise CompkitError(f"there is no fold {fold}: the folds are 0 to {self.k - 1}")
+
+
+def doubts_about(splits: Iterable[Folds]) -> list[str]:
+    """Return the doubts of several splits, each once."""
+    return sorted({doubt for folds in splits for doubt in folds.doubts()})
 
 
 def refuse_existing(path: Path, overwrite: bool, groups: Path | None = None) -> None:

@@ -64,7 +64,8 @@ def blend(
     """
     _require_sense(inputs, metric, weights)
     _require_pairs(inputs, weights, oof, truth)
-    claim(out, overwrite, [*inputs, *(oof or ()), *([truth] if truth else ())])
+    sources = [*inputs, *(oof or ()), *([truth] if truth else ())]
+    claim(out, overwrite, sources)
     tables = _read_alike(inputs)
     skill = None
     shares = np.array(weights or [1.0] * len(inputs))
@@ -91,7 +92,10 @@ def blend(
     made_of = "+".join(path.stem for path in inputs)
     scores = _scores(skill, metric) if skill else {}
     images = tables[0].images
-    publish(out, images, labels, Rules.max_label, made_of, len(inputs), scores, about)
+    publish(
+        out, images, labels, Rules.max_label, made_of, len(inputs), scores, about,
+        overwrite=overwrite, inputs=sources,
+    )  # fmt: skip
     title = f"agreement: mean {metric} over {len(labels)} images"
     rows = [
         [str(path), *(f"{values[i]:.4f}" for values in measured.values())]

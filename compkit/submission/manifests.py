@@ -5,13 +5,40 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from compkit.errors import CompkitError
 from compkit.files import read_json
 from compkit.metrics.rand import METRICS
+from compkit.schema import checked
+
+_DAMAGED = "manifest damaged, or without per-image scores"
+
+_Score = Annotated[float, Field(ge=-1, le=1)]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a manifest keeps of out-of-fold scores."""
+
+    ranking: str
+    image_names: Annotated[tuple[str, ...], Field(min_length=2)]
+    image_scores: dict[str, tuple[_Score, ...]]
+    image_groups: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is read of a manifest."""
+
+    sha256: str
+    data: str
+    test_images: Annotated[int, Field(ge=2, lt=1 << 31)]
+    out_of_fold: _Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,29 +108,28 @@ def _read(path: Path, sha256: str) -> OutOfFold | str:
     if not path.is_file():
         return "no manifest"
     try:
-        manifest = read_json(path)
-        found = _parsed(manifest, manifest["out_of_fold"])
-    except (CompkitError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
-        return "manifest damaged, or without per-image scores"
-    return found if found.sha256 == sha256 else "manifest of another file of that name"
+        manifest = checked(_Manifest, read_json(path), str(path), "submit again")
+    except CompkitError:
+        return _DAMAGED
+    if manifest.sha256 != sha256:
+        return "manifest of another file of that name"
+    return _out_of_fold(manifest) or _DAMAGED
 
 
-def _parsed(manifest: dict, kept: dict) -> OutOfFold:
-    names = [str(name) for name in kept["image_names"]]
-    scores = np.array([kept["image_scores"][metric] for metric in METRICS], float)
-    groups = kept.get("image_groups")
-    found = OutOfFold(
-        sha256=manifest["sha256"],
-        images=(str(manifest["data"]), *names),
-        scores=scores,
-        ranking=METRICS[METRICS.index(kept["ranking"])],
-        test_images=int(manifest["test_images"]),
-        groups=None if groups is None else tuple(str(one) for one in groups),
+def _out_of_fold(manifest: _Manifest) -> OutOfFold | None:
+    """Return what a manifest says of the file, or None where it contradicts itself."""
+    kept = manifest.out_of_fold
+    rows = [kept.image_scores.get(metric, ()) for metric in METRICS]
+    columns = rows if kept.image_groups is None else [*rows, kept.image_groups]
+    if {len(column) for column in columns} != {
+        len(kept.image_names)
+    } or kept.ranking not in METRICS:
+        return None
+    return OutOfFold(
+        sha256=manifest.sha256,
+        images=(manifest.data, *kept.image_names),
+        scores=np.array(rows, float),
+        ranking=kept.ranking,
+        test_images=manifest.test_images,
+        groups=kept.image_groups,
     )
-    if scores.shape != (len(METRICS), len(names)) or not (np.abs(scores) <= 1).all():
-        raise ValueError
-    if len(names) < 2 or len(found.groups or names) != len(names):
-        raise ValueError
-    if not 2 <= found.test_images < 1 << 31:
-        raise ValueError
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,31 @@ import numpy as np
 from compkit import __version__
 from compkit.competition.table import fill_table
 from compkit.errors import CompkitError
-from compkit.files import digest_of, json_text, read_json, replacing, require_writable
+from compkit.files import digest_of, read_json, replacing, require_writable, write_json
 from compkit.progress import say
+from compkit.schema import checked
 from compkit.submission.check import background_only, check_submission
 from compkit.submission.ledger import LEDGER, add_row, require_ledger
 
-_MANIFEST_KEYS = {"submission", "sha256", "made", "compkit"}
-
 _ELSEWHERE = "take another --out, or give --overwrite to lose what is there"
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What every manifest tells: of which file it is, and of which one that was there before."""
+
+    submission: str
+    sha256: str
+    made: str
+    compkit: str
+    replaces: str | None = None
 
 
 def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
     """Make sure, before work is spent on it, that a submission may be written to `out`.
 
-    What is not ours is not replaced: ours is a CSV whose manifest beside it tells its digest.
+    What is not ours is not replaced: ours is a CSV whose manifest beside it tells its digest, as
+    its own or, after a kill, as that of the file that was to be replaced.
 
     Parameters
     ----------
@@ -44,13 +56,13 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
     _require_place(out, inputs)
     _require_free(manifest, inputs)
     if not overwrite:
-        known = _digest_in(manifest, out.name)
-        if os.path.lexists(manifest) and known is None:
+        known = _digests_in(manifest, out.name)
+        if os.path.lexists(manifest) and not known:
             raise CompkitError(
                 f"{manifest} is there, where the manifest of {out} belongs, and is none: "
                 f"{_ELSEWHERE}"
             )
-        if os.path.lexists(out) and digest_of(out) != known:
+        if os.path.lexists(out) and digest_of(out) not in known:
             raise CompkitError(
                 f"{out} is there and is no submission as compkit wrote it (its manifest does not "
                 f"tell its digest): {_ELSEWHERE}"
@@ -76,11 +88,14 @@ def publish(
     members: int,
     scores: Mapping[str, float],
     about: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    inputs: Sequence[Path] = (),
 ) -> None:
     """Write a submission to `out`, a manifest (``.json``) and a row in ``ledger.csv`` beside it.
 
-    `claim` tells first whether they may be written. Whenever it is killed, the same command goes on
-    from there.
+    Whenever it is killed, the same command goes on from there, and either the old submission or the
+    new one is whole.
 
     Parameters
     ----------
@@ -93,28 +108,30 @@ def publish(
         Out-of-fold scores by metric, ``low`` and ``high``, as far as there are any.
     about : mapping
         What else the manifest shall hold.
+    overwrite, inputs
+        As for `claim`, which is asked again before anything is replaced.
 
     Raises
     ------
     CompkitError
-        If it is no submission; then nothing is written.
+        If it is no submission, or `out` is not ours to write to; then nothing is written.
     """
     with replacing(out) as table:
         fill_table(table, images, labels, max_label=max_label, called=out)
         check_submission(table, images, labels.shape[1], max_label)
         digest = digest_of(table)
-        identity = {
-            "submission": out.name,
-            "sha256": digest,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "compkit": __version__,
-            "test_images": len(images),
-        }
-        with replacing(out.with_suffix(".json")) as manifest:
-            manifest.write_text(json_text(identity | dict(about)))
-            # The manifest takes its place first, and the old table goes before it: after a kill, a
-            # table without its own manifest would be taken for somebody else's.
-            out.unlink(missing_ok=True)
+        claim(out, overwrite, inputs)
+        identity = _Identity(
+            submission=out.name,
+            sha256=digest,
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            compkit=__version__,
+            replaces=digest_of(out) if out.exists() else None,
+        )
+        # The manifest takes its place first: a table whose manifest does not know it would be taken
+        # for somebody else's.
+        about = {**asdict(identity), "test_images": len(images), **about}
+        write_json(out.with_suffix(".json"), about)
     add_row(out.with_name(LEDGER), out, digest, made_of, members, scores)
     if bare := background_only(labels):
         say(bare)
@@ -136,14 +153,12 @@ def _require_free(path: Path, inputs: Sequence[Path]) -> None:
         raise CompkitError(f"{path} is there and is no file: give another --out")
 
 
-def _digest_in(manifest: Path, name: str) -> str | None:
-    """Return the digest of the submission `name` by its manifest, if that is one."""
+def _digests_in(manifest: Path, name: str) -> set[str | None]:
+    """Return the digests of the submission `name` that its manifest tells; none if it is none."""
     if not manifest.is_file():
-        return None
+        return set()
     try:
-        found = read_json(manifest)
+        found = checked(_Identity, read_json(manifest), str(manifest), _ELSEWHERE)
     except CompkitError:
-        return None
-    if not isinstance(found, dict) or not found.keys() >= _MANIFEST_KEYS:
-        return None
-    return str(found["sha256"]) if found["submission"] == name else None
+        return set()
+    return {found.sha256, found.replaces} if found.submission == name else set()

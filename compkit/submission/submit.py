@@ -13,6 +13,7 @@ from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
 from compkit.folds import ALL
+from compkit.folds.table import doubts_about
 from compkit.intervals import low_high, resampling, shown
 from compkit.progress import say, track
 from compkit.regions import keep_largest
@@ -64,7 +65,7 @@ def submit(
             mixture.members, mixture.weights, mixture.temperatures, strict=True
         )
     ]
-    doubts = sorted({doubt for m in mixture.members for doubt in m.run.folds.doubts()})
+    doubts = doubts_about(m.run.folds for m in mixture.members)
     networks = sum(len(member.networks) for member in mixture.members)
     about = {
         "data": store.content,
@@ -76,7 +77,10 @@ def submit(
     }
     scores = decoder.scores | low_high(decoder.interval)
     made_of = "+".join(names)
-    publish(out, store.test, labels, rules.max_label, made_of, networks, scores, about)
+    publish(
+        out, store.test, labels, rules.max_label, made_of, networks, scores, about,
+        overwrite=overwrite,
+    )  # fmt: skip
     score = decoder.scores[decoder.ranking]
     say(f"{out}: {len(store.test)} images from {networks} members; out-of-fold "
         f"{decoder.ranking} {score:.4f} (95 % {shown(decoder.interval)}, "
@@ -102,6 +106,7 @@ def write_out_of_fold(
     most = mixture.store.competition.rules.max_label
     pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))
     labels = np.stack([keep_largest(regions, most)[0] for _, regions in pairs])
+    claim_table(out, overwrite)  # again: something may be there by now
     write_table(out, mixture.images, labels, max_label=most)
     say(f"{out}: {len(labels)} labelled images, each predicted without having seen it")
 

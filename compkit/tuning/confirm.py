@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from compkit.config import RunConfig
-from compkit.display import print_table
+from compkit.display import print_scores
 from compkit.ensemble.decoder import Decoder
 from compkit.intervals import resampling, shown
 from compkit.tuning.gains import BASE
@@ -23,14 +23,15 @@ from compkit.tuning.study import ranked
 def compare_with_base(study: optuna.Study, base: RunConfig, runs: Runs) -> None:
     """Train the base configuration as a trial is; the study's attribute `baseline` tells of it.
 
-    Nothing is left to train where a trial had its settings. The attribute `image_groups` holds the
-    group of each image, which is the same in all trials.
+    Nothing is left to train where a trial had its settings. The attributes `image_groups`, the
+    group of each image, and `doubts`, why scores are too high, are the same in all trials.
     """
-    if "baseline" in study.user_attrs:
+    if {"baseline", "doubts"} <= study.user_attrs.keys():
         return
     decoder = runs.evaluated({BASE: base})[BASE]
     with runs.owned(base) as run:
         mean = float(np.mean(fold_scores(run, decoder)))
+        study.set_user_attr("doubts", run.folds.doubts())
     scores = decoder.image_scores[decoder.ranking]
     study.set_user_attr("image_groups", decoder.image_groups)
     study.set_user_attr("baseline", {BASE: {"mean": mean, "image_scores": scores}})
@@ -65,7 +66,7 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
     if count:
         searched = [trial.user_attrs["image_scores"] for trial in trials]
         searched.append(study.user_attrs["baseline"][BASE]["image_scores"])
-        _print_again(names, searched, decoders)
+        _print_again(names, searched, decoders, study.user_attrs.get("doubts", []))
         best = int(np.argmax(np.mean(scores[:-1], axis=1)))
         of, groups = len(trials), decoders[best].image_groups
         confirmed.append(_compared(trials[best], of, None, scores[best], scores[-1], groups))
@@ -93,7 +94,10 @@ def _compared(
 
 
 def _print_again(
-    names: Sequence[str], searched: Sequence[Sequence[float]], decoders: Sequence[Decoder]
+    names: Sequence[str],
+    searched: Sequence[Sequence[float]],
+    decoders: Sequence[Decoder],
+    doubts: Sequence[str],
 ) -> None:
     rows = []
     for name, before, decoder in zip(names, searched, decoders, strict=True):
@@ -102,4 +106,4 @@ def _print_again(
     columns = ["settings", "in the search", "with another seed", "95 %"]
     over = resampling(decoders[0].images, decoders[0].image_groups)
     title = f"the best, trained again: these scores are no maximum of many; 95 %: {over}"
-    print_table(title, columns, rows)
+    print_scores(title, columns, rows, columns[1:3], doubts)

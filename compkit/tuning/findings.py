@@ -64,6 +64,8 @@ class Findings:
         How many images score a trial.
     over : str
         What intervals over them rest on: `compkit.intervals.resampling`.
+    doubts : list of str
+        Why all scores are too high: `compkit.folds.Folds.doubts`.
     optimism : float
         How much the best score owes to being the best; NaN below two groups of images.
     importances : DataFrame
@@ -95,6 +97,7 @@ class Findings:
     settings: dict[str, Any]
     images: int
     over: str
+    doubts: list[str]
     optimism: float
     importances: pd.DataFrame
     curves: dict[str, Effect]
@@ -147,6 +150,7 @@ def find(study: optuna.Study) -> Findings:
         settings=complete[0].user_attrs.get("settings", {}) if complete else {},
         images=images,
         over=resampling(images, groups) if complete else "",
+        doubts=about.get("doubts", []),
         optimism=selection_optimism(scores, groups) if complete else np.nan,
         importances=importances(study),
         curves={name: _curve(name, complete) for name in CURVES},

@@ -81,19 +81,20 @@ def tune(
     grid = grid_of(space, base.seed) if sampler == "grid" else None
     if grid is not None and len(grid) > trials:
         say(f"the grid has {len(grid)} points, more than --trials: {trials} of them are tried")
-    directory.mkdir(parents=True, exist_ok=True)
     url = storage or f"sqlite:///{directory / 'study.db'}"
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what fails is said and recorded by us
     metric = base.ranking or store.competition.rules.ranking
     made_of = {"data": store.content, "metric": metric, "hold_out": hold_out, "halving": halving}
     runs = Runs(data, directory, hold_out)
     rungs: list[Rung] = []
-    for below in range(halving):  # the last rung first: it is what another call may not fit
-        called = f"{name}, rung {halving - 1 - below}" if below else name
-        study = open_study(called, url, sampler, space, base, made_of)
-        # On a grid, every point is wanted: what is pruned would be a hole in a curve.
-        objective = Objective(base, space, runs, REDUCTION**below, prunes=grid is None)
-        rungs.insert(0, Rung(study, objective))
+    # A lock comes first in a new directory: by it the directory is known to be ours after a kill.
+    with locked(directory / "release", "opening the study", wait=True):
+        for below in range(halving):  # the last rung first: it is what another call may not fit
+            called = f"{name}, rung {halving - 1 - below}" if below else name
+            study = open_study(called, url, sampler, space, base, made_of)
+            # On a grid, every point is wanted: what is pruned would be a hole in a curve.
+            objective = Objective(base, space, runs, REDUCTION**below, prunes=grid is None)
+            rungs.insert(0, Rung(study, objective))
     if grid is None:
         _begin_with_base(rungs[0].study, space, base, directory)
     run_trials(rungs, directory, trials, grid)

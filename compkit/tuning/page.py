@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from compkit.display import print_line, print_table
+from compkit.display import marked, print_line, print_scores
 from compkit.files import replacing
 from compkit.intervals import shown
 from compkit.tuning.evidence import ENOUGH, LEVEL, p_text
@@ -102,9 +102,9 @@ def print_findings(study: optuna.Study, lower: Sequence[optuna.Study] = ()) -> N
     if len(findings.trials):
         columns, rows, _ = _trial_rows(findings, 10)
         title = f"the best of {findings.name} (≈ the best within chance)"
-        print_table(title, ["trial", findings.metric, "95 %", "behind", "p", "settings"], [
-            [*row[:3], row[4], row[5], _together(columns[7:], row[7:])] for row in rows
-        ])  # fmt: skip
+        rows = [[*row[:3], row[4], row[5], _together(columns[7:], row[7:])] for row in rows]
+        columns = ["trial", findings.metric, "95 %", "behind", "p", "settings"]
+        print_scores(title, columns, rows, (findings.metric,), findings.doubts)
 
 
 def _together(names: Sequence[str], values: Sequence[str]) -> str:
@@ -136,7 +136,8 @@ def _top(findings: Findings) -> str:
     constant = ", ".join(f"{name} {_cell(value)}" for name, value in same.items())
     return "".join([
         "<h2>Best trials</h2>",
-        _table(columns, rows, tied),
+        _table(columns, marked(columns, rows, (findings.metric,), findings.doubts), tied),
+        *(f'<p class="note">* {escape(doubt)}</p>' for doubt in findings.doubts),
         f'<p class="note">{escape(note)}</p>',
         f'<p class="note">The same in all trials: {escape(constant)}</p>' if same else "",
         f"<h2>Settings of trial {findings.trials.index[0]}</h2>",

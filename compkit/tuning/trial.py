@@ -14,6 +14,8 @@ from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates
+from compkit.errors import CompkitError
+from compkit.failures import sentence_of
 from compkit.metrics.bootstrap import Groups, standard_error
 from compkit.progress import say
 from compkit.run import Run
@@ -75,7 +77,8 @@ class Objective:
         except optuna.TrialPruned:
             raise
         except Exception as error:
-            sentence = " ".join(f"{error}".split()) or repr(error)
+            refused = None if isinstance(error, CompkitError) else sentence_of(error)
+            sentence = refused or " ".join(f"{error}".split()) or repr(error)
             trial.set_user_attr("error", sentence)
             say(f"{called(trial.study, trial.number)} failed: {sentence}")
             raise
