@@ -81,8 +81,8 @@ def build(
         "out_of_fold": report,
     }
     with locked(directory, "saving an ensemble there", wait=True):
-        write_json(directory / ENSEMBLE, saved)
         decoder.save(directory / "decoder.json")
+        write_json(directory / ENSEMBLE, saved)  # last: it says that there is an ensemble
     _say_result(name, mixture, decoder, kept != "plain mean" or set(mixture.temperatures) != {1.0})
 
 
