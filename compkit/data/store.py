@@ -185,7 +185,7 @@ def _is_current(directory: Path, fingerprint: str) -> bool:
 
 
 def _opened(directory: Path, competition: Competition) -> Store:
-    meta, arrays = _meta(directory), {}
+    meta, arrays = _meta(directory), dict[str, np.ndarray]()
     for name, dimensions in _ARRAYS.items():
         path = directory / f"{name}.npy"
         try:
