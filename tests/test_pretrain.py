@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from compkit.config import InputConfig, ModelConfig, RunConfig
 from compkit.data.store import open_store
 from compkit.entry import guarded
 from compkit.errors import CompkitError
+from compkit.folds import Folds
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.pretrain.images import (
@@ -109,7 +111,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(workplace, method, capsys)
 
 
 @pytest.mark.slow
-def test_what_is_written_and_told(workplace, capsys):
+def test_what_is_written_and_told(workplace, capsys, monkeypatch):
+    monkeypatch.setattr(Folds, "doubts", lambda _: ["cut groups"])
     for method, own in {"simclr": "encoder.safetensors", "mae": "reconstructions.png"}.items():
         part = workplace / "runs" / method / ENCODER
         for name in ("best.ckpt", "curve.png", "environment.json", own):
@@ -127,6 +130,7 @@ def test_what_is_written_and_told(workplace, capsys):
     assert compkit(["pretrain", "simclr", *settings("simclr")]) == 0
     shown = capsys.readouterr()
     assert "as it began" in shown.out
+    assert re.search(r"0\.\d{4}\* ", shown.out) and "* cut groups" in shown.out
     assert f"accuracy of {1 / 3:.4f}" in shown.err  # two images held back, four views
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from compkit.config import RunConfig
 from compkit.data.dataset import Examples
-from compkit.display import print_table
+from compkit.display import print_scores
 from compkit.files import locked, read_json
 from compkit.folds import ALL
 from compkit.leak import inherited
@@ -186,11 +186,13 @@ def _report(run: Pretraining) -> None:
             told = [probe.auc, probe.accuracy, probe.majority] if probe else []
             score = f"{result.score:.4f}" if when == "pretrained" else ""
             rows.append([encoder, label, *([f"{value:.4f}" for value in told] or ["-"] * 3), score])
-    print_table(
+    print_scores(
         f"{run.name}: what a linear probe of the frozen encoder tells of labelled regions "
         "(cross-validated)",
         ["encoder", "weights", "ROC AUC", "accuracy", "majority", METHODS[run.method].score],
         rows,
+        ("ROC AUC", "accuracy"),
+        run.folds.doubts() if run.folds else [],
     )
     if run.method == "simclr":
         say(f"guesses would have a contrastive accuracy of {result.chance:.4f}")
