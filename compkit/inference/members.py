@@ -42,7 +42,7 @@ def member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
 
 def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
     """Do as `member_maps` for the process that holds the lock of the network's directory."""
-    if (maps := _current(run, encoder, fold, kind)) is not None:
+    if (maps := _current(run, encoder, fold, kind, tell=False)) is not None:
         return maps
     part, store, inference = run.part(encoder, fold), run.store, run.config.inference
     predictor = member_predictor(run, encoder, fold, inference.views)
@@ -57,24 +57,25 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
     return read_maps(part / kind)
 
 
-def _current(run: Run, encoder: str, fold: int, kind: Kind) -> Maps | None:
-    """Return a member's maps if they are what would be predicted now; say it if they are not."""
+def _current(run: Run, encoder: str, fold: int, kind: Kind, tell: bool = True) -> Maps | None:
+    """Return a member's maps if they are what would be predicted now; tell if they are not."""
     directory = run.part(encoder, fold) / kind
     if not directory.is_dir():
         return None
+    reason = f"{directory} was made with other weights, views or data"
+    names, origin = tuple(_images(run, fold, kind)[1]), _origin(run, encoder, fold)
     try:
         maps = read_maps(directory)
+        wanted = (names, run.head().maps, (run.side, run.side), origin)
+        if (maps.images, maps.channels, maps.values.shape[2:], maps.made) == wanted:
+            return maps
     except CompkitError as error:
         if not _checkpoint(run, encoder, fold).is_file():
             raise
-        say(f"predicting anew, as {error}")
-        return None
-    names = tuple(_images(run, fold, kind)[1])
-    wanted = (names, run.head().maps, (run.side, run.side), _origin(run, encoder, fold))
-    if (maps.images, maps.channels, maps.values.shape[2:], maps.made) != wanted:
-        say(f"{directory} was made with other weights, views or data: predicting anew")
-        return None
-    return maps
+        reason = str(error)
+    if tell:
+        say(f"predicting anew: {reason}")
+    return None
 
 
 def _images(run: Run, fold: int, kind: Kind) -> tuple[list[int], list[str]]:
