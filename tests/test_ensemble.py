@@ -334,6 +334,17 @@ def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):
     assert "tuned on other out-of-fold maps" in capsys.readouterr().err
 
 
+def test_a_decoder_of_other_groups_is_tuned_anew(run, capsys):
+    path = run.directory / "decoder.json"
+    made = tuned_decoder(mixture(run), path)
+    for groups in (None, ["piece"] * made.images):  # of older files, the second of cut groups
+        replace(made, image_groups=groups).save(path)
+        assert tuned_decoder(mixture(run), path) == made
+        assert "knows other groups of near-duplicates: tuning anew" in capsys.readouterr().err
+    assert tuned_decoder(mixture(run), path) == made
+    assert "anew" not in capsys.readouterr().err
+
+
 def test_how_a_run_predicts_may_change_but_not_what_it_is(run, capsys):
     views = replace(CONFIG, inference=replace(CONFIG.inference, views=("identity",), batch=1))
     assert start_run("a", views, DATA).config == views

@@ -58,7 +58,7 @@ def calibrate(
 
 
 def tuned_decoder(mixture: Mixture, path: Path) -> Decoder:
-    """Return the decoder that was tuned on just these out-of-fold maps, or tune it and save it.
+    """Return the decoder that was tuned on just these maps and groups, or tune it and save it.
 
     Parameters
     ----------
@@ -72,12 +72,21 @@ def tuned_decoder(mixture: Mixture, path: Path) -> Decoder:
     """
     if path.is_file():
         decoder = read_decoder(path, mixture)
-        if decoder.maps == mixture.fingerprint:
+        if decoder.maps != mixture.fingerprint:
+            say(f"{path} was tuned on other out-of-fold maps: tuning anew")
+        elif decoder.image_groups != _groups(mixture):
+            say(f"{path} knows other groups of near-duplicates: tuning anew")
+        else:
             return decoder
-        say(f"{path} was tuned on other out-of-fold maps: tuning anew")
     decoder = calibrate(mixture)
     decoder.save(path)
     return decoder
+
+
+def _groups(mixture: Mixture) -> list[str]:
+    """Return the group of each image that is out of fold."""
+    run = mixture.members[0].run
+    return run.folds.group[[run.store.train.index(image) for image in mixture.images]].tolist()
 
 
 def calibrate_run(run: Run, only: Collection[str] | None = None) -> Decoder:
