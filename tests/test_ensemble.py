@@ -335,6 +335,14 @@ def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):
     assert "tuned on other out-of-fold maps" in capsys.readouterr().err
 
 
+def test_a_decoder_of_other_groups_is_tuned_anew(run, capsys):
+    path = run.directory / "decoder.json"
+    tuned_decoder(mixture(run), path)
+    alike = replace(run, folds=replace(run.folds, group=np.full(len(run.folds.group), "one")))
+    assert set(tuned_decoder(mixture(alike), path).image_groups) == {"one"}
+    assert "tuning anew" in capsys.readouterr().err
+
+
 def test_how_a_run_predicts_may_change_but_not_what_it_is(run, capsys):
     views = replace(CONFIG, inference=replace(CONFIG.inference, views=("identity",), batch=1))
     assert start_run("a", views, DATA).config == views

@@ -173,19 +173,13 @@ class Mixture:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all that its out-of-fold maps, and what they are tuned for, depend on."""
-        told = [
-            [
-                m.head.name,
-                m.run.ranking,
-                weight,
-                temperature,
-                *(one.sha256 for one in m.maps_by_fold),
-            ]
-            for m, weight, temperature in zip(
-                self.members, self.weights, self.temperatures, strict=True
-            )
-        ]
+        """A digest of all that a decoder which is tuned on its out-of-fold maps depends on."""
+        folds = self.members[0].run.folds
+        told: list[list[object]] = [folds.fold.tolist(), folds.group.tolist()]
+        shares = zip(self.members, self.weights, self.temperatures, strict=True)
+        for member, weight, temperature in shares:
+            maps = [one.sha256 for one in member.maps_by_fold]
+            told.append([member.head.name, member.run.ranking, weight, temperature, *maps])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def out_of_fold(self, image: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from compkit.config import MEAN, RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
-from compkit.display import print_line, print_table
+from compkit.display import print_scores
 from compkit.ensemble.calibrate import tuned_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
@@ -91,17 +91,16 @@ def _finish(run: Run) -> None:
     decoders["all" if several else encoders[0]] = tuned_decoder(
         whole, run.directory / "decoder.json"
     )
-    doubts, rows = run.folds.doubts(), []
+    rows = []
     for label, decoder in decoders.items():
-        mark = "*" * bool(doubts)
-        cells = [f"{decoder.scores[metric]:.4f}{mark}" for metric in METRICS]
+        cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
-    print_table(
+    print_scores(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
         f"{resampling(decoder.images, decoder.image_groups)})",
         ["encoder", *METRICS, f"95 % of {run.ranking}", "decoder tuned"],
         rows,
+        METRICS,
+        run.folds.doubts(),
     )
-    for doubt in doubts:
-        print_line(f"* {doubt}")
     say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")
