@@ -328,6 +328,39 @@ def test_another_folds_checkpoint_is_not_predicted_with(workplace, monkeypatch, 
 
 
 @pytest.mark.slow
+def test_the_whole_folder_of_another_network_is_not_taken(workplace, monkeypatch, capsys):
+    """Its digests and maps fit together, so only the checkpoint can tell."""
+    monkeypatch.chdir(workplace)
+    shutil.copytree("runs/whole", "runs/mixed")
+    assert guarded(lambda: run_command(command("other", fold="0", seed="7")[2:])) == 0
+    own = Path("runs/mixed/resnet10t/fold0")
+    for other, reason in (
+        ("runs/whole/resnet10t/fold1", "was trained on images that validate fold 0"),
+        ("runs/other/resnet10t/fold0", "another configuration (seed: 7 → 0)"),
+    ):
+        shutil.rmtree(own)
+        shutil.copytree(other, own)
+        assert compkit(["oof", "--run", "mixed", "--out", "no.csv"]) == 2
+        assert reason in capsys.readouterr().err
+    assert not Path("no.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_split_by_hand_may_part_copies(workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    shutil.copytree("data", "copies")
+    store = open_run("whole").store
+    names = [store.train[int(index)] for index in store.labelled]
+    shutil.copy(f"copies/X_train/{names[0]}", f"copies/X_train/{names[1]}")
+    rows = [f"{name},{number % 2}" for number, name in enumerate(names)]
+    Path("hand.csv").write_text("\n".join(["image,fold", *rows]) + "\n")
+    settings = {"data": "copies", "fold": "0", "folds__file": "hand.csv", "training__steps": "3"}
+    assert guarded(lambda: run_command(command("hand", **settings)[2:])) == 0
+    assert "exact copies of 1 image lie in several folds" in capsys.readouterr().err
+    assert Path("runs/hand/resnet10t/fold0/oof/maps.json").is_file()
+
+
+@pytest.mark.slow
 def test_a_checkpoint_passes_on_what_its_start_had_seen(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     own = "runs/whole/{encoder}/fold{fold}/last.ckpt"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from compkit.config.files import FREE, differences
 from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import ALL
@@ -110,9 +111,16 @@ def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
             f"{path} is of {made.encoder} on images of {made.side} pixels, not of {encoder} on "
             f"{run.side}: put the one back that was trained there"
         )
+    if changed := differences(made.config, run.config, FREE):
+        raise CompkitError(
+            f"{path} was trained with another configuration ({'; '.join(changed)}): put the one "
+            "back that was trained there"
+        )
     if fold != ALL and made.seen is not None:
-        valid = run.store.digests(run.folds.valid_indices(fold))
-        if not set(valid).isdisjoint(made.seen):
+        # A split made by hand may part exact copies, of which one is to be seen and one is not.
+        own = run.store.digests(run.folds.train_indices(fold))
+        valid = set(run.store.digests(run.folds.valid_indices(fold))) - set(own)
+        if not valid.isdisjoint(made.seen):
             raise CompkitError(
                 f"{path} was trained on images that validate fold {fold}: put the one back that "
                 "was trained there"
@@ -143,5 +151,7 @@ def _origin(run: Run, encoder: str, fold: int) -> Origin:
             f"{path} is not the checkpoint that was trained there: put that one back, or delete "
             f"{part} and train it again"
         )
+    if path.is_file():
+        _refuse_stranger(run, encoder, fold, path)
     inference = run.config.inference
     return Origin(found, run.store.content, inference.views, inference.tile)

@@ -19,6 +19,7 @@ from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.heads import make_head
 from compkit.heads.base import Head
+from compkit.inputs import require_file
 from compkit.models.network import Network
 from compkit.models.states import load_tensors
 from compkit.progress import say
@@ -185,6 +186,12 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str = _AGAIN[1]) 
 
 def read_card(path: Path) -> Card:
     """Return what a checkpoint of a run says of itself."""
+    require_file(path, "checkpoint", _AGAIN[0])
+    return _read_card(path.absolute(), path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@lru_cache(maxsize=256)
+def _read_card(path: Path, _changed: int, _size: int) -> Card:
     return card_of(path, read_checkpoint(path, *_AGAIN))
 
 
