@@ -198,8 +198,7 @@ def few_patients(*slices):
     ("slices", "k", "grouped", "said"),
     [
         ((8, 8, 8), 5, True, "^3 groups .* are cut in these 5 folds.* largest k .* is 3$"),
-        ((9, 8, 7), 4, True, "largest k .* is 3$"),
-        ((9, 8, 7), 3, True, None),
+        ((9, 8, 7), 3, True, "^1 group .* is cut .* largest k .* is 2$"),
         ((8, 8, 8), 2, True, None),
         ((12,), 2, True, "^1 group .* is cut .* no number of folds avoids it"),
         ((8, 8, 8), 2, False, "^3 groups .* compkit folds --k 2 cuts none$"),

@@ -11,9 +11,6 @@ from compkit.data.store import Store
 from compkit.folds.copies import copies
 from compkit.folds.similarity import group_images, similarities
 
-#: A group may hold so many times the labelled images that a fold has on average.
-_ROOM = 1.5
-
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
@@ -45,7 +42,7 @@ class Duplicates:
         """
         count = int(self.counted.sum())
         # a group as large as a fold still leaves room for balance; its pieces should leave more
-        most, piece = int(_ROOM * count / k), max(1, count // (2 * k))
+        most, piece = count // k, max(1, count // (2 * k))
         while np.count_nonzero(self._sizes(group := self._groups(most, piece))) < k and most > 1:
             most, piece = most // 2, max(1, piece // 2)
         return group
@@ -53,7 +50,7 @@ class Duplicates:
     def clean_k(self) -> int:
         """Return the largest number of folds that needs no cut; below 2 if there is none."""
         sizes = self._sizes(self.group)
-        return min(int(np.count_nonzero(sizes)), int(_ROOM * sizes.sum() / sizes.max()))
+        return min(int(np.count_nonzero(sizes)), int(sizes.sum() // sizes.max()))
 
     def _groups(self, most: int, piece: int) -> np.ndarray:
         return group_images(self.similarity, self.counted, most, piece)[self.copy]
