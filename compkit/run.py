@@ -242,8 +242,9 @@ def open_run(name: str, data: str | None = None) -> Run:
     Raises
     ------
     CompkitError
-        If there is no such run, or `data` are not what it was trained on.
+        If there is no such run or it cannot be called so, or `data` are not what it was trained on.
     """
+    refuse_name(name)  # a path would be a second name of the same run
     directory = ROOT / name
     if not (directory / "run.json").is_file():
         known = [p.parent.name for p in ROOT.glob("*/run.json")]

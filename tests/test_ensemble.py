@@ -266,6 +266,8 @@ def test_maps_of_other_images_weights_or_views_are_not_taken(run, capsys):
 
 def test_unfinished_unlike_and_doubled_runs_are_refused(run):
     assert "named twice" in refusal(members_of, [run, run])
+    for spelling in ("./a", "a/", "../runs/a"):
+        assert "is no name for a run" in refusal(open_run, spelling)
     (run.part("resnet14t", 2) / FITTED).unlink()
     assert "resnet14t fold 2" in refusal(members_of, [run])
     other = start_run("b", CONFIG, DATA.replace("seed=5", "seed=6"))
@@ -308,6 +310,9 @@ def test_maps_that_were_changed_are_named(run, spoil):
         ("decoder.json", "head", "affinity", "head"),
         ("decoder.json", "ranking", "best", "ranking"),
         ("decoder.json", "images", 2, "one score an image"),
+        ("decoder.json", "scores", dict.fromkeys(METRICS, 0.99), "not the mean"),
+        ("decoder.json", "tuned_scores", dict.fromkeys(METRICS, 9.0), "from -1 to 1"),
+        ("decoder.json", "intervals", {name: [90.0, -99.0] for name in METRICS}, "from -1 to 1"),
         ("decoder.json", "image_groups", ["a"], "one group an image"),
         ("resnet10t/fold0/fit.json", "score", float("nan"), "NaN"),
         ("resnet10t/fold0/fit.json", "checkpoints", ["last.ckpt"], "checkpoints"),

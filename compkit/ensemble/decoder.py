@@ -15,6 +15,9 @@ from compkit.files import read_json, write_json
 from compkit.metrics.rand import METRICS
 from compkit.schema import checked
 
+#: A mean may differ by so much from one that was taken in another order.
+_ALIKE = 1e-6
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -111,13 +114,19 @@ def _prove(decoder: Decoder, mixture: Mixture) -> None:
     head, folds = mixture.head, mixture.members[0].run.folds.fold
     places = {image: place for place, image in enumerate(mixture.store.train)}
     wanted = {str(folds[places[image]]) for image in mixture.images}
-    tables = (decoder.scores, decoder.intervals, decoder.tuned_scores, decoder.default_scores)
     rules = {
         f"its head is {decoder.head}, not {head.name}": decoder.head == head.name,
         f"its ranking is {decoder.ranking}": decoder.ranking in METRICS,
         "its images are others": tuple(decoder.image_names) == mixture.images,
         "it lacks the parameters of a fold": wanted <= set(decoder.fold_params),
-        "it lacks scores": all(set(METRICS) <= set(one) for one in (*tables, decoder.image_scores)),
+        "it lacks scores": all(
+            set(METRICS) <= keys
+            for keys in (
+                set(decoder.intervals),
+                set(decoder.image_scores),
+                *map(set, _means(decoder)),
+            )
+        ),
         "it does not have one score an image": all(
             len(one) == decoder.images == len(decoder.image_names)
             for one in decoder.image_scores.values()
@@ -127,8 +136,16 @@ def _prove(decoder: Decoder, mixture: Mixture) -> None:
         ),
         "a score is not from -1 to 1": all(
             -1 <= score <= 1
-            for one in (*decoder.image_scores.values(), decoder.scores.values())
+            for one in (
+                *decoder.image_scores.values(),
+                *(ends or () for ends in decoder.intervals.values()),
+                *(means.values() for means in _means(decoder)),
+            )
             for score in one
+        ),
+        "a score is not the mean of its images'": all(
+            abs(score - np.mean(decoder.image_scores.get(metric) or score)) < _ALIKE
+            for metric, score in decoder.scores.items()
         ),
     }
     for rule, kept in rules.items():
@@ -136,6 +153,10 @@ def _prove(decoder: Decoder, mixture: Mixture) -> None:
             raise CompkitError(rule)
     for params in (decoder.params, *decoder.fold_params.values()):
         head.check_params(params)
+
+
+def _means(decoder: Decoder) -> tuple[dict[str, float], ...]:
+    return decoder.scores, decoder.tuned_scores, decoder.default_scores
 
 
 def out_of_fold_regions(

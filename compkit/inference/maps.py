@@ -119,6 +119,8 @@ def read_maps(directory: Path) -> Maps:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise CompkitError(f"{path} is corrupt ({error}): {remedy}") from None
+    if values.dtype != np.float16:
+        raise CompkitError(f"{path} holds {values.dtype} in place of float16: {remedy}")
     if values.shape[:2] != (len(told.images), len(told.channels)):
         raise CompkitError(f"{listing} does not list what {path} holds: {remedy}")
     return Maps(told.images, told.channels, values, told.made, told.sha256)
