@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Collection, Sequence
+from io import StringIO
 from typing import Literal
 
 #: Columns of text outside a terminal, where nothing tells a width.
@@ -39,8 +40,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(printable(column), justify=justify, no_wrap=number == 0)
     for row in rows:
         table.add_row(*map(printable, row))
+    if sys.stdout is None:  # it is closed
+        return
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    with StringIO() as text:
+        # As text first: at a pipe that nobody reads, rich would end the process by itself.
+        Console(
+            file=text, width=width, force_terminal=sys.stdout.isatty(), highlight=False,
+            markup=False, emoji=False,
+        ).print(table)  # fmt: skip
+        print(text.getvalue(), end="")
 
 
 def marked(

@@ -373,11 +373,23 @@ sys.exit(guarded(lambda: print("κ × …\\n" * 9999)))
 """
 
 
-def test_output_that_takes_no_letters_or_nothing_at_all():
+TABLE = """
+import sys
+from compkit.display import print_table
+from compkit.entry import guarded
+sys.exit(guarded(lambda: print_table("t", ["a"], [["x"]] * 999)))
+"""
+
+
+def test_output_that_takes_no_letters():
     ascii_only = run_python(PRINTING, PYTHONIOENCODING="ascii")
     assert (ascii_only.returncode, ascii_only.stderr) == (0, "")
     assert ascii_only.stdout.startswith("? ? ?\n")
-    shell = f"{sys.executable} -c '{PRINTING}'"
+
+
+@pytest.mark.parametrize("script", [PRINTING, TABLE])
+def test_output_that_takes_nothing_at_all(script):
+    shell = f"{sys.executable} -c '{script}'"
     for redirected, wanted in ((" | head -n 1", ""), (" >&-", ""), (" > /dev/full", "no space")):
         ended = subprocess.run(
             ["bash", "-o", "pipefail", "-c", shell + redirected], capture_output=True, text=True
