@@ -327,6 +327,9 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("folder.csv", {}, "is there and is no file"),
         ("pipe.csv", {}, "is there and is no file"),
         ("gone.csv", {}, "is there and is no file"),
+        ("loop.csv", {}, "is there and is no file"),
+        ("red\x1b[31m.csv", {}, "control characters"),
+        ("", {}, "give it a name ending in .csv"),
         ("full.csv", {}, "full.json is there and is no file"),
         ("d.csv", {"ledger.csv": "mine"}, "is not a ledger"),
         ("c.csv/d.csv", {}, "nothing can be written to"),
@@ -340,6 +343,7 @@ def test_what_is_not_ours_is_refused_before_anything_is_written(
     (files / "sub").mkdir()
     os.mkfifo(files / "pipe.csv")
     (files / "gone.csv").symlink_to(files / "nowhere")
+    (files / "loop.csv").symlink_to("loop.csv")
     for name, text in there.items():
         (files / name).write_text(text)
     before = contents(files)
@@ -529,6 +533,7 @@ def test_too_many_regions_lose_the_smallest(tmp_path, capsys):
             ["a.csv", "b.csv", "--weights", "1", "2", "--oof", "a.csv", "--truth", "y.csv"],
             "--weights and --oof both",
         ),
+        (["a.csv", "b.csv", "--weights", "1e308", "1e308"], "nothing holds their sum"),
         (["a.csv", "a-oof.csv"], "column 1 is 10.png, but 0.png in"),
         (["a.csv", "few.csv"], "few.csv: column 5 is missing, but 4.png in"),
         (["a.csv", "small.csv"], "small.csv has images of 8×8 pixels from 0.png on"),

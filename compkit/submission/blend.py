@@ -124,6 +124,8 @@ def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float]
                 f"weights that do not fit: {weight:g} for {path}, but a weight must be a positive "
                 "number; leave an input out instead of giving it none"
             )
+    if not math.isfinite(sum(weights)):
+        raise CompkitError("weights that do not fit: nothing holds their sum: give smaller ones")
 
 
 def _require_pairs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -52,8 +53,8 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
     CompkitError
         If it must not or cannot be written; or the ledger beside it is none.
     """
-    manifest = out.with_suffix(".json")
     _require_place(out, inputs)
+    manifest = out.with_suffix(".json")
     _require_free(manifest, inputs)
     if not overwrite:
         known = _digests_in(manifest, out.name)
@@ -141,13 +142,18 @@ def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     """Refuse what can be the place of no CSV of ours, whatever lies there."""
     if out.suffix != ".csv":
         raise CompkitError(f"--out is {out}, but it becomes a CSV: give it a name ending in .csv")
+    if any(unicodedata.category(character) == "Cc" for character in out.name):
+        raise CompkitError(
+            f"--out is {out}, with control characters, which the ledger would keep: take another "
+            "name"
+        )
     if out.name.lower() == LEDGER:
         raise CompkitError(f"{out} is the ledger of the submissions: give another --out")
     _require_free(out, inputs)
 
 
 def _require_free(path: Path, inputs: Sequence[Path]) -> None:
-    if path.resolve() in [each.resolve() for each in inputs]:
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
         raise CompkitError(f"{path} is one of the inputs: give another --out")
     if os.path.lexists(path) and not path.is_file():
         raise CompkitError(f"{path} is there and is no file: give another --out")
