@@ -161,6 +161,9 @@ def test_patience_ends_a_fit_and_the_best_epoch_is_kept(tmp_path):
         (lambda c: c.pop(CARD), CARD),
         (lambda c: c.update(epoch="two"), "two"),
         (lambda c: c.update(optimizer_states=[]), "optim"),
+        (lambda c: c["optimizer_states"][0]["state"].clear(), "state is empty"),
+        (lambda c: c.pop("averaging_state"), "averaging_state"),
+        (lambda c: c.pop("current_model_state"), "current_model_state"),
         (lambda c: c.update(callbacks=3), ""),
         (lambda c: c["state_dict"].pop("layer.bias"), "layer.bias"),
         (

@@ -105,6 +105,13 @@ def _epochs_done(last: Path, module: Any, config: RunConfig) -> int:
     with refusing(last, _ANEW):
         epochs = int(checkpoint["epoch"]) + 1
         _require_whole(last, checkpoint, epochs)
+        if config.training.optimizer == "adamw" and not checkpoint["optimizer_states"][0]["state"]:
+            raise ValueError("the optimiser's state is empty")
+        if config.training.ema:
+            # Without these, the average would begin anew from itself.
+            for name in ("current_model_state", "averaging_state"):
+                if not checkpoint[name]:
+                    raise ValueError(f"{name} is empty")
     changed = differences(made.config, config, FREE)
     if made.encoder != module.encoder or changed:
         what = "; ".join(changed) or f"its encoder is {made.encoder}"
