@@ -330,6 +330,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("loop.csv", {}, "is there and is no file"),
         ("red\x1b[31m.csv", {}, "control characters"),
         ("", {}, "give it a name ending in .csv"),
+        ("X_test/1.csv", {}, "among a competition's images"),
         ("full.csv", {}, "full.json is there and is no file"),
         ("d.csv", {"ledger.csv": "mine"}, "is not a ledger"),
         ("c.csv/d.csv", {}, "nothing can be written to"),

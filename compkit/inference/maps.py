@@ -121,6 +121,8 @@ def read_maps(directory: Path) -> Maps:
         raise CompkitError(f"{path} is corrupt ({error}): {remedy}") from None
     if values.dtype != np.float16:
         raise CompkitError(f"{path} holds {values.dtype} in place of float16: {remedy}")
+    if values.size and not (values.min() >= 0 and values.max() <= 1):  # nor is it so of NaN
+        raise CompkitError(f"{path} holds values that are not from 0 to 1: {remedy}")
     if values.shape[:2] != (len(told.images), len(told.channels)):
         raise CompkitError(f"{listing} does not list what {path} holds: {remedy}")
     return Maps(told.images, told.channels, values, told.made, told.sha256)

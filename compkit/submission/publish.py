@@ -147,6 +147,8 @@ def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
             f"--out is {out}, with control characters, which the ledger would keep: take another "
             "name"
         )
+    if out.absolute().parent.name in ("X_train", "X_test"):
+        raise CompkitError(f"{out} would lie among a competition's images: give another --out")
     if out.name.lower() == LEDGER:
         raise CompkitError(f"{out} is the ledger of the submissions: give another --out")
     _require_free(out, inputs)
