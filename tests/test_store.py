@@ -162,6 +162,23 @@ def test_arrays_that_are_none_are_named(folder, array, case):
         open_store(str(folder))
 
 
+@pytest.mark.parametrize("array", ["images", "test_images", "labelled", "labels", "store"])
+def test_what_was_changed_since_it_was_built_is_refused(folder, array):
+    store = open_store(str(folder))
+    path = store.directory / (f"{array}.json" if array == "store" else f"{array}.npy")
+    whole = path.read_bytes()
+    if array == "store":  # two names change places
+        damaged = whole.replace(b'"0.png"', b'"?"').replace(b'"1.png"', b'"0.png"')
+        damaged = damaged.replace(b'"?"', b'"1.png"')
+    else:
+        damaged = whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]
+    path.write_bytes(damaged)
+    with pytest.raises(CompkitError, match=r"store(/labelled\.npy)? (was changed|does).*: delete"):
+        open_store(str(folder))
+    shutil.rmtree(store.directory)  # as it says
+    assert open_store(str(folder)).content == store.content
+
+
 def test_a_folder_may_have_a_name_that_is_no_text(folder):
     odd = os.fsdecode(os.fsencode(folder) + b"\xff")
     folder.rename(odd)

@@ -2,7 +2,8 @@
 
 A store is a directory in the cache (``$COMPKIT_CACHE``, else ``$XDG_CACHE_HOME/compkit``, else
 ``~/.cache/compkit``), because folders of data are often read-only. It is built aside and put in
-its place whole; it is built anew when the fingerprint of its sources changes.
+its place whole; it is built anew when the fingerprint of its sources changes, and refused when
+what it holds is not what was built.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,7 +100,7 @@ class Store:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a pickled memmap would carry all its pixels to every worker process
+        # a pickled memmap would carry all its pixels to every worker process; here it was proven
         return _opened, (self.directory, self.competition)
 
 
@@ -121,7 +123,7 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
     Raises
     ------
     CompkitError
-        If the data are not in order or the cache cannot be written.
+        If the data are not in order, the cache cannot be written, or what it holds was changed.
     """
     competition = competition or competition_of(data)
     source = competition.source(data)
@@ -132,7 +134,9 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
         with locked(place, f"reading {data}", wait=True):
             if not _is_current(directory, fingerprint):
                 _build(source, directory, fingerprint, data)
-            return _opened(directory, competition)
+            store = _opened(directory, competition)
+        _prove_content(store)
+        return store
     except OSError as error:
         raise CompkitError(
             f"cannot keep the data of {data} in {directory.parent} ({error}): "
@@ -230,6 +234,38 @@ def _prove(store: Store) -> None:
         )
 
 
+def _prove_content(store: Store) -> None:
+    """Raise a CompkitError if names or values are not those that were built."""
+    if _content(store.directory, store.train, store.test) != store.content:
+        raise CompkitError(
+            f"{store.directory} was changed since it was built, and names, images or labels in it "
+            f"may be wrong: {_anew(store.directory)}"
+        )
+
+
+def _content(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> str:
+    """Return the digest of the names and arrays in a directory.
+
+    It takes half a second a gigabyte, so it is made once a process, and again when a file changes.
+    """
+    files = [(directory / f"{name}.npy").stat() for name in _ARRAYS]
+    known = tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files)
+    return _content_of(directory, train, test, known)
+
+
+@lru_cache(maxsize=16)
+def _content_of(
+    directory: Path, train: tuple[str, ...], test: tuple[str, ...], _files: tuple[object, ...]
+) -> str:
+    digest = hashlib.sha256(repr((train, test)).encode())
+    for name in ("labelled", "labels", "images", "test_images"):  # runs know it in this order
+        array = np.lib.format.open_memmap(directory / f"{name}.npy", mode="r")
+        header = np.lib.format.header_data_from_array_1_0(array)
+        digest.update(repr((f"{name}.npy", sorted(header.items()))).encode())
+        digest.update(array.ravel(order="K").data)
+    return digest.hexdigest()
+
+
 def _refuse_array(path: Path, array: np.ndarray, wanted: str) -> NoReturn:
     raise CompkitError(
         f"{path} holds {array.dtype} of shape {array.shape} where {wanted} wanted: "
@@ -241,36 +277,35 @@ def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:
-        digest = hashlib.sha256(repr((source.train, source.test)).encode())
-        size = _write_labels(source, temporary, digest)
-        _write_images(source, "train", temporary / "images.npy", size, digest)
-        _write_images(source, "test", temporary / "test_images.npy", size, digest)
+        size = _write_labels(source, temporary)
+        _write_images(source, "train", temporary / "images.npy", size)
+        _write_images(source, "test", temporary / "test_images.npy", size)
         meta = {
             "layout": _LAYOUT,
             "fingerprint": fingerprint,
-            "content": digest.hexdigest(),
+            "content": _content(temporary, source.train, source.test),
             "train": source.train,
             "test": source.test,
         }
         write_json(temporary / _META, meta)
 
 
-def _write_labels(source: Source, directory: Path, digest: Any) -> int:
+def _write_labels(source: Source, directory: Path) -> int:
     """Write the labelled images' labels; return the images' size."""
     labels = source.labels().labels
     most = [int(image.max()) for image in labels]
     labelled = np.flatnonzero(most)
     dtype = np.uint8 if max(most) <= np.iinfo(np.uint8).max else np.uint16
-    _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64, digest)
+    _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64)
     chosen = (labels[index] for index in labelled)
-    _write(directory / "labels.npy", chosen, (len(labelled), *labels.shape[1:]), dtype, digest)
+    _write(directory / "labels.npy", chosen, (len(labelled), *labels.shape[1:]), dtype)
     return labels.shape[1]
 
 
-def _write_images(source: Source, split: Split, path: Path, size: int, digest: Any) -> None:
+def _write_images(source: Source, split: Split, path: Path, size: int) -> None:
     count = len(source.train if split == "train" else source.test)
     pixels = track(_images(source, split, count), f"{split} images", count)
-    _write(path, pixels, (count, size, size), np.uint8, digest)
+    _write(path, pixels, (count, size, size), np.uint8)
 
 
 def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
@@ -280,20 +315,15 @@ def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
             yield from pool.map(lambda index: source.image(split, index), indices)
 
 
-def _write(
-    path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type, digest: Any
-) -> None:
+def _write(path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type) -> None:
     """Write `pieces` one after the other as one array.
 
     Plain writes, not a writable map: on a full disk those raise, a map kills the process.
     """
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    digest.update(repr((path.name, sorted(header.items()))).encode())
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces:
-            block = np.ascontiguousarray(piece, dtype).data
-            digest.update(block)
-            file.write(block)
+            file.write(np.ascontiguousarray(piece, dtype).data)
         file.flush()
         os.fsync(file.fileno())
