@@ -117,12 +117,12 @@ def _add_folds(commands: argparse._SubParsersAction) -> None:
 def _folds(a: argparse.Namespace) -> None:
     from compkit.data.store import open_store
     from compkit.folds import make_folds
-    from compkit.folds.table import refuse_existing
+    from compkit.folds.table import claim_folds
     from compkit.progress import say
 
-    refuse_existing(a.out, a.overwrite, a.groups)
+    claim_folds(a.out, a.overwrite, a.groups)
     folds = make_folds(open_store(a.data), a.k, a.seed, grouped=not a.random, groups=a.groups)
-    folds.write(a.out)
+    folds.write(a.out, a.overwrite)
     print_line(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
     print_line("fold  images  groups  regions  coverage")
     line = "{fold:4}  {images:6}  {groups:6}  {regions:7.1f}  {coverage:8.3f}"

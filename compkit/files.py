@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import filecmp
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from compkit.errors import CompkitError, InUseError
 from compkit.inputs import parse_json, read_text
@@ -42,24 +43,50 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def replacing(path: Path | str, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
 
     The temporary file lies in the same directory, so the replacement is atomic. A link stays, and
     what it leads to is replaced. An `OSError` that names no file gets the name of `path`.
 
+    Parameters
+    ----------
+    overwrite : bool
+        Replace whatever file is there; else one of the same bytes is kept, which is said: it may
+        be of a command that was killed once it was written.
+
     Raises
     ------
     CompkitError
-        If there is a folder, a pipe or a device at `path`.
+        If there is a folder, a pipe or a device at `path`, or a file that must not be replaced.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise CompkitError(f"{path} is no regular file, so it is not replaced: take another name")
     with _beside(path, folder=False) as temporary:
         yield temporary
+        if path.exists() and not overwrite:
+            if not filecmp.cmp(path, temporary, shallow=False):
+                _refuse_other(path)
+            say(f"{path} is there already, just as it would be written")
+            return
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+
+
+def refuse_other(path: Path, overwrite: bool, begins: str) -> None:
+    """Refuse, before work is spent on it, what `replacing` would refuse for how it begins."""
+    if path.exists() and not overwrite:
+        with path.open("rb") as file:
+            if file.read(len(begins)) != begins.encode():
+                _refuse_other(path)
+
+
+def _refuse_other(path: Path) -> NoReturn:
+    raise CompkitError(
+        f"{path} is there and holds something else: give --overwrite to replace it, or another "
+        "--out"
+    )
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys):
     (tmp_path / "oof.csv").write_text("mine")
     arguments = ["oof", "--run", "absent", "--out", str(tmp_path / "oof.csv")]
     assert main(arguments) == 2
-    assert "oof.csv is there: take another --out, or give --overwrite" in capsys.readouterr().err
+    assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 2
     assert "there is no run 'absent'" in capsys.readouterr().err
     assert main([*arguments[:-1], str(tmp_path / "ledger.csv"), "--overwrite"]) == 2

@@ -332,6 +332,21 @@ def test_records_that_were_spoilt_are_refused(run, capsys, file, key, value, exp
     assert not Path("oof.csv").exists()
 
 
+def test_out_of_fold_regions_that_are_there_are_as_good_as_written(run, capsys):
+    calibrate_run(run)
+    ask, out = ["oof", "--run", "a", "--out", "oof.csv"], Path("oof.csv")
+    assert compkit(ask) == 0
+    made = out.read_bytes()
+    capsys.readouterr()
+    assert compkit(ask) == 0
+    assert "oof.csv is there already, just as it would be written" in capsys.readouterr().err
+    out.write_bytes(made.replace(b",0", b",1", 1))
+    assert compkit(ask) == 2
+    assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
+    assert compkit([*ask, "--overwrite"]) == 0
+    assert out.read_bytes() == made
+
+
 def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):
     path = run.directory / "decoder.json"
     assert tuned_decoder(mixture(run), path) == tuned_decoder(mixture(run), path)

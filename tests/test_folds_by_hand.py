@@ -205,9 +205,14 @@ def test_the_command_says_what_is_cut_and_overwrites_only_if_told(data, capsys):
     assert main(ask) == 0
     assert "1 group of near-duplicate images is cut" in capsys.readouterr().err
     made = (data / "f.csv").read_bytes()
-    assert main([*ask[:2], "nowhere", *ask[3:]]) == 2  # before the data are looked at
-    assert "f.csv exists already: give --overwrite" in capsys.readouterr().err
-    assert (data / "f.csv").read_bytes() == made
+    assert main(ask) == 0  # as after a kill
+    assert "f.csv is there already, just as it would be written" in capsys.readouterr().err
+    for other in (b"mine", made + b"\n"):  # the first is refused before the data are looked at
+        (data / "f.csv").write_bytes(other)
+        where = "nowhere" if other == b"mine" else "data"
+        assert main([*ask[:2], where, *ask[3:]]) == 2
+        assert "f.csv is there and holds something else: give --over" in capsys.readouterr().err
+        assert (data / "f.csv").read_bytes() == other
     (data / "g.csv").write_text("image,group\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(6)))
     assert main([*ask, "--overwrite", "--groups", "g.csv"]) == 0
     assert "cut" not in capsys.readouterr().err

@@ -29,6 +29,9 @@ from compkit.progress import task
 
 T = TypeVar("T")
 
+#: What every such file begins with: the index has no name.
+BEGINNING = ","
+
 #: Bytes of CSV parsed at a time: the memory held beside the result is a few times this.
 READ_BLOCK = 32 << 20
 
@@ -90,7 +93,12 @@ def _expected(rows: int, found: int, side: int | None) -> str:
 
 
 def write_table(
-    path: Path | str, images: Sequence[str], labels: np.ndarray, *, max_label: int = 255
+    path: Path | str,
+    images: Sequence[str],
+    labels: np.ndarray,
+    *,
+    max_label: int = 255,
+    overwrite: bool = True,
 ) -> None:
     """Write label maps as CSV, byte for byte as `pandas.DataFrame.to_csv` would.
 
@@ -104,16 +112,19 @@ def write_table(
         Region ids.
     max_label : int
         The highest region id that may be written, at most 65535.
+    overwrite : bool
+        As for `replacing`.
 
     Raises
     ------
     CompkitError
-        If a name is malformed or a label lies outside 0…`max_label`, naming the image.
+        If a name is malformed or a label lies outside 0…`max_label`, naming the image; or if what
+        is there must not be replaced.
     OSError
         If the file cannot be written.
     """
     path = Path(path)
-    with replacing(path) as temporary:
+    with replacing(path, overwrite) as temporary:
         fill_table(temporary, images, labels, max_label=max_label, called=path)
 
 
@@ -135,7 +146,7 @@ def fill_table(
 
 def _write_rows(file: BinaryIO, images: Sequence[str], flat: np.ndarray, pairs: bool) -> None:
     """Write the header and all rows of `flat` (N, pixels); two cells make one key if `pairs`."""
-    file.write(("," + ",".join(images) + "\n").encode())
+    file.write((BEGINNING + ",".join(images) + "\n").encode())
     with task(f"writing {len(images)} images", flat.shape[1]) as progress:
         for rows in _ahead(_padded_rows(flat, pairs)):
             file.write(rows.tobytes().translate(None, b"\0"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError
-from compkit.files import replacing
+from compkit.files import refuse_other, replacing
 
 COLUMNS = ("image", "labelled", "fold", "group", "regions", "coverage")
 
@@ -125,10 +125,10 @@ class Folds:
             return f"compkit folds --k {self.k} cuts none"
         return f"the largest k (number of folds) that needs no cut is {most}"
 
-    def write(self, path: Path | str) -> None:
-        """Write the folds file, whole or not at all."""
+    def write(self, path: Path | str, overwrite: bool = True) -> None:
+        """Write the folds file, whole or not at all; `overwrite` is as for `replacing`."""
         with (
-            replacing(path) as temporary,
+            replacing(path, overwrite) as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
         ):
             made = {**self.made, "split": self.digest}
@@ -155,23 +155,20 @@ def doubts_about(splits: Iterable[Folds]) -> list[str]:
     return sorted({doubt for folds in splits for doubt in folds.doubts()})
 
 
-def refuse_existing(path: Path, overwrite: bool, groups: Path | None = None) -> None:
-    """Raise a CompkitError if a folds file must not be written to `path`.
+def claim_folds(path: Path, overwrite: bool, groups: Path | None = None) -> None:
+    """Raise a CompkitError if no folds file can be written to `path`.
 
     Parameters
     ----------
     overwrite : bool
-        A file that exists may be replaced, unless it is `groups`, which the folds are made of.
+        Whatever file is there may be replaced, unless it is `groups`, which the folds are made of.
     """
     if not os.path.lexists(path):
         return
     if not path.is_file() or (groups is not None and groups.exists() and path.samefile(groups)):
         what = "is the file of groups" if path.is_file() else "is no file"
         raise CompkitError(f"{path} {what}: give --out another name")
-    if not overwrite:
-        raise CompkitError(
-            f"{path} exists already: give --overwrite to replace it, or --out another name"
-        )
+    refuse_other(path, overwrite, TITLE)
 
 
 def measure_extent(store: Store) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 
 from compkit import __version__
-from compkit.competition.table import fill_table
+from compkit.competition.table import BEGINNING, fill_table
 from compkit.errors import CompkitError
-from compkit.files import digest_of, read_json, replacing, require_writable, write_json
+from compkit.files import (
+    digest_of,
+    read_json,
+    refuse_other,
+    replacing,
+    require_writable,
+    write_json,
+)
 from compkit.progress import say
 from compkit.schema import checked
 from compkit.submission.check import background_only, check_submission
@@ -73,10 +80,9 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
 
 
 def claim_table(out: Path, overwrite: bool = False) -> None:
-    """Do as `claim` for a CSV without a manifest, which is never known to be ours."""
+    """Do as `claim` for a CSV without a manifest, which is ours if it is just what is written."""
     _require_place(out)
-    if os.path.lexists(out) and not overwrite:
-        raise CompkitError(f"{out} is there: {_ELSEWHERE}")
+    refuse_other(out, overwrite, BEGINNING)
     require_writable(out.parent)
 
 

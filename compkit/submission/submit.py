@@ -106,8 +106,7 @@ def write_out_of_fold(
     most = mixture.store.competition.rules.max_label
     pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))
     labels = np.stack([keep_largest(regions, most)[0] for _, regions in pairs])
-    claim_table(out, overwrite)  # again: something may be there by now
-    write_table(out, mixture.images, labels, max_label=most)
+    write_table(out, mixture.images, labels, max_label=most, overwrite=overwrite)
     say(f"{out}: {len(labels)} labelled images, each predicted without having seen it")
 
 
