@@ -17,6 +17,8 @@ from compkit.config import InferenceConfig, InputConfig, RunConfig, TrainingConf
 from compkit.config.check import check
 from compkit.tuning import workers
 from compkit.tuning.halving import promote, reduced
+from compkit.tuning.space import read_space
+from compkit.tuning.study import open_study
 from compkit.tuning.workers import Rung, run_trials
 
 TRAINING = TrainingConfig(steps=1800, steps_per_epoch=100, warmup=90)
@@ -137,6 +139,43 @@ def test_what_a_dead_worker_began_goes_on_with_its_settings(tmp_path, monkeypatc
     dead, again = high.study.get_trials()
     assert dead.state == TrialState.FAIL
     assert again.params == {"x": 2 / 3}
+
+
+def drawing(folder: Path, sampler: str) -> Rung:
+    """Return a study as a new process opens it; a trial's score follows from what it draws."""
+
+    def objective(trial: optuna.Trial) -> float:
+        score = sum(trial.suggest_float(name, 0, 1) for name in "abc")
+        trial.set_user_attr("settings", trial.params)
+        return score
+
+    storage = str(folder / "study.log")
+    return Rung(open_study("s", storage, sampler, read_space(), RunConfig(), {}), objective)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes"])
+def test_a_killed_study_draws_what_it_would_have_drawn(tmp_path, monkeypatch, sampler):
+    monkeypatch.setattr(workers, "_STARTING", 0)
+    drawn = []
+    for name, kills in (("whole", {}), ("killed", {2: 0, 5: 2, 11: 1})):
+        folder = tmp_path / name
+        folder.mkdir()
+        for done, answers in kills.items():
+            run_trials([drawing(folder, sampler)], folder, done)
+            dying = drawing(folder, sampler).study.ask()
+            for parameter in "abc"[:answers]:  # it dies as it draws them
+                dying.suggest_float(parameter, 0, 1)
+        one = drawing(folder, sampler)
+        run_trials([one], folder, 13)
+        trials = one.study.get_trials(states=[TrialState.COMPLETE])
+        drawn.append([trial.params for trial in trials])
+    assert drawn[0] == drawn[1]
+    assert len({params["a"] for params in drawn[0]}) == 13
+
+
+def test_workers_of_several_machines_draw_differently(tmp_path):
+    asked = [drawing(tmp_path, "random").study.ask() for _ in range(4)]
+    assert len({trial.suggest_float("a", 0, 1) for trial in asked}) == 4
 
 
 def test_workers_try_each_setting_once(tmp_path):

@@ -7,13 +7,16 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +26,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from compkit.config import RunConfig
 from compkit.config.files import differences, from_plain, to_plain
 from compkit.errors import CompkitError
+from compkit.training.module import seed_of
 from compkit.tuning.evidence import ENOUGH
 from compkit.tuning.space import Space, refuse_other
 
@@ -62,6 +66,63 @@ class FoldPruner(optuna.pruners.BasePruner):
         return trial.intermediate_values[step] < float(np.quantile(others, self._quantile))
 
 
+class _Sampler(BaseSampler):
+    """Draw each trial's settings from a seed of its place in the study, whoever draws them.
+
+    So a worker that goes on draws what the one that was killed would have drawn, and no two workers
+    draw alike. What was killed before its settings were known is drawn again in its place.
+    """
+
+    def __init__(self, name: str, seed: int) -> None:
+        self._name, self._seed = name, seed
+        self._place, self._own = 0, _sampler(name, seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._place = _place_of(study, trial.number)
+        self._own = _sampler(self._name, seed_of(self._seed, self._place))
+        self._own.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._own.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._name == "cmaes":  # its seed is ours plus the trial's number
+            trial = copy(trial)
+            trial.number = self._place
+        return self._own.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._own.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._own.after_trial(study, trial, state, values)
+
+
+def _place_of(study: optuna.Study, number: int) -> int:
+    """Return the number that a trial would have if none before it were tried again."""
+    trials = study.get_trials(deepcopy=False)
+    again = {t.number: t.user_attrs["retry_of"] for t in trials if "retry_of" in t.user_attrs}
+    while number in again:
+        number = again[number]
+    return number - sum(one < number for one in again)
+
+
 def open_study(
     name: str,
     storage: str,
@@ -94,7 +155,7 @@ def open_study(
             load_if_exists=True,
             pruner=FoldPruner(),
         )
-        study.sampler = _sampler(sampler, base.seed + len(study.get_trials(deepcopy=False)))
+        study.sampler = _Sampler(sampler, base.seed)
         _claim(study, {**made_of, "base": json.dumps(to_plain(base)), "space": space.digest})
     except ImportError as error:
         raise CompkitError(
@@ -219,7 +280,7 @@ def _database(url: str) -> RDBStorage:
     return RDBStorage(url)
 
 
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+def _sampler(name: str, seed: int) -> BaseSampler:
     if name == "tpe":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # `group` is what conditions need

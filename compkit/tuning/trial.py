@@ -137,7 +137,8 @@ def try_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
     """Put the settings of an interrupted trial in line; their run goes on where it was."""
     retries = trial.user_attrs.get("retries", 0) + 1
     if retries <= _RETRIES:
-        answers = trial.user_attrs.get("told", {}) | trial.params
+        drawn = trial.params if "settings" in trial.user_attrs else {}  # else all are drawn again
+        answers = trial.user_attrs.get("told", {}) | drawn
         told(study, answers, retries=retries, retry_of=trial.number)
         name = called(study, trial.number)
         say(f"{name} was interrupted: its settings go on as another trial")
