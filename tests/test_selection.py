@@ -238,9 +238,18 @@ def test_bad_input_is_named(runs, capsys):
     saved = json.loads(path.read_text())
     saved["members"][0]["weight"] += 0.3
     write_json(path, saved)
-    assert "add up to 1.3" in refused("submit", "--run", "e", "--out", "x.csv")
+    submit = ["submit", "--run", "e", "--out", "x.csv"]
+    assert "add up to 1.3" in refused(*submit)
+    saved["members"][0]["weight"] = -0.5
+    write_json(path, saved)
+    assert "members.0.weight: Input should be greater" in refused(*submit)
+    saved["members"][0]["weight"] = 0.5
+    for never in (0.0, -1.0, 1e-320, 0.2, 5.0, 1e308):
+        saved["members"][1]["temperature"] = never
+        write_json(path, saved)
+        assert "members.1.temperature: Input should be" in refused(*submit)
     del saved["members"][0]["weight"]
     write_json(path, saved)
-    assert "is damaged" in refused("submit", "--run", "e", "--out", "x.csv")
+    assert "is damaged" in refused(*submit)
     path.write_text("{")
-    assert "not valid JSON" in refused("submit", "--run", "e", "--out", "x.csv")
+    assert "not valid JSON" in refused(*submit)

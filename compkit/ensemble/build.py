@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from compkit.display import print_scores
 from compkit.ensemble.calibrate import calibrate
@@ -23,7 +25,7 @@ from compkit.ensemble.selection import (
     normal,
     random_weights,
 )
-from compkit.ensemble.temperature import losses, temperature
+from compkit.ensemble.temperature import TEMPERATURES, losses, temperature
 from compkit.errors import CompkitError
 from compkit.files import locked, read_json, write_json
 from compkit.folds import ALL
@@ -247,8 +249,8 @@ class _Weighed:
 
     run: str
     encoder: str
-    weight: float
-    temperature: float
+    weight: Annotated[float, Field(ge=0)]
+    temperature: Annotated[float, Field(ge=min(TEMPERATURES), le=max(TEMPERATURES))]
 
 
 @dataclass(frozen=True)
@@ -264,20 +266,16 @@ def read_ensemble(name: str, data: str | None = None) -> Mixture:
     Raises
     ------
     CompkitError
-        If it is damaged, its weights do not add up to 1, or a member is not there any more.
+        If it is damaged, its weights do not add up to 1, a temperature is none that is ever chosen,
+        or a member is not there any more.
     """
     path, remedy = ROOT / name / ENSEMBLE, "correct it, or run compkit ensemble again"
     listed = checked(_Ensemble, read_json(path), str(path), remedy).members
     total = sum(one.weight for one in listed)
-    if abs(total - 1) > 1e-3 or min(one.weight for one in listed) < 0:
-        raise CompkitError(
-            f"{path}: the weights add up to {total:g}, but they must be positive and of sum 1: "
-            f"{remedy}"
-        )
+    if abs(total - 1) > 1e-3:
+        raise CompkitError(f"{path}: the weights add up to {total:g}, not to 1: {remedy}")
     if len({(one.run, one.encoder) for one in listed}) < len(listed):
         raise CompkitError(f"{path} names a member twice: {remedy}")
-    if min(one.temperature for one in listed) <= 0:
-        raise CompkitError(f"{path} has a temperature that is not above 0: {remedy}")
     opened = {one.run: open_run(one.run, data) for one in listed}
     members = [
         member
