@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from compkit.heads import make_head
 from compkit.inference.maps import read_maps, write_maps
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.run import FITTED, open_run, start_run
+from compkit.training import fit
 
 DATA = "phantom:size=32,labelled=6,unlabelled=2,test=3,seed=5"
 CONFIG = RunConfig(encoders=("resnet10t", "resnet14t"), head="foreground", folds=FoldsConfig(k=3))
@@ -345,6 +348,23 @@ def test_out_of_fold_regions_that_are_there_are_as_good_as_written(run, capsys):
     assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
     assert compkit([*ask, "--overwrite"]) == 0
     assert out.read_bytes() == made
+
+
+def test_what_is_said_of_a_lost_checkpoint_trains_it_again(run, monkeypatch, capsys):
+    calibrate_run(run)
+    assert compkit(["views", "--run", "a"]) == 2  # nothing here has checkpoints
+    said = capsys.readouterr().err
+    told = re.search(r"no checkpoint (\S+)/last\.ckpt: delete (\S+) and run train\.py on", said)
+    assert Path(told[1]) == Path(told[2]) == run.part("resnet10t", 0)
+    trained = []
+    monkeypatch.setattr(fit, "_fit", lambda _, *part: trained.append(part[:2]))
+    monkeypatch.setattr(fit, "finish", lambda part, _: (part / FITTED).touch())
+    monkeypatch.setattr(fit, "write_member_maps", lambda *_: None)
+    for wanted in ([], [("resnet10t", 0)]):
+        for encoder, fold in run.parts():
+            fit.fit_fold(run, encoder, fold)
+        assert trained == wanted
+        shutil.rmtree(told[2])
 
 
 def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):

@@ -13,7 +13,7 @@ from compkit.folds import ALL
 from compkit.inference.maps import Maps, Origin, read_maps, write_maps
 from compkit.inference.predict import Predictor
 from compkit.machine import autocast, device_of
-from compkit.models.checkpoint import load_checkpoint, read_card, weights_digest
+from compkit.models.checkpoint import again, load_checkpoint, read_card, weights_digest
 from compkit.progress import say, track
 from compkit.run import Run, fold_name, read_fitted
 
@@ -145,11 +145,11 @@ def _origin(run: Run, encoder: str, fold: int) -> Origin:
     known = (read_fitted(part).checkpoints or {}).get(path.name)
     found = weights_digest(path) if path.is_file() else known
     if found is None:
-        raise CompkitError(f"there is no checkpoint {path}: run train.py on this run again")
+        raise CompkitError(f"there is no checkpoint {path}: {again(path)}")
     if known is not None and found != known:
         raise CompkitError(
-            f"{path} is not the checkpoint that was trained there: put that one back, or delete "
-            f"{part} and train it again"
+            f"{path} is not the checkpoint that was trained there: put that one back, or "
+            f"{again(path)}"
         )
     if path.is_file():
         _refuse_stranger(run, encoder, fold, path)

@@ -39,9 +39,6 @@ BROKEN = (
     ArithmeticError, AssertionError,
 )  # fmt: skip
 
-#: What to do about a checkpoint of a run.
-_AGAIN = ("run train.py on this run again", "delete its folder and train it again")
-
 
 @dataclass(frozen=True)
 class Card:
@@ -71,6 +68,15 @@ def card(config: RunConfig, encoder: str, side: int, seen: Sequence[str]) -> dic
     return {"config": to_plain(config), "encoder": encoder, "side": side, "seen": list(seen)}
 
 
+def again(path: Path) -> str:
+    """Return what to do about a checkpoint of a run that is lost or damaged.
+
+    As long as its folder says that the fit is over, train.py has nothing to do there.
+    """
+    every = " with --fold all" if path.parent.name == "all" else ""
+    return f"delete {path.parent} and run train.py on this run again{every}"
+
+
 def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
     """Rebuild network, head and configuration from a checkpoint alone, on the CPU.
 
@@ -80,8 +86,8 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
         If the file is absent, unreadable, not a checkpoint of compkit, or holds weights that are
         not finite.
     """
-    with refusing(path, _AGAIN[1]):
-        made, state = _read(path, *_AGAIN)
+    with refusing(path, again(path)):
+        made, state = _read(path, again(path), again(path))
         head = make_head(made.config, made.side)
         outputs = len(head.outputs)
         config = made.config
@@ -139,8 +145,9 @@ def weights_digest(path: Path) -> str:
 @lru_cache(maxsize=256)
 def _weights_digest(path: Path, _changed: int, _size: int) -> str:
     digest = hashlib.sha256()
-    with refusing(path, _AGAIN[1]):
-        for name, tensor in sorted(read_checkpoint(path, *_AGAIN)["state_dict"].items()):
+    with refusing(path, again(path)):
+        state = read_checkpoint(path, again(path), again(path))["state_dict"]
+        for name, tensor in sorted(state.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
             digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -168,7 +175,7 @@ def read_checkpoint(path: Path, absent: str, broken: str) -> dict[str, Any]:
     return checkpoint
 
 
-def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str = _AGAIN[1]) -> Card:
+def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str) -> Card:
     """Return what a loaded checkpoint says of itself, proven to be what can be.
 
     Raises
@@ -186,13 +193,13 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str = _AGAIN[1]) 
 
 def read_card(path: Path) -> Card:
     """Return what a checkpoint of a run says of itself."""
-    require_file(path, "checkpoint", _AGAIN[0])
+    require_file(path, "checkpoint", again(path))
     return _read_card(path.absolute(), path.stat().st_mtime_ns, path.stat().st_size)
 
 
 @lru_cache(maxsize=256)
 def _read_card(path: Path, _changed: int, _size: int) -> Card:
-    return card_of(path, read_checkpoint(path, *_AGAIN))
+    return card_of(path, read_checkpoint(path, again(path), again(path)), again(path))
 
 
 @contextmanager
