@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from typing import Literal
 
@@ -22,9 +23,22 @@ def printable(text: str) -> str:
     )
 
 
+def print_text(text: str) -> None:
+    """Print results as they are."""
+    with _naming_output():
+        print(text, end="")
+
+
 def print_line(line: str) -> None:
     """Print a line of results."""
-    print(printable(line))
+    print_text(printable(line) + "\n")
+
+
+def flush_output() -> None:
+    """See that what was printed arrives."""
+    if sys.stdout is not None:  # it is None where standard output was closed
+        with _naming_output():
+            sys.stdout.flush()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -49,7 +63,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
             file=text, width=width, force_terminal=sys.stdout.isatty(), highlight=False,
             markup=False, emoji=False,
         ).print(table)  # fmt: skip
-        print(text.getvalue(), end="")
+        print_text(text.getvalue())
 
 
 def marked(
@@ -83,6 +97,16 @@ def print_scores(
     print_table(title, columns, marked(columns, rows, scores, doubts))
     for doubt in doubts:
         print_line(f"* {doubt}")
+
+
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    """Give an `OSError` that names no file the name of standard output."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def _escaped(character: str) -> str:

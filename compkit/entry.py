@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from compkit.display import printable
+from compkit.display import flush_output, printable
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 
@@ -19,12 +19,11 @@ def guarded(command: Callable[[], None]) -> int:
     _print_anything()
     try:
         command()
-        if sys.stdout is not None:  # it is None where standard output was closed
-            sys.stdout.flush()
+        flush_output()
     except CompkitError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from what was saved", file=sys.stderr)
+        _tell("interrupted: the same command goes on from what was saved")
         return 130
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_has_gone():
@@ -32,7 +31,6 @@ def guarded(command: Callable[[], None]) -> int:
             return 0
         if (sentence := sentence_of(error)) is None:
             raise
-        _drop_output()
         return _fail(sentence)
     return 0
 
@@ -64,5 +62,13 @@ def _drop_output() -> None:
 
 def _fail(sentence: str) -> int:
     line = printable(sentence.replace("\n", " "))  # a library's reason may be several lines
-    print(f"error: {line}", file=sys.stderr)
+    _tell(f"error: {line}")
     return 2
+
+
+def _tell(line: str) -> None:
+    """Say the last that there is to say; where nothing can be said, the exit code tells it."""
+    _drop_output()
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+    _drop_output()

@@ -368,8 +368,9 @@ def run_python(code: str, *arguments: str, **settings: str) -> subprocess.Comple
 
 PRINTING = """
 import sys
+from compkit.display import print_text
 from compkit.entry import guarded
-sys.exit(guarded(lambda: print("κ × …\\n" * 9999)))
+sys.exit(guarded(lambda: print_text("κ × …\\n" * 9999)))
 """
 
 
@@ -387,16 +388,41 @@ def test_output_that_takes_no_letters():
     assert ascii_only.stdout.startswith("? ? ?\n")
 
 
+@pytest.mark.parametrize("buffered", ["", "-u"])
 @pytest.mark.parametrize("script", [PRINTING, TABLE])
-def test_output_that_takes_nothing_at_all(script):
-    shell = f"{sys.executable} -c '{script}'"
-    for redirected, wanted in ((" | head -n 1", ""), (" >&-", ""), (" > /dev/full", "no space")):
+def test_output_that_takes_nothing_at_all(script, buffered):
+    shell = f"{sys.executable} {buffered} -c '{script}'"
+    full = "no space left on the disk while writing standard output: "
+    for redirected, wanted in ((" | head -n 1", ""), (" >&-", ""), (" > /dev/full", full)):
         ended = subprocess.run(
             ["bash", "-o", "pipefail", "-c", shell + redirected], capture_output=True, text=True
         )
         assert ended.returncode == (2 if wanted else 0)
         assert wanted in ended.stderr
         assert ended.stderr.count("\n") == bool(wanted)
+
+
+ENDING = """
+import sys
+from compkit.entry import guarded
+from compkit.errors import CompkitError
+from compkit.progress import say
+def saying():
+    say("x")
+def refused():
+    raise CompkitError("x")
+def interrupted():
+    raise KeyboardInterrupt
+for command, code in ((saying, 2), (refused, 2), (interrupted, 130)):
+    if guarded(command) != code:
+        sys.exit(1)
+sys.exit(3)
+"""
+
+
+def test_what_cannot_even_say_why_it_ends_still_ends_with_its_code():
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run([sys.executable, "-c", ENDING], stderr=full).returncode == 3
 
 
 def test_an_interruption_and_a_bug_are_told_apart():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compkit.competition.base import Table
 from compkit.competition.table import read_table
-from compkit.display import print_table
+from compkit.display import print_table, print_text
 from compkit.errors import CompkitError
 from compkit.files import json_text
 from compkit.intervals import resampling, shown
@@ -43,7 +43,7 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
     _say_left_out(reports, len(wanted.images), truth)
     if as_json:
         values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
-        print(json_text(values if len(values) > 1 else values[0]), end="")
+        print_text(json_text(values if len(values) > 1 else values[0]))
         return
     measures = next(iter(reports.values())).scores
     others = [name for name in measures if name not in METRICS]
