@@ -250,7 +250,7 @@ except CompkitError as error:
 def test_no_room_is_one_sentence(tmp_path, cache):
     folder = write_folder(tmp_path / "data", *example(size=64))
     out, err = python(FULL, folder).communicate()
-    assert "File too large" in out and "set COMPKIT_CACHE" in out, err
+    assert "raise the limit (ulimit -f)" in out and "set COMPKIT_CACHE" in out, err
     assert out.count("\n") == 1
     assert not list(cache.rglob("*.npy"))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from compkit.competition.base import Competition, Source, Split, Table
 from compkit.errors import CompkitError, brief, nearest
+from compkit.failures import sentence_of
 from compkit.files import read_json, replacing_directory, write_json
 from compkit.progress import say, track
 
@@ -156,8 +157,8 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
             write_json(folder / SETTINGS_FILE, _identity(settings))
     except OSError as error:
         raise CompkitError(
-            f"the phantom cannot be written to {out} ({error.strerror}): "
-            "free space or choose another folder"
+            f"the phantom cannot be written: {sentence_of(error) or error}; or choose another "
+            "folder"
         ) from None
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
 from compkit.errors import CompkitError
+from compkit.failures import sentence_of
 from compkit.files import locked, read_json, replacing_directory, write_json
 from compkit.progress import say, track
 from compkit.schema import checked
@@ -135,13 +136,13 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
             if not _is_current(directory, fingerprint):
                 _build(source, directory, fingerprint, data)
             store = _opened(directory, competition)
-        _prove_content(store)
-        return store
     except OSError as error:
         raise CompkitError(
-            f"cannot keep the data of {data} in {directory.parent} ({error}): "
-            "make room there or set COMPKIT_CACHE to another directory"
+            f"cannot keep the data of {data}: {sentence_of(error) or error}; or set COMPKIT_CACHE "
+            "to another directory"
         ) from error
+    _prove_content(store)
+    return store
 
 
 def cache_root() -> Path:
