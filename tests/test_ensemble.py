@@ -350,6 +350,14 @@ def test_out_of_fold_regions_that_are_there_are_as_good_as_written(run, capsys):
     assert out.read_bytes() == made
 
 
+def test_an_edited_configuration_is_not_blamed_on_the_decoder_alone(run, capsys):
+    calibrate_run(run)
+    path = run.directory / "decoder.json"
+    write_json(path, read_json(path) | {"head": "boundary"})
+    assert compkit(["oof", "--run", "a", "--out", "oof.csv"]) == 2
+    assert "config.yaml tells of foreground: if that was edited, put it" in capsys.readouterr().err
+
+
 def test_what_is_said_of_a_lost_checkpoint_trains_it_again(run, monkeypatch, capsys):
     calibrate_run(run)
     assert compkit(["views", "--run", "a"]) == 2  # nothing here has checkpoints

@@ -336,7 +336,7 @@ def test_the_whole_folder_of_another_network_is_not_taken(workplace, monkeypatch
     own = Path("runs/mixed/resnet10t/fold0")
     for other, reason in (
         ("runs/whole/resnet10t/fold1", "was trained on images that validate fold 0"),
-        ("runs/other/resnet10t/fold0", "another configuration (seed: 7 → 0)"),
+        ("runs/other/resnet10t/fold0", "(seed: 7 → 0): put back whichever"),
     ):
         shutil.rmtree(own)
         shutil.copytree(other, own)

@@ -102,6 +102,12 @@ def read_decoder(path: Path, mixture: Mixture) -> Decoder:
         )
     remedy = "delete it and run train.py again, or for an ensemble compkit ensemble"
     decoder = checked(Decoder, read_json(path), str(path), remedy)
+    if decoder.head != mixture.head.name:
+        configs = {str(member.run.directory / "config.yaml") for member in mixture.members}
+        raise CompkitError(
+            f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
+            f"{mixture.head.name}: if that was edited, put it back; else {remedy}"
+        )
     try:
         _prove(decoder, mixture)
     except CompkitError as error:
@@ -115,7 +121,6 @@ def _prove(decoder: Decoder, mixture: Mixture) -> None:
     places = {image: place for place, image in enumerate(mixture.store.train)}
     wanted = {str(folds[places[image]]) for image in mixture.images}
     rules = {
-        f"its head is {decoder.head}, not {head.name}": decoder.head == head.name,
         f"its ranking is {decoder.ranking}": decoder.ranking in METRICS,
         "its images are others": tuple(decoder.image_names) == mixture.images,
         "it lacks the parameters of a fold": wanted <= set(decoder.fold_params),

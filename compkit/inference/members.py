@@ -113,8 +113,8 @@ def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
         )
     if changed := differences(made.config, run.config, FREE):
         raise CompkitError(
-            f"{path} was trained with another configuration ({'; '.join(changed)}): put the one "
-            "back that was trained there"
+            f"{path} was trained with another configuration than {run.directory / 'config.yaml'} "
+            f"({'; '.join(changed)}): put back whichever of them was changed"
         )
     if fold != ALL and made.seen is not None:
         # A split made by hand may part exact copies, of which one is to be seen and one is not.
