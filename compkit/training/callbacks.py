@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -123,6 +123,19 @@ class KeepBestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score, self.seconds = state_dict["best_score"], state_dict["seconds"]
+
+
+class StayStopped(Callback):
+    """Add no epoch to a fit that was stopped early, but killed before it was over.
+
+    The trainer forgets that it was to stop; what stops it does not.
+    """
+
+    def __init__(self, early: EarlyStopping) -> None:
+        self._early = early
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self._early.stopped_epoch > 0
 
 
 class History(Callback):

@@ -34,6 +34,7 @@ from compkit.training.callbacks import (
     FitProgress,
     History,
     KeepBestAndLast,
+    StayStopped,
     Watch,
 )
 
@@ -161,9 +162,10 @@ def _trainer(config: RunConfig, part: Path, callbacks: list[Callback]) -> pl.Tra
         # First: validation, history and checkpoints are of the averaged weights.
         callbacks.insert(0, AveragedWeights(t.ema))
     if t.patience:
-        callbacks.append(
-            EarlyStopping("score", mode="max", patience=t.patience, check_on_train_epoch_end=True)
+        early = EarlyStopping(
+            "score", mode="max", patience=t.patience, check_on_train_epoch_end=True
         )
+        callbacks += [early, StayStopped(early)]
     _quiet()
     return pl.Trainer(
         accelerator="gpu" if device_of(config.machine).type == "cuda" else "cpu",
