@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,29 @@ def require_file(path: Path | str, what: str, remedy: str = "correct the path") 
             f"{path} is a pipe or a device, but the {what} must be a regular file: "
             "write what it holds to a file first"
         )
+
+
+def require_utf8(words: Iterable[str], what: str) -> None:
+    """Refuse names that are no text, before work is spent on what could not tell of them.
+
+    Parameters
+    ----------
+    what : str
+        What keeps them in its records, for the sentence.
+
+    Raises
+    ------
+    CompkitError
+        Naming the first.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise CompkitError(
+                f"{word} is no text in UTF-8, as the records of {what} are: rename what it names, "
+                "or give a link to it"
+            ) from None
 
 
 def read_text(path: Path | str, what: str, remedy: str = "correct the path") -> str:
@@ -179,11 +203,14 @@ class StrictLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct a value; what cannot be one, as a number too long, is refused with its line."""
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, str):
+                value.encode()
         except (ValueError, OverflowError, LookupError, AttributeError, TypeError):
             kind = node.tag.rpartition(":")[2]
             problem = f"{brief(node.value)} is no valid {kind}"
             raise UnusableYamlError(problem=problem, problem_mark=node.start_mark) from None
+        return value
 
 
 # Nothing that a user sets is a date, and names may look like one.

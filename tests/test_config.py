@@ -87,6 +87,7 @@ UNUSABLE = {
         "over 100000 values"
     ),
     "seed: 1\0": "not valid YAML",
+    'model: {start: "\\udcff"}': "no valid str in line 1",
     "--- {}\n--- {}": "another document",
     "training: other.yaml": "'other.yaml' under 'training'",
     "training:": "nothing under 'training'",
@@ -115,6 +116,8 @@ def test_what_no_setting_can_be_is_one_short_sentence(tmp_path, text):
         (["--encoder", "!!bool abc"], "no valid bool"),
         (["--training", "absent.yaml"], "no configuration file absent.yaml"),
         (["--training.optimizer", "a" * 5000], "not 'aaa"),
+        (["--data", "x\udcff"], "is no text in UTF-8, as the records of a run are: rename"),
+        (["--folds.groups=x\udcff"], "is no text in UTF-8, as the records of a run are: rename"),
     ],
 )
 def test_what_no_setting_can_be_is_refused_as_typed_too(argv, expected):

@@ -329,6 +329,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("gone.csv", {}, "is there and is no file"),
         ("loop.csv", {}, "is there and is no file"),
         ("red\x1b[31m.csv", {}, "control characters"),
+        ("d\udcff.csv", {}, "is no text in UTF-8, as the records of a submission are: rename"),
         ("", {}, "give it a name ending in .csv"),
         ("X_test/1.csv", {}, "among a competition's images"),
         ("full.csv", {}, "full.json is there and is no file"),
@@ -356,6 +357,13 @@ def test_what_is_not_ours_is_refused_before_anything_is_written(
     assert forced == (0 if there and "ledger.csv" not in there else 2)
     if forced:
         assert contents(files) == before
+
+
+def test_inputs_whose_names_are_no_text_are_refused_before_they_are_blended(files, capsys):
+    (files / "c.csv").rename(files / "c\udcff.csv")
+    assert run(files, "a.csv", "b.csv", "c\udcff.csv", "--out", "d.csv") == 2
+    assert "c\\udcff.csv is no text in UTF-8, as the records of a" in capsys.readouterr().err
+    assert not (files / "d.csv").exists()
 
 
 def test_a_submission_of_ours_is_replaced_and_one_that_was_edited_is_not(files, capsys):

@@ -269,6 +269,7 @@ def test_the_space_is_printed(workplace, capsys):
         ({"storage": "postgresql://nobody@127.0.0.1:1/x"}, "storage"),
         ({"storage": "study.txt"}, "ends in .log"),
         ({"study": "../s"}, "no name"),
+        ({"data": "x\udcff"}, "is no text in UTF-8, as the records of a study are: rename"),
         ({"trials": "0"}, "--trials"),
         ({"narrow": "absent.yaml"}, "absent.yaml"),
         ({"training__lrr": "1"}, "training.lr"),

@@ -15,7 +15,13 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 from compkit.config import RunConfig
 from compkit.config.files import read_yaml, setting_names
 from compkit.errors import CompkitError, brief, nearest
-from compkit.inputs import StrictLoader, UnusableYamlError, load_yaml, problem_of
+from compkit.inputs import (
+    StrictLoader,
+    UnusableYamlError,
+    load_yaml,
+    problem_of,
+    require_utf8,
+)
 
 _DATA = "folder in the challenge's layout, or phantom:size=128,labelled=40"
 _RUN: dict[str, dict[str, Any]] = {
@@ -65,6 +71,7 @@ class CommandLine:
         CompkitError
             For what no argument or setting is, and for a value that it does not take.
         """
+        require_utf8(argv, "a run")
         _check_files(argv)
         parser = self._parser()
         try:

@@ -23,6 +23,7 @@ from compkit.files import (
     require_writable,
     write_json,
 )
+from compkit.inputs import require_utf8
 from compkit.progress import say
 from compkit.schema import checked
 from compkit.submission.check import background_only, check_submission
@@ -61,6 +62,7 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
         If it must not or cannot be written; or the ledger beside it is none.
     """
     _require_place(out, inputs)
+    require_utf8((out.name, *map(str, inputs)), "a submission")
     manifest = out.with_suffix(".json")
     _require_free(manifest, inputs)
     if not overwrite:

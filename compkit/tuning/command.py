@@ -9,6 +9,7 @@ from pathlib import Path
 from compkit.config import RunConfig
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
+from compkit.inputs import require_utf8
 from compkit.training.command import parse
 
 _SETTINGS = "any setting of train.py (--training.steps 100) is what trials begin from"
@@ -22,6 +23,7 @@ def run_command(argv: Sequence[str]) -> None:
     CompkitError
         For any bad input.
     """
+    require_utf8(argv, "a study")
     parser = _parser()
     own, rest = parser.parse_known_args(list(argv))
     from compkit.tuning.space import SIDE, print_space, read_space
