@@ -6,6 +6,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -135,9 +136,29 @@ def _require_whole(last: Path, checkpoint: dict[str, Any], epochs: int) -> None:
     for name in ("optimizer_states", "lr_schedulers", "callbacks"):
         if not checkpoint[name]:
             raise ValueError(f"{name} is empty")
-    kinds = {"KeepBestAndLast": dict[str, float], "History": dict[str, list[dict[str, float]]]}
-    for name, kind in kinds.items():
-        checked(kind, checkpoint["callbacks"][name], f"{name} in {last}", _ANEW)
+    told = checked(_Told, checkpoint["callbacks"], f"what callbacks tell in {last}", _ANEW)
+    scores = [row["score"] for row in told.History.rows]
+    if len(scores) != epochs or told.KeepBestAndLast.best_score != max(scores):
+        raise ValueError("its history is not that of its epochs")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    best_score: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Rows:
+    rows: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """States of callbacks in a checkpoint; the trainer passes over those that are empty."""
+
+    KeepBestAndLast: _Kept
+    History: _Rows
 
 
 def drawn(dataset: Examples, batch: int, config: RunConfig) -> DataLoader:
