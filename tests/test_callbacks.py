@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,7 +13,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from compkit.config import TrainingConfig
 from compkit.errors import CompkitError
-from compkit.training.callbacks import AveragedWeights, History, KeepBestAndLast
+from compkit.models.checkpoint import CARD
+from compkit.run import FITTED
+from compkit.training.callbacks import (
+    BEST,
+    LAST,
+    AveragedWeights,
+    History,
+    KeepBestAndLast,
+    finish,
+)
 from compkit.training.module import rate
 
 
@@ -43,6 +54,23 @@ def test_a_loss_that_is_not_finite_ends_the_fit(tmp_path):
     with pytest.raises(CompkitError, match="not finite by step 10"):
         History(tmp_path / "m.csv").on_train_epoch_end(trainer(0, 0.1, float("nan")), None)
     assert not (tmp_path / "m.csv").exists()
+
+
+def test_a_fit_is_not_over_before_its_checkpoint_is_cut_down(tmp_path, monkeypatch):
+    whole = {"state_dict": {"w": torch.zeros(2)}, CARD: {}, "optimizer_states": [1]}
+    for name in (BEST, LAST):
+        torch.save(whole, tmp_path / name)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr(Path, "write_bytes", full)
+        finish(tmp_path, {"score": 0.5})
+    assert {path.name for path in tmp_path.iterdir()} == {BEST, LAST}  # gone on with, another time
+    finish(tmp_path, {"score": 0.5})
+    assert (tmp_path / FITTED).is_file()
+    assert set(torch.load(tmp_path / LAST)) == {"state_dict", CARD}
 
 
 def test_best_is_kept_only_when_better_also_after_resuming(tmp_path):

@@ -69,8 +69,11 @@ def finish(part: Path, result: dict[str, Any]) -> None:
     """Write ``fit.json`` of a fit that is over; of ``last.ckpt`` keep what predicts, a quarter."""
     last = part / LAST
     digests = {name: weights_digest(part / name) for name in (BEST, LAST)}
-    write_json(part / FITTED, result | {"checkpoints": digests})
-    _write(_predicting(torch.load(last, map_location="cpu", weights_only=True)), last)
+    kept = _packed(_predicting(torch.load(last, map_location="cpu", weights_only=True)))
+    with replacing(last) as temporary:
+        temporary.write_bytes(kept)
+        # Not before it is whole, since what is over is not gone on with where a disk is full.
+        write_json(part / FITTED, result | {"checkpoints": digests})
 
 
 def _predicting(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +81,15 @@ def _predicting(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    packed = _packed(checkpoint)
+    with replacing(path) as temporary:
+        temporary.write_bytes(packed)
+
+
+def _packed(checkpoint: dict[str, Any]) -> memoryview:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 class KeepBestAndLast(Checkpoint):
