@@ -30,7 +30,9 @@ _BY_NUMBER = {
 _BY_WORDS = {
     r"CUDA.*out of memory|C\w+_STATUS_ALLOC_FAILED": f"not enough memory on the GPU: {_LEAN}",
     r"out of memory|can.?not allocate memory|can't allocate memory|bad_alloc|[Ii]nsufficient memory"
-    r"|[Ff]ailed to allocate": f"not enough memory: {_LEAN}",
+    r"|[Ff]ailed to allocate|can't start new thread"
+    # of oneDNN, whose other failures to create one name a descriptor
+    r"|could not create a (primitive|memory object)$": f"not enough memory: {_LEAN}",
     r"[Ww]orker.*\b(killed|exited unexpectedly|terminated)|process.* terminated abruptly": (
         f"a process that helped was killed, most likely for want of memory: {_LEAN}; with "
         "machine.workers 0 there are no loaders beside"

@@ -309,6 +309,8 @@ class TerminatedWorkerError(RuntimeError):
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
             "not enough memory: free some",
         ),
+        (RuntimeError("can't start new thread"), "not enough memory: free some"),
+        (RuntimeError("could not create a primitive"), "not enough memory: free some"),
         (
             wrapped(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")),
             "not enough memory on the GPU: free some",
