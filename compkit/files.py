@@ -240,8 +240,9 @@ def _beside(path: Path, folder: bool) -> Iterator[Path]:
             _held.discard(handle)
             os.close(handle)
     except OSError as error:
-        named = error.filename or path
-        error.filename = str(named).replace(str(temporary), str(path))
+        named = str(error.filename or path).replace(str(temporary), str(path))
+        # One that could not even be begun has a name that is nobody's.
+        error.filename = str(path) if _PART.fullmatch(Path(named).name) else named
         raise
 
 

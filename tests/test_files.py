@@ -170,6 +170,17 @@ def test_a_sweep_goes_on_where_another_process_sweeps_at_once(tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("writing", [replacing, replacing_directory])
+def test_what_cannot_be_begun_is_told_by_its_own_name(tmp_path, monkeypatch, writing):
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "full", path)
+
+    monkeypatch.setattr(os, "open" if writing is replacing else "mkdir", full)
+    with pytest.raises(OSError, match="full") as error, writing(tmp_path / "x"):
+        pass
+    assert error.value.filename == str(tmp_path / "x")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_could_not_be_read_back_is_not_written(tmp_path, value):
     with pytest.raises(CompkitError, match=r"x\.json is not written, since a number .* not finite"):
