@@ -13,13 +13,13 @@ from compkit.config import RunConfig
 from compkit.config.files import FREE, differences, from_plain, read_yaml, save
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
-from compkit.files import locked, read_json, write_json
+from compkit.files import locked
 from compkit.folds import ALL, Folds, make_folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.leak import refuse_leaks
 from compkit.progress import say
-from compkit.schema import checked
+from compkit.schema import read_record, write_record
 
 #: Where runs lie, under the working directory.
 ROOT = Path("runs")
@@ -79,7 +79,7 @@ def read_fitted(part: Path) -> Fitted:
         If it is damaged.
     """
     path = part / FITTED
-    return checked(Fitted, read_json(path), str(path), f"delete {part} and train it again")
+    return read_record(Fitted, path, f"delete {part} and train it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            write_json(made, {"data": data, "content": store.content})
+            write_record(made, {"data": data, "content": store.content})
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
 
@@ -263,7 +263,7 @@ def _read(directory: Path) -> tuple[_Made, RunConfig]:
     path = directory / "config.yaml"
     if not path.is_file():
         raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
-    made = checked(_Made, read_json(directory / "run.json"), f"{directory / 'run.json'}", remedy)
+    made = read_record(_Made, directory / "run.json", remedy)
     return made, from_plain(read_yaml(path), str(path), remedy)
 
 

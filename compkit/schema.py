@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from compkit.errors import CompkitError
+from compkit.files import read_json, write_json
 
 T = TypeVar("T")
 
 #: What is wrong is told of so many places at most.
 _PLACES = 3
+
+#: The key of a record's own digest.
+_SUM = "sha256_of_the_rest"
+
+
+def write_record(path: Path, values: dict[str, Any]) -> None:
+    """Write a record as JSON, with a digest by which `read_record` knows that it is unchanged."""
+    write_json(path, values | {_SUM: _sum(values)})
+
+
+def read_record(kind: type[T], path: Path, remedy: str) -> T:
+    """Read what `write_record` wrote, as `checked` does; older records have no digest.
+
+    Raises
+    ------
+    CompkitError
+        If it is absent, no JSON, not of its kind, or was changed since it was written.
+    """
+    values = read_json(path)
+    record = checked(kind, values, str(path), remedy)
+    if _SUM in values and values.pop(_SUM) != _sum(values):
+        raise CompkitError(f"{path} was changed since it was written: {remedy}")
+    return record
+
+
+def _sum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def checked(kind: type[T], values: object, where: str, remedy: str) -> T:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from compkit.files import write_json
 from compkit.inference.maps import Origin, write_maps
 from compkit.run import FITTED, Run
+from compkit.schema import write_record
 
 #: Stands for the digest of a checkpoint that is not there.
 ABSENT = "0" * 64
@@ -21,4 +21,4 @@ def put_fit(run: Run, encoder: str, fold: int, maps: Iterable[np.ndarray]) -> No
     made = Origin(ABSENT, run.store.content, inference.views, inference.tile)
     write_maps(part / "oof", images, run.head().maps, maps, made)
     checkpoints = {"best.ckpt": ABSENT, "last.ckpt": ABSENT}
-    write_json(part / FITTED, {"score": 0.5, "checkpoints": checkpoints})
+    write_record(part / FITTED, {"score": 0.5, "checkpoints": checkpoints})

@@ -239,7 +239,7 @@ def test_bad_input_is_named(runs, capsys):
     saved["members"][0]["weight"] += 0.3
     write_json(path, saved)
     submit = ["submit", "--run", "e", "--out", "x.csv"]
-    assert "add up to 1.3" in refused(*submit)
+    assert "ensemble.json was changed" in refused(*submit)
     saved["members"][0]["weight"] = -0.5
     write_json(path, saved)
     assert "members.0.weight: Input should be greater" in refused(*submit)

@@ -24,9 +24,9 @@ from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
-from compkit.files import locked, read_json, replacing_directory, write_json
+from compkit.files import locked, replacing_directory
 from compkit.progress import say, track
-from compkit.schema import checked
+from compkit.schema import read_record, write_record
 
 _LAYOUT = 1  # of the files below; another number means another way of storing
 _ARRAYS = {"images": 3, "test_images": 3, "labelled": 1, "labels": 3}  # and their dimensions
@@ -175,7 +175,7 @@ class _Meta:
 
 def _meta(directory: Path) -> _Meta:
     path = directory / _META
-    return checked(_Meta, read_json(path), str(path), _anew(directory))
+    return read_record(_Meta, path, _anew(directory))
 
 
 def _anew(directory: Path) -> str:
@@ -288,7 +288,7 @@ def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None
             "train": source.train,
             "test": source.test,
         }
-        write_json(temporary / _META, meta)
+        write_record(temporary / _META, meta)
 
 
 def _write_labels(source: Source, directory: Path) -> int:

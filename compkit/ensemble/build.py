@@ -27,7 +27,7 @@ from compkit.ensemble.selection import (
 )
 from compkit.ensemble.temperature import TEMPERATURES, losses, temperature
 from compkit.errors import CompkitError
-from compkit.files import locked, read_json, write_json
+from compkit.files import locked
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import half, resampling, shown
@@ -35,7 +35,7 @@ from compkit.metrics.bootstrap import interval, standard_error
 from compkit.metrics.rand import METRICS
 from compkit.progress import say, task
 from compkit.run import ROOT, claim_directory, open_run, refuse_name
-from compkit.schema import checked
+from compkit.schema import read_record, write_record
 
 #: Where an ensemble says what it is of, in its directory under `ROOT`.
 ENSEMBLE = "ensemble.json"
@@ -84,7 +84,7 @@ def build(
     }
     with locked(directory, "saving an ensemble there", wait=True):
         decoder.save(directory / "decoder.json")
-        write_json(directory / ENSEMBLE, saved)  # last: it says that there is an ensemble
+        write_record(directory / ENSEMBLE, saved)  # last: it says that there is an ensemble
     _say_result(name, mixture, decoder, kept != "plain mean" or set(mixture.temperatures) != {1.0})
 
 
@@ -266,16 +266,10 @@ def read_ensemble(name: str, data: str | None = None) -> Mixture:
     Raises
     ------
     CompkitError
-        If it is damaged, its weights do not add up to 1, a temperature is none that is ever chosen,
-        or a member is not there any more.
+        If it is damaged, or a member is not there any more.
     """
-    path, remedy = ROOT / name / ENSEMBLE, "correct it, or run compkit ensemble again"
-    listed = checked(_Ensemble, read_json(path), str(path), remedy).members
-    total = sum(one.weight for one in listed)
-    if abs(total - 1) > 1e-3:
-        raise CompkitError(f"{path}: the weights add up to {total:g}, not to 1: {remedy}")
-    if len({(one.run, one.encoder) for one in listed}) < len(listed):
-        raise CompkitError(f"{path} names a member twice: {remedy}")
+    path = ROOT / name / ENSEMBLE
+    listed = read_record(_Ensemble, path, "run compkit ensemble again").members
     opened = {one.run: open_run(one.run, data) for one in listed}
     members = [
         member

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from compkit.errors import CompkitError
-from compkit.files import digest_of, read_json, replacing_directory, write_json
-from compkit.schema import checked
+from compkit.files import digest_of, replacing_directory
+from compkit.schema import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def write_maps(
                     )
                 file.write(np.ascontiguousarray(maps, dtype="<f2").tobytes())
         digest = digest_of(temporary / "maps.npy")
-        write_json(
+        write_record(
             temporary / "maps.json", asdict(Listing(tuple(images), tuple(channels), made, digest))
         )
 
@@ -112,7 +112,7 @@ def read_maps(directory: Path) -> Maps:
     remedy = f"delete {directory} and run the same command again"
     if not (path.is_file() and listing.is_file()):
         raise CompkitError(f"there are no whole maps in {directory}: {remedy}")
-    told = checked(Listing, read_json(listing), str(listing), remedy)
+    told = read_record(Listing, listing, remedy)
     if digest_of(path) != told.sha256:
         raise CompkitError(f"{path} was changed since it was written: {remedy}")
     try:

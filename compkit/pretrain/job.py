@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, default_collate
 from compkit.config import RunConfig
 from compkit.data.dataset import Examples
 from compkit.display import print_scores
-from compkit.files import locked, read_json
+from compkit.files import locked
 from compkit.folds import ALL
 from compkit.leak import inherited
 from compkit.models.channels import channel_counts
@@ -27,7 +27,7 @@ from compkit.pretrain.run import Pretraining, start_pretraining
 from compkit.pretrain.simclr import Simclr, chance, require_lightly
 from compkit.progress import say
 from compkit.run import FITTED, read_fitted
-from compkit.schema import checked
+from compkit.schema import read_record
 from compkit.training.callbacks import LAST, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
@@ -180,7 +180,7 @@ def _report(run: Pretraining) -> None:
     rows = []
     for encoder in run.config.encoders:
         path = run.part(encoder) / FITTED
-        result = checked(_Result, read_json(path), str(path), "delete its folder and pretrain anew")
+        result = read_record(_Result, path, "delete its folder and pretrain anew")
         for when, label in (("begun", "as it began"), ("pretrained", run.method)):
             probe = result.probe.get(when)
             told = [probe.auc, probe.accuracy, probe.majority] if probe else []

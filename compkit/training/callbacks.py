@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from compkit.errors import CompkitError
-from compkit.files import replacing, write_json
+from compkit.files import replacing
 from compkit.models.checkpoint import CARD, weights_digest
 from compkit.models.network import Network
 from compkit.progress import Task
 from compkit.run import FITTED
+from compkit.schema import write_record
 
 #: Checkpoints of one network: for prediction, and for resuming.
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -73,7 +74,7 @@ def finish(part: Path, result: dict[str, Any]) -> None:
     with replacing(last) as temporary:
         temporary.write_bytes(kept)
         # Not before it is whole, since what is over is not gone on with where a disk is full.
-        write_json(part / FITTED, result | {"checkpoints": digests})
+        write_record(part / FITTED, result | {"checkpoints": digests})
 
 
 def _predicting(checkpoint: dict[str, Any]) -> dict[str, Any]:
