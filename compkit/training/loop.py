@@ -136,7 +136,8 @@ def _require_whole(last: Path, checkpoint: dict[str, Any], epochs: int) -> None:
     for name in ("optimizer_states", "lr_schedulers", "callbacks"):
         if not checkpoint[name]:
             raise ValueError(f"{name} is empty")
-    told = checked(_Told, checkpoint["callbacks"], f"what callbacks tell in {last}", _ANEW)
+    states = {name: checkpoint["callbacks"].get(name) for name in ("KeepBestAndLast", "History")}
+    told = checked(_Told, states, f"what callbacks tell in {last}", _ANEW)
     scores = [row["score"] for row in told.History.rows]
     if len(scores) != epochs or told.KeepBestAndLast.best_score != max(scores):
         raise ValueError("its history is not that of its epochs")
@@ -155,7 +156,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Told:
-    """States of callbacks in a checkpoint; the trainer passes over those that are empty."""
+    """States of our callbacks in a checkpoint; the trainer passes over those that are empty."""
 
     KeepBestAndLast: _Kept
     History: _Rows
