@@ -1,229 +1,180 @@
-"""Variants of one configuration, trained at equal budgets on the same folds, in one table.
+"""Train the variants of a sweep file on the same folds, and keep a record of each run.
 
-    python benchmarks/sweep.py benchmarks/sweeps/heads.yaml --data DIR
+    python benchmarks/sweep.py benchmarks/sweeps/answers.yaml --data DIR … --records FILE
+        [--workers 2] [--only VARIANT …] [--seeds 1] [--SETTING VALUE …]
 
-A sweep file names a `config`, `settings` on top of it, `seeds`, and `variants`: settings by name,
-in which {data} and {seed} stand for what they say. What others build on comes first: the commands
-of `before` whose run they name (each gets `--data`), then the variants of `first`.
-With `seconds`, each variant trains for as many steps as fit in that time, measured first; otherwise
-for as many as the configuration says. Runs are called <sweep>-<data>-<variant>-<seed>; those that
-are done are not repeated. Other flags (`--training.steps 100`) go to train.py, over the settings.
+A sweep file names a `config`, `settings` on top of it, and `variants`: settings by name, in which
+{data} and {seed} stand for what they say, and beside them
 
-Scores are out-of-fold, and no fold is decoded with parameters tuned on it. The three metrics stand
-under a decoder tuned for the first, then the last two under one tuned for the second, where the
-background does not count. Intervals are of the mean over seeds, resampling groups of images;
-`error` is 1 − score under the first metric, relative to the first variant, and the last column how
-far the score is above that variant's, in pairs of images.
+    seeds   how many seeds, 1 if nothing is said
+    data    on these data sets alone: a part of their names
+    after   variants to be trained first, with the same seed (else with seed 0)
+    command `pretrain mae` or the like: no variant of its own, others start from it
+    copy    a variant whose networks these are: trained as that, predicted as the settings say
+    mean    variants (with VARIANT/SEED of that seed) whose mean it is: nothing is trained
+
+Runs are called <sweep>-<data>-<variant>-<seed>. Those with a record are not repeated; those that
+were interrupted go on. `benchmarks/answers.py` prints the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
-from joblib import Parallel, delayed
-from throughput import Bench
+from records import read_records, record
 
-from compkit.display import print_table
-from compkit.ensemble.calibrate import calibrate
-from compkit.ensemble.decoder import Decoder, out_of_fold_regions
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.opened import open_mixture
-from compkit.intervals import resampling, shown
-from compkit.metrics.bootstrap import interval
-from compkit.metrics.rand import METRICS
-from compkit.metrics.regions import SIZE_NAMES
-from compkit.run import open_run, read_fitted
-from compkit.submission.report import Report, report_of
-from compkit.training.command import parse
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).absolute().parents[1]
 TRAIN, COMPKIT = ROOT / "train.py", ROOT / "compkit/cli.py"
-TIMED_STEPS = 8
 
-#: Names of runs, by variant and seed.
-Runs = dict[tuple[str, int], str]
+#: Keys of a variant that are no settings.
+OWN = ("seeds", "data", "after", "command", "copy", "mean")
+
+#: Data set, variant, seed.
+Key = tuple[str, str, int]
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one variant reached with one seed."""
+@dataclass
+class Sweep:
+    """A sweep file, and what has become of its runs."""
 
-    report: Report
-    groups: np.ndarray
-    filled: dict[str, float]
-    seconds: float
-    steps: int
-    decode: float
+    name: str
+    values: dict[str, Any]
+    others: list[str]
+    records: Path
+    recorders: ProcessPoolExecutor
+    trainers: ThreadPoolExecutor
+    futures: dict[Key, Future[None]] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def start(self, key: Key) -> None:
+        """Start what a run needs, and then it, unless that has been done."""
+        if key in self.futures:
+            return
+        data, variant, seed = key
+        own = self.values["variants"][variant]
+        needs = [name for name in (*own.get("after", ()), own.get("copy")) if name]
+        before = [self.key(data, name, seed) for name in needs]
+        before += [self.key(data, name, seed) for name in own.get("mean", ())]
+        for other in before:
+            self.start(other)
+        waits = [self.futures[other] for other in before]
+        self.futures[key] = self.trainers.submit(self.run, key, own, waits)
+
+    def key(self, data: str, name: str, seed: int) -> Key:
+        """Return the run that a variant means by another's name."""
+        variant, _, given = name.partition("/")
+        most = self.values["variants"][variant].get("seeds", 1)
+        return data, variant, int(given or (seed if seed < most else 0))
+
+    def run_name(self, key: Key) -> str:
+        data, variant, seed = key
+        return re.sub(r"[^\w.+]+", "-", f"{self.name}-{place_of(data)}-{variant}-{seed}")
+
+    def run(self, key: Key, own: dict[str, Any], waits: list[Future[None]]) -> None:
+        """Train one run, and write its record."""
+        for future in waits:
+            future.result()
+        data, variant, seed = key
+        done = {(one.data, one.variant, one.seed) for one in self.recorded()}
+        name = self.run_name(key)
+        if (Path(data).name, variant, seed) in done:
+            return
+        runs = [self.run_name(self.key(data, one, seed)) for one in own.get("mean", ())] or [name]
+        if runs == [name]:
+            self.train(key, own, name)
+        if "command" not in own:
+            line = self.recorders.submit(record, variant, seed, data, runs).result()
+            with self.lock, self.records.open("a") as file:
+                file.write(line + "\n")
+
+    def recorded(self) -> list[Any]:
+        with self.lock:
+            return read_records([self.records]) if self.records.is_file() else []
+
+    def train(self, key: Key, own: dict[str, Any], name: str) -> None:
+        data, _, seed = key
+        copied = own.get("copy")
+        if copied and not (target := Path("runs") / name).is_dir():
+            source = self.key(data, copied, seed)
+            shutil.copytree(Path("runs") / self.run_name(source), target)
+            own = self.values["variants"][copied] | own
+        mine = {setting: value for setting, value in own.items() if setting not in OWN}
+        settings = self.values.get("settings", {}) | mine | {"seed": seed}
+        flags = [f"--{setting}={_text(value)}" for setting, value in settings.items()]
+        flags = [f.replace("{data}", place_of(data)).replace("{seed}", str(seed)) for f in flags]
+        command = [str(COMPKIT), *own["command"].split()] if "command" in own else [str(TRAIN)]
+        command += ["--config", self.values["config"], "--data", data, "--run", name]
+        done = subprocess.run(
+            [sys.executable, *command, *flags, *self.others], capture_output=True, text=True
+        )
+        print(f"{name}: {'done' if done.returncode == 0 else done.stderr[-1000:]}", flush=True)
+        if done.returncode:
+            raise RuntimeError(f"{name} ended with {done.returncode}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def place_of(data: str) -> str:
+    """Return what a data set is called in the names of runs."""
+    return Path(data.split(":")[0]).name
 
 
 def main() -> None:
-    """Train what is missing, print the tables."""
+    """Train what is missing, in the order of the file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("sweep", type=Path)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", required=True, nargs="+")
+    parser.add_argument("--records", required=True, type=Path)
     parser.add_argument("--only", nargs="+", help="these variants alone")
-    parser.add_argument("--seeds", type=int, help="instead of the file's")
+    parser.add_argument("--seeds", type=int, help="at most so many")
     parser.add_argument("--workers", type=int, default=1, help="runs trained at a time")
     a, others = parser.parse_known_args()
-    sweep = yaml.safe_load(a.sweep.read_text())
-    seeds = range(a.seeds or sweep["seeds"])
-    chosen = {k: v for k, v in sweep["variants"].items() if not a.only or k in a.only}
-    place = a.data.split(":")[0].rstrip("/").split("/")[-1]
-    runs = {
-        (name, seed): re.sub(r"[^\w.+]+", "-", f"{a.sweep.stem}-{place}-{name}-{seed}")
-        for seed in seeds
-        for name in chosen
-    }
-    # Each run gets its share of the cores, also while its steps are timed.
-    threads = max(1, (os.cpu_count() or 1) // a.workers)
-    torch.set_num_threads(threads)
-    before = _before(sweep, chosen, a.data, place, seeds)
-    waves = [before, *_trainings(sweep, a.data, place, runs, others)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    for wave in waves:
-        with ThreadPoolExecutor(a.workers) as pool:
-            list(pool.map(partial(_run, environment), wave))
-    found = Parallel(a.workers)(delayed(_result)(run) for run in runs.values())
-    results: dict[str, list[Result]] = {name: [] for name in chosen}
-    for (name, _), result in zip(runs, found, strict=True):
-        results[name].append(result)
-    _print(f"{a.sweep.stem}, {a.data}, {len(seeds)} seeds", results)
+    values = yaml.safe_load(a.sweep.read_text())
+    values["config"] = str(a.sweep.parents[2] / values["config"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // a.workers)))
+    # Not forked: torch does not survive that.
+    fresh = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(a.workers, mp_context=fresh) as recorders,
+        ThreadPoolExecutor(a.workers) as trainers,
+    ):
+        sweep = Sweep(a.sweep.stem, values, others, a.records, recorders, trainers)
+        for key in _order(values["variants"], a.data, a.only, a.seeds):
+            sweep.start(key)
+        failed = {key: f.exception() for key, f in sweep.futures.items() if f.exception()}
+    for key, error in failed.items():
+        print(f"failed: {key}: {error}")
+    sys.exit(bool(failed))
 
 
-def _before(
-    sweep: dict[str, Any], chosen: dict[str, Any], data: str, place: str, seeds: range
-) -> list[list[str]]:
-    named = json.dumps(chosen)
+def _order(
+    variants: dict[str, Any], data: list[str], only: list[str] | None, seeds: int | None
+) -> list[Key]:
     return [
-        [str(COMPKIT), *_filled(line, place, seed).split(), "--data", data]
-        for line in sweep.get("before", [])
-        if line.split("--run ")[1].split()[0] in named
-        for seed in (seeds if "{seed}" in line else (0,))
+        (place, name, seed)
+        for name, own in variants.items()
+        if only is None or name in only
+        for seed in range(min(own.get("seeds", 1), seeds or sys.maxsize))
+        for place in data
+        if any(part in place for part in own.get("data", [""]))
     ]
-
-
-def _trainings(
-    sweep: dict[str, Any], data: str, place: str, runs: Runs, others: list[str]
-) -> list[list[list[str]]]:
-    """Return the commands of the runs that are missing: those that come first, and the others."""
-    waves: list[list[list[str]]] = [[], []]
-    for (name, seed), run in runs.items():
-        if (Path("runs") / run / "decoder.json").is_file():
-            continue
-        settings = {**sweep.get("settings", {}), **sweep["variants"][name], "seed": seed}
-        flags = [_filled(flag, place, seed) for flag in _flags(settings)]
-        command = ["--config", sweep["config"], "--data", data, "--run", run, *flags, *others]
-        if "seconds" in sweep:
-            command += _budget(command, run, sweep["seconds"])
-        waves[name not in sweep.get("first", [])].append([str(TRAIN), *command])
-    return waves
-
-
-def _flags(settings: dict[str, Any]) -> list[str]:
-    return [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in settings.items()
-    ]
-
-
-def _filled(text: str, place: str, seed: int) -> str:
-    return text.replace("{data}", place).replace("{seed}", str(seed))
-
-
-def _run(environment: dict[str, str], command: list[str]) -> None:
-    subprocess.run([sys.executable, *command], check=True, env=environment)
-
-
-def _budget(command: list[str], run: str, seconds: float) -> list[str]:
-    """Return the settings that train for `seconds`, in a few epochs; a begun run's stay."""
-    if (begun := Path("runs") / run / "config.yaml").is_file():
-        t = yaml.safe_load(begun.read_text())["training"]
-        return [f"--training.{key}={t[key]}" for key in ("steps", "steps_per_epoch")]
-    arguments, config = parse(command)
-    bench = Bench(config, arguments["data"])
-    bench.loaded()
-    start = time.perf_counter()
-    for _ in range(TIMED_STEPS // 2):
-        bench.step(bench.moved(next(bench.stream)))
-    step = (time.perf_counter() - start) / (TIMED_STEPS // 2)
-    epochs = config.training.steps // config.training.steps_per_epoch
-    length = max(1, round(seconds / step / epochs))
-    return [f"--training.steps={length * epochs}", f"--training.steps_per_epoch={length}"]
-
-
-def _result(name: str) -> Result:
-    run = open_run(name)
-    mixture, decoder = open_mixture([name])
-    fits = [read_fitted(run.part(*part)) for part in run.parts()]
-    return Result(
-        report_of(mixture.images, out_of_fold_regions(mixture, decoder)),
-        run.folds.group[run.store.labelled],
-        calibrate(mixture, METRICS[1]).scores,
-        float(np.mean([fit.seconds for fit in fits])),
-        run.config.training.steps,
-        _decode_seconds(mixture, decoder),
-    )
-
-
-def _decode_seconds(mixture: Mixture, decoder: Decoder) -> float:
-    size = mixture.store.size
-    seconds = []
-    for image in mixture.images:
-        maps = mixture.out_of_fold(image)
-        start = time.perf_counter()
-        mixture.head.decode(maps, decoder.params, (size, size))
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
-
-
-def _print(title: str, results: dict[str, list[Result]]) -> None:
-    scores, costs, sizes = [], [], []
-    of_first = next(iter(results.values()))
-    first, groups = _images(of_first, METRICS[0]), of_first[0].groups
-    for name, seeds in results.items():
-        cells = []
-        for metric in METRICS:
-            values = _images(seeds, metric)
-            cells.append(f"{values.mean():.3f} ({shown(interval(values, groups), '.3f')})")
-        spread = np.std([one.report.means[METRICS[0]] for one in seeds], ddof=len(seeds) > 1)
-        ranked = _images(seeds, METRICS[0])
-        ahead = shown(interval(ranked - first, groups), "+.3f")
-        error = (1 - ranked.mean()) / (1 - first.mean())
-        scores.append([name, *cells, f"{spread:.3f}", f"{error:.3f}", ahead])
-        filled = [f"{np.mean([s.filled[m] for s in seeds]):.3f}" for m in METRICS[1:]]
-        dice = np.mean([s.report.means["pixel_dice"] for s in seeds])
-        steps, seconds, decode = np.mean([(s.steps, s.seconds, 1000 * s.decode) for s in seeds], 0)
-        costs.append(
-            [name, *filled, f"{dice:.3f}", f"{steps:.0f}", f"{seconds:.0f}", f"{decode:.1f}"]
-        )
-        ious = [[s.report.by_size.get(c, (0, np.nan))[1] for c in SIZE_NAMES] for s in seeds]
-        sizes.append([name, *(f"{iou:.3f}" for iou in np.mean(ious, axis=0))])
-    title += f"; 95 %: {resampling(len(first), groups)}"
-    print_table(title, ["variant", *METRICS, "± seeds", "error", "over the first"], scores)
-    columns = ["variant", *METRICS[1:], "mask Dice", "steps", "s/fit", "decode ms"]
-    print_table(f"tuned for {METRICS[1]}; the mask; costs", columns, costs)
-    print_table("IoU of true regions by their share of the image", ["variant", *SIZE_NAMES], sizes)
-
-
-def _images(seeds: list[Result], metric: str) -> np.ndarray:
-    """Return the score of every image, the mean over seeds."""
-    return np.mean([one.report.scores[metric] for one in seeds], axis=0)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ STEPS, ROUNDS = 6, 5
 class Bench:
     """One network under training, fed by hand."""
 
-    def __init__(self, config: RunConfig, data: str) -> None:
-        self.config, self.device = config, device_of(config.machine)
+    def __init__(self, config: RunConfig, data: str, count: int = STEPS) -> None:
+        self.config, self.device, self.count = config, device_of(config.machine), count
         store = open_store(data)
         self.head = make_head(config, config.input.size or store.size)
         self.network = Network(
@@ -65,15 +65,15 @@ class Bench:
         self.optimizer.zero_grad()
 
     def loaded(self) -> None:
-        for batch in islice(self.stream, STEPS):
+        for batch in islice(self.stream, self.count):
             self.step(self.moved(batch))
 
     def repeated(self) -> None:
-        for _ in range(STEPS):
+        for _ in range(self.count):
             self.step(self.batch)
 
     def network_alone(self) -> None:
-        for _ in range(STEPS):
+        for _ in range(self.count):
             self.step(self.batch, with_loss=False)
 
     def seconds(self, work: Callable[[], None]) -> float:
