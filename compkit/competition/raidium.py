@@ -119,7 +119,10 @@ class RaidiumSource(Source):
             path = self._path("train", 0)
             height, width = _decode(path).shape
             if height != width:
-                raise CompkitError(f"{path} is {width}×{height}: images must be square")
+                raise CompkitError(
+                    f"{path} is {width}×{height}: images must be square: crop or pad all of them, "
+                    "and their labels"
+                )
             self._size = height
         return self._size
 
