@@ -169,13 +169,12 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file; raise `CompkitError` naming the file when it is absent or not JSON."""
-    remedy = "make it anew"
+def read_json(path: Path | str, remedy: str = "delete it and make it anew") -> Any:
+    """Read a JSON file; raise `CompkitError` naming file and remedy if it is absent or no JSON."""
     try:
         return parse_json(read_text(path, "JSON file", remedy))
     except ValueError as error:
-        raise CompkitError(f"{path} is not valid JSON ({error}): delete it and {remedy}") from None
+        raise CompkitError(f"{path} is not valid JSON ({error}): {remedy}") from None
 
 
 def digest_of(path: Path) -> str:

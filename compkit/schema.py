@@ -35,7 +35,7 @@ def read_record(kind: type[T], path: Path, remedy: str) -> T:
     CompkitError
         If it is absent, no JSON, not of its kind, or was changed since it was written.
     """
-    values = read_json(path)
+    values = read_json(path, remedy)
     record = checked(kind, values, str(path), remedy)
     if _SUM in values and values.pop(_SUM) != _sum(values):
         raise CompkitError(f"{path} was changed since it was written: {remedy}")
