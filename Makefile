@@ -27,7 +27,7 @@ test: $(READY)
 
 # What `make demo` made; the environment stays.
 clean:
-	rm -rf $(DATA) runs/demo folds/demo.csv submissions/*.csv submissions/*.json
+	rm -rf $(DATA) runs/demo folds/demo.csv $(foreach s,watershed lite0 lite1 demo,submissions/$(s).csv submissions/$(s).json)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("compkit needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

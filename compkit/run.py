@@ -170,17 +170,25 @@ def fold_name(encoder: str, fold: int) -> str:
     return f"{encoder} on all images" if fold == ALL else f"{encoder} fold {fold}"
 
 
-def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run:
+def start_run(
+    name: str,
+    config: RunConfig,
+    data: str,
+    root: Path = ROOT,
+    encoder: str | None = None,
+    fold: int | None = None,
+) -> Run:
     """Make the run `name` under `root`, or open it to go on with the same settings and data.
 
     Where it runs and how it predicts (``machine``, ``inference``) may differ from before, and are
-    kept from now on.
+    kept from now on. `encoder` and `fold` are what is then to be trained alone.
 
     Raises
     ------
     CompkitError
-        If it was made with another configuration, other data, or another split; or if a network
-        would start from one that was trained on images that now validate.
+        If it has no such encoder or fold; if it was made with another configuration, other data,
+        or another split; or if a network would start from one that was trained on images that now
+        validate.
     """
     refuse_name(name)
     directory = root / name
@@ -189,6 +197,7 @@ def start_run(name: str, config: RunConfig, data: str, root: Path = ROOT) -> Run
     made = directory / "run.json"
     if not made.is_file():  # before there is a directory, which what is refused should not leave
         folds = split_of(config, store)
+        list(Run(name, config, store, folds, root).parts(encoder, fold))
         refuse_leaks(config, store, folds)
     with locked(directory, "starting it", wait=True):
         if made.is_file():

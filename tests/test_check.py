@@ -109,7 +109,12 @@ def test_a_score_leaves_out_what_neither_has_labels_nor_a_prediction(tmp_path, c
 
     def score(*names: str) -> int:
         paths = [str(tmp_path / f"{name}.csv") for name in names]
-        return main(["score", *paths, "--truth", str(tmp_path / "y.csv"), "--json"])
+        return main(["score", *paths, "--truth", str(tmp_path / "y.csv"), *form])
+
+    form = []
+    assert score("same") == 0
+    assert "resampling 8 images" in capsys.readouterr().out
+    form = ["--json"]
 
     assert score("same") == 0
     shown = capsys.readouterr()

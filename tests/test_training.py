@@ -21,6 +21,7 @@ from compkit.cli import main as compkit
 from compkit.competition.table import read_table
 from compkit.ensemble.members import members_of
 from compkit.entry import guarded
+from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.leak import seen_by
 from compkit.metrics.rand import rand_scores
@@ -274,6 +275,14 @@ def test_submitting_what_is_not_whole_names_it(workplace, monkeypatch, capsys, r
         lost.write_bytes(kept)
     assert expected in capsys.readouterr().err
     assert not Path("submissions/no.csv").exists()
+
+
+@pytest.mark.parametrize("wrong", [("--fold", "7"), ("--encoder", "resnet34")])
+def test_a_part_that_no_run_has_leaves_no_run(workplace, monkeypatch, wrong):
+    monkeypatch.chdir(workplace)
+    with pytest.raises(CompkitError, match=f"has no {wrong[0].strip('-')}"):
+        run_command([*command(run="odd")[2:], *wrong])
+    assert not Path("runs/odd").exists()
 
 
 @pytest.mark.slow

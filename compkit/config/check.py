@@ -57,7 +57,8 @@ def check(config: RunConfig) -> None:
         "input.focus must be from 0 to 1": 0 <= i.focus <= 1,
         "input.focus needs input.crop": not i.focus or i.crop is not None,
         "inference.views must name at least one view": len(config.inference.views) > 0,
-        "training.steps must be a positive multiple of training.steps_per_epoch": (
+        f"training.steps ({t.steps}) must be a positive multiple of "
+        f"training.steps_per_epoch ({t.steps_per_epoch})": (
             t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
         ),
         "training.lr must be positive": t.lr > 0,

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -106,7 +107,13 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     encoder.load_state_dict(matched)
     way = "by name" if named else "in order, as no name matches"
     way += f" under {prefix!r}" if prefix else ""
-    say(f"{path}: {len(matched)} tensors loaded {way}, {len(held) - len(matched)} left aside")
+    _say_once(f"{path}: {len(matched)} tensors loaded {way}, {len(held) - len(matched)} left aside")
+
+
+@lru_cache
+def _say_once(line: str) -> None:
+    # Every fold of a run starts from the same weights.
+    say(line)
 
 
 def save_encoder(

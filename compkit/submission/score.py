@@ -47,7 +47,7 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
         return
     measures = next(iter(reports.values())).scores
     others = [name for name in measures if name not in METRICS]
-    over = resampling(len(wanted.images), None)
+    over = resampling(len(next(iter(reports.values())).images), None)
     _show(f"leaderboard metrics: mean over images (95 %: {over})", METRICS, reports, True)
     pixels = [name for name in others if name.startswith("pixel_")]
     _show("foreground mask", pixels, reports, False)

@@ -43,7 +43,7 @@ def train(
     _check_unlabelled(config, data)
     if not (ROOT / name / "run.json").is_file():
         _check_weights(config, fold or 0)
-    run = start_run(name, config, data)
+    run = start_run(name, config, data, encoder=encoder, fold=fold)
     for doubt in run.folds.doubts():
         say(doubt)
     slots, most = config.partition.slots, int(run.folds.regions.max())
