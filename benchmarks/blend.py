@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from compkit.blend.consensus import find_consensus
+from compkit.blend.segments import joint_segments
 from compkit.display import print_table
-from compkit.ensemble.consensus import find_consensus
-from compkit.ensemble.segments import joint_segments
 from compkit.metrics.rand import METRICS, contingency, rand_scores
 from compkit.phantom.slices import draw_slice
 from compkit.regions import numbered

@@ -19,9 +19,9 @@ from functools import partial
 
 import numpy as np
 
+from compkit.blend.consensus import find_consensus
 from compkit.config.files import save
 from compkit.display import print_table
-from compkit.ensemble.consensus import find_consensus
 from compkit.ensemble.members import Member, members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.selection import Candidates, draw, greedy, nested, random_weights

@@ -271,7 +271,7 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 
 
 def _blend(a: argparse.Namespace) -> None:
-    from compkit.submission.blend import blend
+    from compkit.blend.job import blend
 
     blend(a.inputs, a.out, a.metric, a.weights, a.oof, a.truth, a.overwrite)
 
@@ -326,13 +326,13 @@ def _add_ledger(commands: argparse._SubParsersAction) -> None:
 
 
 def _ledger(a: argparse.Namespace) -> None:
-    from compkit.submission.standings import show
+    from compkit.leaderboard.standings import show
 
     show(a.ledger)
 
 
 def _ledger_set(a: argparse.Namespace) -> None:
-    from compkit.submission.ledger import set_scores
+    from compkit.leaderboard.ledger import set_scores
 
     given = {"public": a.public, "private": a.private}
     known = {name: score for name, score in given.items() if score is not None}

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from compkit.blend.consensus import FEW, exhaustive, find_consensus, objective_of
+from compkit.blend.search import search
+from compkit.blend.segments import first_seen, joint_segments
+from compkit.blend.skill import FOLDS, weigh
 from compkit.cli import main
 from compkit.competition.table import fill_table, read_table, write_table
 from compkit.ensemble import consensus
 from compkit.ensemble import skill as skill_module
-from compkit.ensemble.consensus import FEW, exhaustive, find_consensus, objective_of
-from compkit.ensemble.search import search
-from compkit.ensemble.segments import first_seen, joint_segments
-from compkit.ensemble.skill import FOLDS, weigh
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.regions import numbered
 from compkit.submission import publish
@@ -438,7 +438,7 @@ def test_an_input_is_not_overwritten_by_a_manifest(files, capsys):
 KILLED = """
 import os, pathlib, signal, sys
 from compkit.cli import main
-from compkit.submission.blend import blend  # imported once, for all the processes below
+from compkit.blend.job import blend  # imported once, for all the processes below
 
 def dying(method):
     def call(self, *arguments, **how):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from compkit.submission.leaderboard import explain, gap, selection_optimism, shake_up
+from compkit.leaderboard.estimates import explain, gap, selection_optimism, shake_up
 
 #: The mean of the highest of K standard normal numbers.
 HIGHEST = {2: 0.564, 10: 1.539, 50: 2.249}

@@ -17,8 +17,8 @@ from compkit.cli import main as compkit
 from compkit.ensemble.decoder import Decoder
 from compkit.errors import CompkitError
 from compkit.intervals import low_high
+from compkit.leaderboard.ledger import COLUMNS, add_row, read_ledger, set_scores
 from compkit.metrics.rand import METRICS
-from compkit.submission.ledger import COLUMNS, add_row, read_ledger, set_scores
 
 LOCAL = np.array([[0.70, 0.50, 0.80], [0.72, 0.40, 0.81], [0.71, 0.45, 0.85], [0.74, 0.43, 0.83]])
 
@@ -99,7 +99,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from compkit.metrics.rand import METRICS
-from compkit.submission.ledger import add_row, set_scores
+from compkit.leaderboard.ledger import add_row, set_scores
 
 ledger, scores = Path("ledger.csv"), {**dict.fromkeys(METRICS, 0.5), "low": 0.4, "high": 0.6}
 for number in range(int(sys.argv[1]), int(sys.argv[2])):

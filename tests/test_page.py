@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
-from compkit.submission.leaderboard import selection_optimism
+from compkit.leaderboard.estimates import selection_optimism
 from compkit.tuning.findings import find
 from compkit.tuning.page import print_findings, write_page
 from compkit.tuning.space import read_space

@@ -77,7 +77,7 @@ def comparable(
     Parameters
     ----------
     table : DataFrame
-        From `compkit.submission.ledger.read_ledger`.
+        From `compkit.leaderboard.ledger.read_ledger`.
     folder : Path
         Where the manifests lie.
 

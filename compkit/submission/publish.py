@@ -24,10 +24,10 @@ from compkit.files import (
     write_json,
 )
 from compkit.inputs import require_utf8
+from compkit.leaderboard.ledger import LEDGER, add_row, require_ledger
 from compkit.progress import say
 from compkit.schema import checked
 from compkit.submission.check import background_only, check_submission
-from compkit.submission.ledger import LEDGER, add_row, require_ledger
 
 _ELSEWHERE = "take another --out, or give --overwrite to lose what is there"
 

@@ -14,8 +14,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from compkit.intervals import resampling
+from compkit.leaderboard.estimates import selection_optimism
 from compkit.metrics.bootstrap import Groups, interval
-from compkit.submission.leaderboard import selection_optimism
 from compkit.tuning.evidence import LEVEL, Effect, chance_of_best, effect
 from compkit.tuning.gains import Confirmation, Gain, confirmations, gain_over
 from compkit.tuning.importance import importances

@@ -9,9 +9,9 @@ import pandas as pd
 
 from compkit.display import print_line, print_table
 from compkit.intervals import resampling
+from compkit.leaderboard.estimates import explain, gap, selection_optimism, shake_up
+from compkit.leaderboard.ledger import read_ledger
 from compkit.metrics.rand import METRICS
-from compkit.submission.leaderboard import explain, gap, selection_optimism, shake_up
-from compkit.submission.ledger import read_ledger
 from compkit.submission.manifests import OutOfFold, comparable
 
 

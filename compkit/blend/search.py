@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from compkit.ensemble.agreement import Agreement, Tally
+from compkit.blend.agreement import Agreement, Tally
 
 #: Gains below this are none.
 _GAIN = 1e-8

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from compkit.blend.consensus import find_consensus
+from compkit.blend.skill import FOLDS, Skill, weigh
 from compkit.competition.base import Rules, Table
 from compkit.competition.table import read_table
 from compkit.display import print_table
-from compkit.ensemble.consensus import find_consensus
-from compkit.ensemble.skill import FOLDS, Skill, weigh
 from compkit.errors import CompkitError, nearest
 from compkit.files import digest_of
 from compkit.intervals import known, low_high, resampling, shown
@@ -52,7 +52,7 @@ def blend(
         A positive number an input. Equal ones if neither these nor `oof` are given.
     oof, truth : sequence of Path and Path, optional
         Out-of-fold label maps of each input, in the inputs' order, and the true ones: weights are
-        then chosen by them, see `compkit.ensemble.skill`.
+        then chosen by them, see `compkit.blend.skill`.
     overwrite : bool
         Replace whatever file is at `out`, and where its manifest belongs.
 

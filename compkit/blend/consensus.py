@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compkit.ensemble.agreement import Agreement, Tally
-from compkit.ensemble.search import search
-from compkit.ensemble.segments import Segments, first_seen, joint_segments
+from compkit.blend.agreement import Agreement, Tally
+from compkit.blend.search import search
+from compkit.blend.segments import Segments, first_seen, joint_segments
 from compkit.regions import numbered
 
 #: Up to so many segments every partition is tried: 21,147 of them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compkit.ensemble.consensus import find_consensus
+from compkit.blend.consensus import find_consensus
 from compkit.metrics.bootstrap import standard_error
 from compkit.metrics.rand import rand_scores
 from compkit.parallel import each_image
