@@ -1,32 +1,36 @@
 """Files that are either whole or absent, and directories that one process owns at a time.
 
-What is being written lies beside its place as ``.compkit-<name>-<8 random characters>.part``.
-Whoever writes it holds a lock on it, which dies with the process: what nobody holds was left by a
-kill, and the next process that writes into that directory, or owns it, removes it.
+What is being written lies beside its place, in ``.compkit-<name>-<8 random characters>.part/``.
+Its writer holds a lock in there, which dies with the process: a folder that nobody holds was left
+by a kill, and the next process that writes into that directory, or owns it, removes it.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import filecmp
 import hashlib
 import json
 import os
 import re
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filelock import lock_descriptor
+
 from compkit.errors import CompkitError, InUseError
 from compkit.inputs import parse_json, read_text
 from compkit.progress import say
 
+_LOCK = ".lock"
 _PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.part", re.DOTALL)
+
+#: Not on Windows, where handles are not inherited anyway.
+_CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
 
 #: Handles of the locks that this process holds.
 _held: set[int] = set()
@@ -39,7 +43,8 @@ def _let_go() -> None:
             os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):  # not on Windows, which knows no fork
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def replacing(path: Path | str, overwrite: bool = True) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise CompkitError(f"{path} is no regular file, so it is not replaced: take another name")
-    with _beside(path, folder=False) as temporary:
+    with _beside(path) as temporary:
         yield temporary
         if path.exists() and not overwrite:
             if not filecmp.cmp(path, temporary, shallow=False):
@@ -101,7 +106,8 @@ def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator
         Raise an `OSError` in place of replacing a directory that holds anything by then.
     """
     path = Path(path)
-    with _beside(path, folder=True) as temporary:
+    with _beside(path) as temporary:
+        temporary.mkdir()
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         try:
@@ -109,7 +115,7 @@ def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator
         except OSError as error:
             if only_new or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            with _beside(path, folder=True) as old:
+            with _beside(path) as old:
                 path.replace(old)
                 temporary.replace(path)
 
@@ -117,7 +123,8 @@ def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
     """Yield a directory for what is needed until the block ends, where the system keeps such."""
-    with _beside(Path(tempfile.gettempdir()) / name, folder=True) as temporary:
+    with _beside(Path(tempfile.gettempdir()) / name) as temporary:
+        temporary.mkdir()
         yield temporary
 
 
@@ -134,7 +141,7 @@ def require_writable(folder: Path) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove the temporary files and directories in `directory` that killed processes left there.
+    """Remove the temporary folders in `directory` that killed processes left there.
 
     What a living process holds stays, and whatever is not named as they are; so does all of it on
     a file system that knows no locks.
@@ -200,22 +207,20 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
         If another process holds it, unless told to wait.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o666)
     _held.add(handle)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(handle, 20, 0).decode(errors="replace") or "unknown"
+        if not lock_descriptor(handle, blocking=False):
+            os.lseek(handle, 1, os.SEEK_SET)
+            owner = os.read(handle, 20).decode(errors="replace") or "unknown"
             used = f"{directory} is in use by another process (pid {owner}) that is {what}"
             if not wait:
-                raise InUseError(
-                    f"{used}: wait for it, stop it, or take another run name"
-                ) from None
+                raise InUseError(f"{used}: wait for it, stop it, or take another run name")
             say(f"{used}: waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock_descriptor(handle)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        os.lseek(handle, 1, os.SEEK_SET)  # Windows lets nobody read the first byte, which is locked
+        os.write(handle, str(os.getpid()).encode())
         sweep(directory)
         yield
     finally:
@@ -224,67 +229,73 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _beside(path: Path, folder: bool) -> Iterator[Path]:
-    """Yield a temporary file or folder beside `path` that this process holds; then remove it."""
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a path for what will take the place of `path`, in a folder that this process holds."""
     temporary = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        temporary, handle = _begun(path, folder)
+        folder, handle = _begun(path)
+        temporary = folder / path.name
         _held.add(handle)
         try:
             yield temporary
         finally:
-            _remove(temporary)
             _held.discard(handle)
-            os.close(handle)
+            os.close(handle)  # first, as Windows removes nothing that is open
+            with suppress(OSError):
+                _remove(folder)
     except OSError as error:
-        named = str(error.filename or path).replace(str(temporary), str(path))
-        # One that could not even be begun has a name that is nobody's.
-        error.filename = str(path) if _PART.fullmatch(Path(named).name) else named
+        named = Path(str(error.filename or path).replace(str(temporary), str(path)))
+        # A folder that could not even be begun has a name that says nothing to anybody.
+        unknown = any(_PART.fullmatch(part) for part in named.parts)
+        error.filename = str(path if unknown else named)
         raise
 
 
-def _begun(path: Path, folder: bool) -> tuple[Path, int]:
-    """Make a temporary file or folder beside `path`, and hold it by the handle returned."""
-    begin, end = f".compkit-{path.name}-", ".part"
+def _begun(path: Path) -> tuple[Path, int]:
+    """Make a temporary folder beside `path`, and hold the lock in it by the handle returned."""
     while True:
-        if folder:
-            name = tempfile.mkdtemp(end, begin, path.parent)
-            try:
-                handle = os.open(name, os.O_RDONLY)
-            except FileNotFoundError:
-                continue  # swept before it was held, as below
-        else:
-            handle, name = tempfile.mkstemp(end, begin, path.parent)
+        folder = Path(tempfile.mkdtemp(".part", f".compkit-{path.name}-", path.parent))
+        try:
+            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o600)
+        except FileNotFoundError:
+            continue  # swept before it was held, as below
+        except OSError:
+            folder.rmdir()
+            raise
         with suppress(OSError):  # a file system without locks, on which nothing is swept
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.path.lexists(name):
-            return Path(name), handle
+            lock_descriptor(handle, blocking=False)
+        if (folder / _LOCK).exists():
+            return folder, handle
         os.close(handle)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove a temporary file or folder unless a process holds it, or may hold it."""
-    with suppress(OSError):  # another process may sweep at once
-        mode = path.lstat().st_mode
-        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            return
-        # Where files lie on a network, a lock needs a handle to write.
-        flags = os.O_RDONLY if stat.S_ISDIR(mode) else os.O_RDWR
-        handle = os.open(path, flags | os.O_NOFOLLOW)
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a temporary folder unless a process holds it, or may hold it."""
+    with suppress(OSError):  # another process may sweep at once, and only folders are ours
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path)
+            handle = os.open(folder / _LOCK, os.O_RDWR)
+        except FileNotFoundError:
+            folder.rmdir()  # its maker, if it is still there, begins another
+            return
+        try:
+            abandoned = lock_descriptor(handle, blocking=False)
         finally:
             os.close(handle)
+        if abandoned:
+            _remove(folder)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(folder: Path) -> None:
+    """Remove a temporary folder, what lies in it before the lock by which it is known as ours."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != _LOCK:
+            path.unlink(missing_ok=True)
+    (folder / _LOCK).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def _umask() -> int:

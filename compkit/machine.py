@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from joblib import cpu_count
 
 from compkit.config import MachineConfig
 from compkit.errors import CompkitError
@@ -52,7 +52,7 @@ def worker_count(machine: MachineConfig) -> int:
     """Return the number of loader processes: as set, else none on a CPU and up to 12 on a GPU."""
     if machine.workers is not None:
         return machine.workers
-    return min(12, os.cpu_count() or 1) if device_of(machine).type == "cuda" else 0
+    return min(12, cpu_count()) if device_of(machine).type == "cuda" else 0
 
 
 def _amx() -> bool:

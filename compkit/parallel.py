@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from compkit.progress import track
 
@@ -18,7 +17,7 @@ _MANY = 20_000_000
 
 def jobs_for(pixels: int) -> int:
     """Return how many processes work on so many pixels best."""
-    return (os.cpu_count() or 1) if pixels >= _MANY else 1
+    return cpu_count() if pixels >= _MANY else 1
 
 
 def each_image(

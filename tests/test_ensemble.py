@@ -180,7 +180,7 @@ def test_the_scores_of_every_image_are_kept(run):
 def test_several_processes_tune_as_one_does(run, monkeypatch):
     alone = calibrate(mixture(run))
     monkeypatch.setattr("compkit.parallel._MANY", 0)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("compkit.parallel.cpu_count", lambda: 2)
     assert calibrate(mixture(run)) == alone
 
 

@@ -10,10 +10,12 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from compkit import files
 from compkit.entry import guarded
 from compkit.errors import CompkitError
 from compkit.files import locked, read_json, replacing, replacing_directory, sweep, write_json
@@ -114,8 +116,8 @@ def writer(place: Path, kind: str) -> subprocess.Popen:
 
 def write_file(place: Path) -> None:
     (place / "y.csv").unlink(missing_ok=True)
-    with replacing(place / "y.csv"):
-        pass
+    with replacing(place / "y.csv") as temporary:
+        temporary.touch()
 
 
 def write_folder(place: Path) -> None:
@@ -156,26 +158,41 @@ def test_what_a_kill_left_is_swept_and_what_somebody_writes_is_not(tmp_path, kin
 
 def test_a_sweep_goes_on_where_another_process_sweeps_at_once(tmp_path, monkeypatch):
     begun = [tmp_path / f".compkit-x-{number}_______.part" for number in range(3)]
-    lstat = Path.lstat
+    remove = files._remove
 
-    def swept_before(path):
-        if path in begun and len(list(tmp_path.iterdir())) == 3:
-            path.unlink()
-        return lstat(path)
+    def swept_by_both(folder):
+        for path in begun:
+            with suppress(FileNotFoundError):
+                remove(path)
+        remove(folder)
 
     for path in begun:
-        path.write_text("half")
-    monkeypatch.setattr(Path, "lstat", swept_before)
+        path.mkdir()
+        (path / ".lock").touch()
+        (path / "x").write_text("half")
+    monkeypatch.setattr(files, "_remove", swept_by_both)
     sweep(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("left", [(), ("x",), ("x", ".lock")])
+def test_what_was_killed_as_it_began_or_ended_is_swept_as_far_as_it_is_known_to_be_ours(
+    tmp_path, left
+):
+    (folder := tmp_path / ".compkit-x-abcdefgh.part").mkdir()
+    for name in left:
+        (folder / name).touch()
+    sweep(tmp_path)
+    assert folder.exists() == (left == ("x",))
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
 @pytest.mark.parametrize("writing", [replacing, replacing_directory])
-def test_what_cannot_be_begun_is_told_by_its_own_name(tmp_path, monkeypatch, writing):
+def test_what_cannot_be_begun_is_told_by_its_own_name(tmp_path, monkeypatch, writing, call):
     def full(path, *_):
         raise OSError(errno.ENOSPC, "full", path)
 
-    monkeypatch.setattr(os, "open" if writing is replacing else "mkdir", full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="full") as error, writing(tmp_path / "x"):
         pass
     assert error.value.filename == str(tmp_path / "x")
@@ -250,7 +267,7 @@ with locked(pathlib.Path(sys.argv[1]), "training"):
     if os.fork():
         print("held", flush=True)
         time.sleep(60)
-    time.sleep(3)
+    time.sleep(20)
 """
 
 
@@ -261,8 +278,9 @@ def test_what_a_killed_process_forked_does_not_hold_on(tmp_path):
     assert holder.stdout.readline() == "held\n"
     holder.kill()
     holder.wait()
-    with locked(tmp_path, "training"):
-        pass
+    begun = time.monotonic()
+    with locked(tmp_path, "training", wait=True):  # until the other has run at all
+        assert time.monotonic() - begun < 15
 
 
 HOLD = """
@@ -350,6 +368,7 @@ def test_what_is_no_bug_exits_with_two_and_one_line(capsys, error, expected):
 
 LIMITED = """
 import resource, sys, numpy, torch
+from compkit import files
 from compkit.entry import guarded
 resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))
 resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
@@ -382,6 +401,7 @@ def run_python(code: str, *arguments: str, **settings: str) -> subprocess.Comple
 PRINTING = """
 import sys
 from compkit.display import print_text
+from compkit import files
 from compkit.entry import guarded
 sys.exit(guarded(lambda: print_text("κ × …\\n" * 9999)))
 """
@@ -390,6 +410,7 @@ sys.exit(guarded(lambda: print_text("κ × …\\n" * 9999)))
 TABLE = """
 import sys
 from compkit.display import print_table
+from compkit import files
 from compkit.entry import guarded
 sys.exit(guarded(lambda: print_table("t", ["a"], [["x"]] * 999)))
 """
@@ -417,6 +438,7 @@ def test_output_that_takes_nothing_at_all(script, buffered):
 
 ENDING = """
 import sys
+from compkit import files
 from compkit.entry import guarded
 from compkit.errors import CompkitError
 from compkit.progress import say

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from compkit.baselines.masks import label_map
 from compkit.baselines.sam import SegmentAnything
@@ -43,7 +42,7 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     if tune:
         params, about["out_of_fold"] = tune_watershed(store)
         method = "tuned watershed"
-    pool = Parallel(n_jobs=os.cpu_count() or 1, return_as="generator")
+    pool = Parallel(n_jobs=cpu_count(), return_as="generator")
     maps = pool(delayed(watershed)(np.asarray(image), params) for image in store.test_images)
     _submit(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
 
