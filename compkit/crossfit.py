@@ -14,15 +14,12 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from compkit.errors import CompkitError
 from compkit.intervals import known
 from compkit.metrics.bootstrap import interval, standard_error
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.parallel import jobs_for
+from compkit.parameters import Param, Params, defaults_of
 from compkit.progress import task
-
-#: One setting, by parameter name.
-Params = Mapping[str, Any]
 
 #: From an image's number and one setting to a label map, integer (H, W).
 Decode = Callable[[int, dict[str, Any]], np.ndarray]
@@ -39,38 +36,6 @@ _HOPELESS = 0.25
 #: What the other metrics weigh beside the one that ranks: where that cannot tell two settings
 #: apart, they do, so that a partition is not given away for a gain within noise.
 _TIE_BREAK = 0.05
-
-
-@dataclass(frozen=True)
-class Param:
-    """A decoder parameter.
-
-    Attributes
-    ----------
-    values : tuple
-        Those among which it is tuned; the first is its default.
-    low, high : float, optional
-        The range of a number that is taken; without it, only `values` are.
-    """
-
-    values: tuple[Any, ...]
-    low: float | None = None
-    high: float | None = None
-
-    def refuse(self, name: str, value: Any) -> None:
-        """Raise a CompkitError if `value` cannot be taken."""
-        if self.low is None or self.high is None:
-            if value not in self.values:
-                known = ", ".join(map(str, self.values))
-                raise CompkitError(f"the decoder's {name} is {value!r}: take one of {known}")
-        elif (
-            not isinstance(value, int | float)
-            or isinstance(value, bool)
-            or not self.low <= value <= self.high
-        ):
-            raise CompkitError(
-                f"the decoder's {name} is {value!r}: take a number from {self.low} to {self.high}"
-            )
 
 
 class Evaluation:
@@ -250,11 +215,6 @@ def cross_fit(
         default=default,
         groups=groups,
     )
-
-
-def defaults_of(space: Mapping[str, Param]) -> dict[str, Any]:
-    """Return the parameters before any tuning."""
-    return {name: param.values[0] for name, param in space.items()}
 
 
 def objective(rows: np.ndarray, column: int) -> np.ndarray:

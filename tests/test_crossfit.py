@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from compkit.crossfit import Evaluation, Param, cross_fit, defaults_of
+from compkit.crossfit import Evaluation, cross_fit
 from compkit.metrics.rand import METRICS
+from compkit.parameters import Param, defaults_of
 
 SPACE = {
     "a": Param((0, 1, 2)),

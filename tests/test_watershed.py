@@ -15,9 +15,9 @@ from compkit.baselines import tuned
 from compkit.baselines.tuned import SPACE, CachedWatershed, tune_watershed
 from compkit.baselines.watershed import WatershedParams, basins, smoothed, watershed
 from compkit.cli import main
-from compkit.crossfit import defaults_of
 from compkit.data.store import open_store
 from compkit.folds import Folds
+from compkit.parameters import defaults_of
 
 DATA = "phantom:size=48,labelled=6,unlabelled=1,test=3,seed=2"
 

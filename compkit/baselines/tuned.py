@@ -14,7 +14,7 @@ from compkit.baselines.watershed import (
     smoothed,
     without_background,
 )
-from compkit.crossfit import CrossFit, Evaluation, Param, cross_fit
+from compkit.crossfit import CrossFit, Evaluation, cross_fit
 from compkit.data.store import Store
 from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
@@ -25,6 +25,7 @@ from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
+from compkit.parameters import Param
 from compkit.progress import say
 
 #: What is tried. The default comes first, and is the organisers'. What decides most is tuned first.

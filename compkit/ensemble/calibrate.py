@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from compkit.crossfit import Evaluation, Param, Params, cross_fit
+from compkit.crossfit import Evaluation, cross_fit
 from compkit.ensemble.decoder import Decoder, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.files import scratch
 from compkit.heads.base import Head
+from compkit.parameters import Param, Params
 from compkit.progress import say
 from compkit.run import Run
 

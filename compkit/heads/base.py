@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compkit.crossfit import Param, Params, defaults_of
 from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 from compkit.heads.foreground import Foreground
 from compkit.heads.partition import Partition, Truth
+from compkit.parameters import Param, Params, defaults_of
 from compkit.regions import absorb_small, numbered, spread
 
 

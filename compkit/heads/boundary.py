@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from compkit.config import PartitionConfig
-from compkit.crossfit import Param, Params
 from compkit.heads.graph import NEIGHBOURS, shifted
 from compkit.heads.partition import Offsets, Partition, Truth
 from compkit.losses.dice import dice_loss
+from compkit.parameters import Param, Params
 from compkit.regions import numbered
 
 _SQUARE = np.ones((3, 3), np.uint8)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from compkit.config import PartitionConfig
-from compkit.crossfit import Params
 from compkit.heads.graph import graph_space, mutex_watershed, offsets_of
 from compkit.heads.partition import Partition, Truth
+from compkit.parameters import Params
 
 
 class Combined(Partition):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from compkit.config import LossConfig
-from compkit.crossfit import Param, Params
 from compkit.losses.dice import class_overlap
 from compkit.losses.mixture import ClassLoss
+from compkit.parameters import Param, Params
 
 
 class Foreground:

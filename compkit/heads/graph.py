@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import mwatershed
 import numpy as np
 
-from compkit.crossfit import Param, Params
 from compkit.errors import CompkitError
 from compkit.heads.partition import Offsets
+from compkit.parameters import Param, Params
 
 #: Bytes that an edge takes while the graph is parted (it crosses into mwatershed as Python ints).
 _EDGE = 200

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from compkit.config import PartitionConfig
-from compkit.crossfit import Params
 from compkit.heads.graph import graph_space, mutex_watershed, offsets_of, shifted
 from compkit.heads.partition import Offsets, Partition
+from compkit.parameters import Params
 
 
 class Pairwise(Partition):

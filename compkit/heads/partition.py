@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compkit.config import PartitionConfig
-from compkit.crossfit import Param, Params
+from compkit.parameters import Param, Params
 
 #: (row, column) offsets, pixels.
 Offsets = Sequence[tuple[int, int]]
