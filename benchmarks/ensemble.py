@@ -3,10 +3,9 @@
     python benchmarks/ensemble.py --run a --run b --run c
 
 Every encoder of every run is a member. All maps are decoded with the head's default parameters, so
-nothing has been tuned on the images; what is chosen (the best member, weights) is chosen on other
-folds. The consensus is of the members' own label maps, as if each had been submitted. `error` is
-that of the best member, 1 for it; differences from it are paired, with half of the 95 % interval,
-which resamples groups of images.
+nothing has been tuned on the images. The consensus is of the members' own label maps, as if each
+had been submitted. `error` is that of the mean of maps, 1 for it; differences from it are paired,
+with half of the 95 % interval, which resamples groups of images.
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ import argparse
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from compkit.blend.consensus import find_consensus
 from compkit.config.files import save
 from compkit.display import print_table
+from compkit.ensemble.calibrate import default_scores
 from compkit.ensemble.members import Member, members_of
 from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.selection import Candidates, draw, greedy, nested, random_weights
 from compkit.files import replacing_directory
 from compkit.inference.members import write_member_maps
 from compkit.intervals import half, resampling, shown
@@ -32,6 +30,8 @@ from compkit.metrics.bootstrap import interval
 from compkit.metrics.rand import rand_scores
 from compkit.parallel import each_image
 from compkit.run import ROOT, Run, open_run
+
+MEAN = "mean of maps"
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     runs = [open_run(name) for name in a.runs]
     plain = [without_tta(run) for run in runs]
     tables = {"": systems(members_of(runs)), ", no TTA": systems(members_of(plain))}
-    best = tables[""]["best member"]
+    best = tables[""][MEAN]
     groups = runs[0].folds.group[runs[0].store.labelled]
     rows = []
     for suffix, found in tables.items():
@@ -58,21 +58,16 @@ def main() -> None:
     count = len(members_of(runs))
     over = resampling(len(best), groups)
     title = f"{count} members, {len(best)} images out of fold; 95 %: {over}"
-    print_table(title, ["system", runs[0].ranking, "over the best member", "error"], rows)
+    print_table(title, ["system", runs[0].ranking, "over the mean of maps", "error"], rows)
 
 
 def systems(members: list[Member]) -> dict[str, np.ndarray]:
     """Return each system's score of every image."""
-    images = list(Mixture(members).images)
-    candidates = Candidates(members, [1.0] * len(members), images)
-    count = len(members)
-    alone = [tuple(row) for row in np.eye(count)]
-    mean = [(1.0,) * count]
+    whole = Mixture(members)
+    images = list(whole.images)
     return {
-        "best member": nested(candidates, partial(draw, alone))[0],
-        "plain mean": candidates(mean)[0],
-        "greedy selection": nested(candidates, partial(greedy, count=count))[0],
-        "random weights": nested(candidates, partial(draw, random_weights(count, 100)))[0],
+        **{member.name: default_scores(Mixture([member]), images) for member in members},
+        MEAN: default_scores(whole, images),
         "consensus of label maps": consensus(members, images),
     }
 

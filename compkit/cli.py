@@ -184,7 +184,7 @@ def _pretrain(a: argparse.Namespace) -> None:
 
 
 def _add_ensemble(commands: argparse._SubParsersAction) -> None:
-    p = _add(commands, "ensemble", "weigh the members of trained runs on out-of-fold images")
+    p = _add(commands, "ensemble", "average the members of trained runs, and say what each brings")
     p.add_argument("--name", required=True, help="of the ensemble, as runs/NAME")
     p.add_argument(
         "--run", dest="runs", action="append", required=True, metavar="NAME",
@@ -262,18 +262,13 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
         help="agree by this: adjusted_all, adjusted_foreground or plain_foreground",
     )  # fmt: skip
     p.add_argument("--weights", type=float, nargs="+", metavar="W", help="a number an input")
-    p.add_argument(
-        "--oof", type=Path, nargs="+", metavar="CSV",
-        help="out-of-fold label maps of the inputs, in their order, to choose weights by",
-    )  # fmt: skip
-    p.add_argument("--truth", type=Path, help="the CSV of true labels, for --oof")
     p.set_defaults(command=_blend)
 
 
 def _blend(a: argparse.Namespace) -> None:
     from compkit.blend.job import blend
 
-    blend(a.inputs, a.out, a.metric, a.weights, a.oof, a.truth, a.overwrite)
+    blend(a.inputs, a.out, a.metric, a.weights, a.overwrite)
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:

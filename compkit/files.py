@@ -1,6 +1,6 @@
 """Files that are either whole or absent, and directories that one process owns at a time.
 
-What is being written lies beside its place, in ``.compkit-<name>-<8 random characters>.part/``.
+What is being written lies beside its place, in ``.compkit-<name>-<8 random characters>.tmp/``.
 Its writer holds a lock in there, which dies with the process: a folder that nobody holds was left
 by a kill, and the next process that writes into that directory, or owns it, removes it.
 """
@@ -27,7 +27,7 @@ from compkit.inputs import parse_json, read_text
 from compkit.progress import say
 
 _LOCK = ".lock"
-_PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.part", re.DOTALL)
+_PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.tmp", re.DOTALL)
 
 #: Not on Windows, where handles are not inherited anyway.
 _CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
@@ -256,7 +256,7 @@ def _beside(path: Path) -> Iterator[Path]:
 def _begun(path: Path) -> tuple[Path, int]:
     """Make a temporary folder beside `path`, and hold the lock in it by the handle returned."""
     while True:
-        folder = Path(tempfile.mkdtemp(".part", f".compkit-{path.name}-", path.parent))
+        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name}-", path.parent))
         try:
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o600)
         except FileNotFoundError:

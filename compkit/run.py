@@ -227,7 +227,7 @@ def claim_directory(directory: Path, marker: str) -> None:
             )
     # What compkit makes there begins with a lock, or may have been killed as it began.
     ours = [
-        each for name in (".lock", "*/.lock", ".compkit-*.part") for each in directory.glob(name)
+        each for name in (".lock", "*/.lock", ".compkit-*.tmp") for each in directory.glob(name)
     ]
     ours += [directory / own for own, kind in KINDS.items() if (directory / own).is_file()]
     if directory.is_dir() and any(directory.iterdir()) and not ours:

@@ -16,14 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from compkit.blend import consensus
 from compkit.blend.consensus import FEW, exhaustive, find_consensus, objective_of
 from compkit.blend.search import search
 from compkit.blend.segments import first_seen, joint_segments
-from compkit.blend.skill import FOLDS, weigh
 from compkit.cli import main
 from compkit.competition.table import fill_table, read_table, write_table
-from compkit.ensemble import consensus
-from compkit.ensemble import skill as skill_module
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.regions import numbered
 from compkit.submission import publish
@@ -230,49 +228,15 @@ def test_what_no_input_labels_is_background_under_the_foreground_metrics():
     assert empty.agreement.tolist() == [1, 1]
 
 
-def test_weights_by_skill_leave_an_outlier_out():
-    truths = [cells(seed, noise=0)[0] for seed in range(20)]
-    good = [truth.copy() for truth in truths]
-    noise = [cells(seed + 100)[0] for seed in range(20)]
-    skill = weigh(truths, [good, noise, noise], "adjusted_all")
-    assert skill.temperature is not None
-    assert skill.weights[0] > 0.99
-    assert skill.weights.sum() == pytest.approx(1)
-    assert skill.consensus.mean() == 1 > skill.uniform.mean()
-    alike = weigh(truths, [good, good], "adjusted_all")
-    assert alike.temperature is None
-    assert alike.weights.tolist() == [0.5, 0.5]
-    np.testing.assert_array_equal(alike.inputs, 1)
-
-
-def test_weights_are_scored_on_images_that_did_not_choose_them(monkeypatch):
-    truths = [cells(seed, noise=0)[0] for seed in range(FOLDS * 2)]
-    inputs = [[cells(seed)[k] for seed in range(FOLDS * 2)] for k in range(3)]
-    used = {}
-
-    def spy(truth, maps, tried, metric):
-        used[truth.tobytes()] = tried
-        return [0.5, 0.7, 0.6, 0.4]
-
-    monkeypatch.setattr(skill_module, "_blend_scores", spy)
-    before = weigh(truths, inputs, "adjusted_all")
-    assert before.temperature == skill_module.TEMPERATURES[0]
-    wanted = used[truths[3].tobytes()]
-    inputs[0][3] = np.zeros_like(inputs[0][3])
-    weigh(truths, inputs, "adjusted_all")
-    np.testing.assert_array_equal(used[truths[3].tobytes()], wanted)
-
-
 @pytest.fixture
 def files(tmp_path):
-    """Write three inputs of 6 images of 48², out-of-fold maps of 8 others, and their truth."""
-    for part, seeds in (("", range(6)), ("-oof", range(10, 18))):
-        names = [f"{seed}.png" for seed in seeds]
-        for number, letter in enumerate("abc"):
-            maps = np.array([cells(seed)[number] for seed in seeds])
-            write_table(tmp_path / f"{letter}{part}.csv", names, maps)
-        truth = np.array([cells(seed, noise=0)[0] for seed in seeds])
-        write_table(tmp_path / f"y{part}.csv", names, truth)
+    """Write three inputs of 6 images of 48², and their truth."""
+    names = [f"{seed}.png" for seed in range(6)]
+    for number, letter in enumerate("abc"):
+        write_table(
+            tmp_path / f"{letter}.csv", names, np.array([cells(s)[number] for s in range(6)])
+        )
+    write_table(tmp_path / "y.csv", names, np.array([cells(seed, noise=0)[0] for seed in range(6)]))
     return tmp_path
 
 
@@ -301,7 +265,7 @@ def test_command(files, capsys):
     before = (files / "d.csv").read_bytes()
     assert run(files, "c.csv", "a.csv", "b.csv", "--out", "d.csv", "--weights", "2", "2", "2") == 0
     assert (files / "d.csv").read_bytes() == before
-    assert not list(files.glob("*.part"))
+    assert not list(files.glob("*.tmp"))
 
 
 BLEND = ["a.csv", "b.csv", "c.csv", "--out"]
@@ -495,19 +459,9 @@ def test_after_a_kill_anywhere_the_same_command_completes(files, again):
             digest = json.loads((files / "d.json").read_text())["sha256"]
             assert digest == hashlib.sha256((files / "d.csv").read_bytes()).hexdigest()
             assert (files / "ledger.csv").read_text().count(digest) == 1
-            assert not list(files.glob(".*.part"))
+            assert not list(files.glob(".*.tmp"))
         process.stdin.close()
     assert 6 <= kill < 49
-
-
-def test_command_with_out_of_fold_maps(files, capsys):
-    oof = ["--oof", "a-oof.csv", "b-oof.csv", "c-oof.csv", "--truth", "y-oof.csv"]
-    assert run(files, "a.csv", "b.csv", "c.csv", "--out", "d.csv", *oof) == 0
-    shown = capsys.readouterr()
-    assert "blend, equal weights" in shown.out
-    summary = json.loads((files / "d.json").read_text())["out_of_fold"]
-    assert summary["images"] == 8
-    assert summary["equal_weights"] > max(summary["inputs"])
 
 
 def test_too_many_regions_lose_the_smallest(tmp_path, capsys):
@@ -532,38 +486,17 @@ def test_too_many_regions_lose_the_smallest(tmp_path, capsys):
         (["a.csv", "b.csv", "--weights", "1"], "weights that do not fit: 1 for 2 inputs"),
         (["a.csv", "b.csv", "--weights", "1", "0"], "weights that do not fit: 0 for"),
         (["a.csv", "b.csv", "--weights", "1", "nan"], "weights that do not fit: nan for"),
-        (["a.csv", "b.csv", "--oof", "a-oof.csv"], "--oof says nothing without --truth"),
-        (["a.csv", "b.csv", "--truth", "y-oof.csv"], "--truth says nothing without --oof"),
-        (
-            ["a.csv", "b.csv", "--oof", "a-oof.csv", "--truth", "y-oof.csv"],
-            "--oof names 1 files for 2 inputs",
-        ),
-        (
-            ["a.csv", "b.csv", "--weights", "1", "2", "--oof", "a.csv", "--truth", "y.csv"],
-            "--weights and --oof both",
-        ),
         (["a.csv", "b.csv", "--weights", "1e308", "1e308"], "nothing holds their sum"),
-        (["a.csv", "a-oof.csv"], "column 1 is 10.png, but 0.png in"),
+        (["a.csv", "other.csv"], "column 1 is 10.png, but 0.png in"),
         (["a.csv", "few.csv"], "few.csv: column 5 is missing, but 4.png in"),
         (["a.csv", "small.csv"], "small.csv has images of 8×8 pixels from 0.png on"),
         (["a.csv", "gone.csv"], "there is no label CSV"),
-        (
-            ["a.csv", "b.csv", "--oof", "few.csv", "few.csv", "--truth", "y-oof.csv"],
-            "few.csv has a column 0.png, of which",
-        ),
-        (
-            ["a.csv", "b.csv", "--oof", "few.csv", "few.csv", "--truth", "y.csv"],
-            "few.csv holds 4 images that are labelled in",
-        ),
-        (
-            ["a.csv", "b.csv", "--oof", "small.csv", "small.csv", "--truth", "y.csv"],
-            "small.csv has images of 8 pixels a side, but those of",
-        ),
     ],
 )
 def test_what_does_not_fit_is_refused(files, capsys, arguments, sentence):
     names = [f"{index}.png" for index in range(6)]
     write_table(files / "few.csv", names[:4], np.ones((4, 48, 48), int))
+    write_table(files / "other.csv", ["10.png", *names[1:]], np.ones((6, 48, 48), int))
     write_table(files / "small.csv", names, np.ones((6, 8, 8), int))
     assert run(files, *arguments, "--out", "d.csv") == 2
     error = capsys.readouterr().err

@@ -133,15 +133,15 @@ def own(place: Path) -> None:
 @pytest.mark.parametrize("kind", WRITING)
 @pytest.mark.parametrize("next_run", [write_file, write_folder, own])
 def test_what_a_kill_left_is_swept_and_what_somebody_writes_is_not(tmp_path, kind, next_run):
-    mine = [".x.csv.part", ".x.csv.abcdefgh.part", "compkit-x-abcdefgh.part"]
-    mine += [".compkit-x-abcdefgh.part.csv", ".compkit-y-ABCDEFGH.part"]
+    mine = [".x.csv.tmp", ".x.csv.abcdefgh.tmp", "compkit-x-abcdefgh.tmp"]
+    mine += [".compkit-x-abcdefgh.tmp.csv", ".compkit-y-ABCDEFGH.tmp"]
     for name in mine:
         (tmp_path / name).touch()
-    (tmp_path / ".compkit-link-abcdefgh.part").symlink_to(tmp_path / mine[0])
+    (tmp_path / ".compkit-link-abcdefgh.tmp").symlink_to(tmp_path / mine[0])
     killed, living = writer(tmp_path, kind), writer(tmp_path, kind)
     try:
-        kept = {".compkit-link-abcdefgh.part", *mine}
-        parts = [path for path in tmp_path.glob(".*.part") if path.name not in kept]
+        kept = {".compkit-link-abcdefgh.tmp", *mine}
+        parts = [path for path in tmp_path.glob(".*.tmp") if path.name not in kept]
         assert len(parts) == 2
         next_run(tmp_path)
         assert all(path.exists() for path in parts)
@@ -157,7 +157,7 @@ def test_what_a_kill_left_is_swept_and_what_somebody_writes_is_not(tmp_path, kin
 
 
 def test_a_sweep_goes_on_where_another_process_sweeps_at_once(tmp_path, monkeypatch):
-    begun = [tmp_path / f".compkit-x-{number}_______.part" for number in range(3)]
+    begun = [tmp_path / f".compkit-x-{number}_______.tmp" for number in range(3)]
     remove = files._remove
 
     def swept_by_both(folder):
@@ -179,7 +179,7 @@ def test_a_sweep_goes_on_where_another_process_sweeps_at_once(tmp_path, monkeypa
 def test_what_was_killed_as_it_began_or_ended_is_swept_as_far_as_it_is_known_to_be_ours(
     tmp_path, left
 ):
-    (folder := tmp_path / ".compkit-x-abcdefgh.part").mkdir()
+    (folder := tmp_path / ".compkit-x-abcdefgh.tmp").mkdir()
     for name in left:
         (folder / name).touch()
     sweep(tmp_path)

@@ -123,7 +123,7 @@ def test_bad_data_leave_no_store(folder, cache):
         with pytest.raises(CompkitError, match=r"2\.png cannot be read"):
             open_store(str(folder))
     assert not list(cache.rglob("store.json"))
-    assert not list(cache.rglob("*.part"))
+    assert not list(cache.rglob("*.tmp"))
 
 
 def test_damaged_store_is_named(folder):
@@ -213,11 +213,11 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(folder, cache):
     process = python(KILLED, folder)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert list(cache.rglob(".*.part"))
+    assert list(cache.rglob(".*.tmp"))
     assert not list(cache.rglob("store.json"))
     store = open_store(str(folder))
     assert (store.test_images == example()[1]).all()
-    assert not list(cache.rglob(".*.part"))
+    assert not list(cache.rglob(".*.tmp"))
 
 
 OPENED = """

@@ -109,7 +109,7 @@ def test_killed_and_resumed_equals_uninterrupted(workplace):
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     assert (part / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     assert np.array_equal(np.load(part / "oof/maps.npy"), np.load(whole / "oof/maps.npy"))
-    assert not list(part.glob(".*.part"))
+    assert not list(part.glob(".*.tmp"))
     # What only resuming needs is kept no longer.
     assert set(torch.load(part / "last.ckpt", weights_only=True)) == {"state_dict", "compkit"}
 
@@ -231,7 +231,7 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     manifest = json.loads(out.with_suffix(".json").read_text())
     (member,) = manifest["members"]
     assert member == {
-        "member": "whole/resnet10t", "weight": 1.0, "temperature": 1.0, "folds": [0, 1],
+        "member": "whole/resnet10t", "folds": [0, 1],
         "all_images": False,
     }  # fmt: skip
     assert {"threshold", "fill"} <= manifest["decoder"]["params"].keys()

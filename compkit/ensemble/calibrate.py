@@ -16,6 +16,8 @@ from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.files import scratch
 from compkit.heads.base import Head
+from compkit.metrics.rand import rand_scores
+from compkit.parallel import each_image
 from compkit.parameters import Param, Params
 from compkit.progress import say
 from compkit.run import Run
@@ -88,6 +90,23 @@ def calibrate_run(run: Run, only: Collection[str] | None = None) -> Decoder:
     decoder = calibrate(Mixture(members_of([run])), only=only)
     decoder.save(run.directory / "decoder.json")
     return decoder
+
+
+def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
+    """Return the score of each image, float64 (N,), decoded with the head's default parameters."""
+    store, metric = mixture.store, mixture.members[0].run.ranking
+    work = (
+        (mixture.head, mixture.out_of_fold(i), store.labels_of(store.train.index(i)), metric)
+        for i in images
+    )
+    members = [member.name for member in mixture.members]
+    label = f"scoring {members[0] if len(members) == 1 else f'a mean of {len(members)}'}"
+    pixels = len(images) * len(mixture.head.maps) * mixture.side**2
+    return np.array(list(each_image(_score, work, label, len(images), pixels)))
+
+
+def _score(head: Head, maps: np.ndarray, truth: np.ndarray, metric: str) -> float:
+    return rand_scores(truth, head.decode(maps, head.defaults, truth.shape))[metric]
 
 
 class _Evaluation(Evaluation):

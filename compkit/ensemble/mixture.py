@@ -1,15 +1,15 @@
-"""The weighted mean of members' maps, and the head that decodes it."""
+"""The mean of members' maps, and the head that decodes it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
 
 from compkit.config import RunConfig
 from compkit.data.resample import resized
@@ -19,11 +19,8 @@ from compkit.errors import CompkitError
 from compkit.heads import HEADS, make_head
 from compkit.heads.base import Head
 
-#: Probabilities are kept this far from 0 and 1 before a temperature divides their logits.
-_SURE = 1e-3
 
-
-class WeightedMean:
+class MapMean:
     """How maps of several heads, of any size, become those of one head on the finest grid.
 
     Each channel is the mean over the maps that have it. Several partitions are cut together, each
@@ -35,8 +32,6 @@ class WeightedMean:
         Of each maps' network.
     sides : sequence of int
         Sides of each maps' grid, pixels.
-    weights, temperatures : sequence of float
-        Of each maps; the second divides the logits of their foreground.
     config : RunConfig
         Of one of the networks.
 
@@ -48,21 +43,10 @@ class WeightedMean:
         Of the mean, pixels.
     """
 
-    def __init__(
-        self,
-        heads: Sequence[Head],
-        sides: Sequence[int],
-        weights: Sequence[float],
-        temperatures: Sequence[float],
-        config: RunConfig,
-    ) -> None:
+    def __init__(self, heads: Sequence[Head], sides: Sequence[int], config: RunConfig) -> None:
         self.side = max(sides)
         self._channels = [head.channels for head in heads]
-        self._weights, self._temperatures = tuple(weights), tuple(temperatures)
-        shares: dict[str, float] = {}
-        for head, weight in zip(heads, weights, strict=True):
-            for part in head.channels:
-                shares[part] = shares.get(part, 0) + weight
+        shares = Counter(part for head in heads for part in head.channels)
         names = [name for name in HEADS if name in shares]
         if len(names) > 1:
             names.remove("foreground")
@@ -76,82 +60,46 @@ class WeightedMean:
         CompkitError
             If nothing is left of a channel.
         """
-        return self.of(
-            None if one is None else on_grid(one, self.side, temperature)
-            for one, temperature in zip(maps, self._temperatures, strict=True)
-        )
-
-    def of(self, maps: Iterable[np.ndarray | None]) -> np.ndarray:
-        """Return the mean, as of maps by a call, of maps that are on the grid (`on_grid`)."""
         shape = (len(self.head.maps), self.side, self.side)
-        total, weights = np.zeros(shape, np.float32), np.zeros((shape[0], 1, 1), np.float32)
-        for number, one in enumerate(maps):
+        total, count = np.zeros(shape, np.float32), np.zeros((shape[0], 1, 1), np.float32)
+        for channels_of, one in zip(self._channels, maps, strict=True):
             if one is None:
                 continue
-            for part, channels in self._channels[number].items():
-                place = self.head.channels[part]
-                total[place] += self._weights[number] * one[channels]
-                weights[place] += self._weights[number]
+            values = torch.from_numpy(one.astype(np.float32))[None]
+            resampled = resized(values, (self.side, self.side))[0].numpy()
+            for part, channels in channels_of.items():
+                total[self.head.channels[part]] += resampled[channels]
+                count[self.head.channels[part]] += 1
         for part, place in self.head.channels.items():
-            if not weights[place].all():
+            if not count[place].all():
                 raise CompkitError(
                     f"an image has no {part} maps: every member with that head lacks its fold; "
                     "train the missing fold with train.py"
                 )
-        return total / weights
-
-
-def on_grid(maps: np.ndarray, side: int, temperature: float) -> np.ndarray:
-    """Return maps (m, h, w), float32 (m, side, side), the foreground with its temperature."""
-    values = maps.astype(np.float32)
-    if temperature != 1:
-        values[0] = tempered(values[0], temperature)
-    return resized(torch.from_numpy(values)[None], (side, side))[0].numpy()
-
-
-def tempered(probability: np.ndarray, temperature: float) -> np.ndarray:
-    """Return probabilities whose logits are divided by a temperature."""
-    return expit(logit(probability.clip(_SURE, 1 - _SURE)) / temperature)
+        return total / count
 
 
 class Mixture:
-    """The weighted mean of members' maps, out of fold and on the test images.
+    """The mean of members' maps, out of fold and on the test images.
 
     Parameters
     ----------
     members : sequence of Member
         Of which `prove_alike` holds.
-    weights, temperatures : sequence of float, optional
-        One a member, the weights not negative; equal weights and 1 by default.
 
     Attributes
     ----------
     members : tuple of Member
-        Those of a weight above 0.
-    weights : tuple of float
-        Theirs, of sum 1.
-    mean : WeightedMean
+    mean : MapMean
     images : tuple of str
         The labelled images of which some member has out-of-fold maps, in the store's order.
     """
 
-    def __init__(
-        self,
-        members: Sequence[Member],
-        weights: Sequence[float] | None = None,
-        temperatures: Sequence[float] | None = None,
-    ) -> None:
-        given = [1.0] * len(members) if weights is None else weights
-        scales = [1.0] * len(members) if temperatures is None else temperatures
-        taken = [one for one in zip(members, given, scales, strict=True) if one[1] > 0]
-        self.members = tuple(member for member, _, _ in taken)
-        self.weights = tuple(weight / sum(given) for _, weight, _ in taken)
-        self.temperatures = tuple(scale for _, _, scale in taken)
-        self.mean = WeightedMean(
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        self.mean = MapMean(
             [member.head for member in self.members],
             [member.run.side for member in self.members],
-            self.weights,
-            self.temperatures,
             self.members[0].run.config,
         )
         labelled = [self.store.train[int(i)] for i in self.store.labelled]
@@ -176,10 +124,9 @@ class Mixture:
         """A digest of all that a decoder which is tuned on its out-of-fold maps depends on."""
         folds = self.members[0].run.folds
         told: list[list[object]] = [folds.fold.tolist(), folds.group.tolist()]
-        shares = zip(self.members, self.weights, self.temperatures, strict=True)
-        for member, weight, temperature in shares:
+        for member in self.members:
             maps = [one.sha256 for one in member.maps_by_fold]
-            told.append([member.head.name, member.run.ranking, weight, temperature, *maps])
+            told.append([member.head.name, member.run.ranking, *maps])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def out_of_fold(self, image: str) -> np.ndarray:

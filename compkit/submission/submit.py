@@ -54,16 +54,8 @@ def submit(
     rules = store.competition.rules
     labels = _regions(mixture, decoder, rules.max_label)
     members = [
-        {
-            "member": m.name,
-            "weight": weight,
-            "temperature": scale,
-            "folds": m.folds,
-            "all_images": ALL in m.networks,
-        }
-        for m, weight, scale in zip(
-            mixture.members, mixture.weights, mixture.temperatures, strict=True
-        )
+        {"member": m.name, "folds": m.folds, "all_images": ALL in m.networks}
+        for m in mixture.members
     ]
     doubts = doubts_about(m.run.folds for m in mixture.members)
     networks = sum(len(member.networks) for member in mixture.members)
@@ -98,8 +90,8 @@ def write_out_of_fold(
 ) -> None:
     """Write the regions of the labelled images, from networks and parameters that saw none of them.
 
-    In the submission's format; `compkit blend` weighs submissions by such files. Arguments and
-    errors are those of `submit`.
+    In the submission's format, so `compkit score` takes it. Arguments and errors are those of
+    `submit`.
     """
     claim_table(out, overwrite)
     mixture, decoder = open_mixture(names, data, encoder)

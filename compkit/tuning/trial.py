@@ -10,10 +10,9 @@ from optuna.trial import FrozenTrial
 
 from compkit.config import RunConfig
 from compkit.config.check import check
-from compkit.ensemble.calibrate import calibrate_run
+from compkit.ensemble.calibrate import calibrate_run, default_scores
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.selection import Candidates
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.metrics.bootstrap import Groups, standard_error
@@ -113,12 +112,10 @@ class Objective:
 def plain_scores(run: Run) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the images out of fold so far, their groups, and scores under default decoding."""
     members = members_of([run], partial=True)
-    images = [
-        image for image in Mixture(members).images if all(image in m.out_of_fold for m in members)
-    ]
-    equal = (1.0,) * len(members)
-    candidates = Candidates(members, equal, images)
-    return images, candidates.groups, candidates([equal])[0]
+    mixture = Mixture(members)
+    images = [image for image in mixture.images if all(image in m.out_of_fold for m in members)]
+    groups = run.folds.group[[run.store.train.index(image) for image in images]]
+    return images, groups, default_scores(mixture, images)
 
 
 def hopeless(
