@@ -10,6 +10,9 @@ from joblib import cpu_count
 from compkit.config import MachineConfig
 from compkit.errors import CompkitError
 
+# torch counts the cores of the machine, though a container may allow fewer.
+torch.set_num_threads(min(torch.get_num_threads(), cpu_count()))
+
 
 def device_of(machine: MachineConfig) -> torch.device:
     """Return the device to compute on.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -188,6 +190,16 @@ def test_weights_files_that_are_damaged_or_none_are_refused(tmp_path, classifier
     save_file({}, tmp_path / "empty.safetensors")
     assert "does not hold a state dict" in refuse(tmp_path / "empty.safetensors")
     assert "is a folder" in refuse(tmp_path)
+
+
+def test_no_more_threads_than_a_container_allows():
+    """joblib's own limit stands for a container's."""
+    code = "import compkit.machine, torch; print(torch.get_num_threads())"
+    environment = os.environ | {"LOKY_MAX_CPU_COUNT": "1", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
 
 
 def test_a_hub_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
