@@ -1,6 +1,6 @@
 """Print the tables of docs/results.md that records of `benchmarks/sweep.py` support, as Markdown.
 
-    python benchmarks/answers.py
+    python benchmarks/answers.py [--sweep FILE] [--records FILE]
 
 Scores are out of fold: means over images and seeds. Intervals (95 %) resample groups of images, of
 the mean over seeds; `over` is how far a variant is above the first of its table, image by image, on
@@ -10,6 +10,7 @@ networks of a run.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def tables() -> list[str]:
-    """Return each table of the sweep `answers`, with its heading."""
-    spec = yaml.safe_load((HERE / "sweeps" / "answers.yaml").read_text())["tables"]
-    records = read_records([HERE / "records" / "answers.jsonl"])
+SWEEP, RECORDS = HERE / "sweeps" / "answers.yaml", HERE / "records" / "answers.jsonl"
+
+
+def tables(sweep: Path = SWEEP, kept: Path = RECORDS) -> list[str]:
+    """Return each table of a sweep that its records support, with its heading."""
+    spec = yaml.safe_load(sweep.read_text())["tables"]
+    records = read_records([kept])
     found = []
     for data in dict.fromkeys(one.data for one in records):
         here = [one for one in records if one.data == data]
@@ -84,4 +88,10 @@ def _mean(seeds: list[list[float]]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    print("\n\n".join(tables()))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--sweep", type=Path, default=SWEEP)
+    parser.add_argument("--records", type=Path, default=RECORDS)
+    a = parser.parse_args()
+    print("\n\n".join(tables(a.sweep, a.records)))
