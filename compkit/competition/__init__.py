@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from compkit.competition.base import Competition
-from compkit.competition.phantom import Phantom
-from compkit.competition.raidium import Raidium
+from compkit.errors import CompkitError
+from compkit.registry import Registry
 
-COMPETITIONS: dict[str, Competition] = {c.name: c for c in (Raidium(), Phantom())}
+COMPETITIONS = Registry(
+    "compkit.competitions",
+    "competition",
+    {
+        "raidium": "compkit.competition.raidium:Raidium",
+        "phantom": "compkit.competition.phantom:Phantom",
+    },
+)
 
 
 def competition_of(data: str) -> Competition:
-    """Return the competition that the locator `data` belongs to.
+    """Return the competition whose data the locator `data` names, by what each says itself.
 
-    ``phantom`` or ``phantom:size=128,labelled=40,…`` is the embedded one; anything else is a folder
-    in the challenge's layout.
+    Raises
+    ------
+    CompkitError
+        If it is no competition's, or that of several.
     """
-    scheme = data.split(":", 1)[0]
-    return COMPETITIONS["phantom" if scheme == "phantom" else "raidium"]
+    known: list[Competition] = [COMPETITIONS.get(name)() for name in COMPETITIONS.names()]
+    owners = [competition for competition in known if competition.owns(data)]
+    if len(owners) == 1:
+        return owners[0]
+    if owners:
+        raise CompkitError(
+            f"{data} is of several competitions ({', '.join(one.name for one in owners)}): leave "
+            "out the plugin or package of the others"
+        )
+    wanted = "; ".join(f"{one.locator} ({one.name})" for one in known)
+    raise CompkitError(f"there is no competition's data at {data}: --data takes {wanted}")

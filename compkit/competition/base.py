@@ -59,7 +59,7 @@ class Rules:
     Attributes
     ----------
     ranking : str
-        The metric that ranks, a name from `compkit.metrics.rand.METRICS`.
+        The metric that ranks, by name.
     max_label : int
         The highest region id that a submission may hold.
     """
@@ -69,10 +69,27 @@ class Rules:
 
 
 class Competition(ABC):
-    """One competition: its name, its rules, and how to reach its data."""
+    """One competition: its name, its rules, and how to reach its data.
+
+    Attributes
+    ----------
+    name : str
+        The name under which it is registered.
+    locator : str
+        What `owns` answers to, for people: ``"a folder with X_train, X_test and Y_train.csv"``.
+    rules : Rules
+    """
 
     name: str
+    locator: str
     rules: Rules = Rules()
+
+    @abstractmethod
+    def owns(self, data: str) -> bool:
+        """Tell whether `data`, as ``--data`` was given, names data of this competition.
+
+        Data that are damaged, but could be of no other, are its own: `source` says what is wrong.
+        """
 
     @abstractmethod
     def source(self, data: str) -> Source:

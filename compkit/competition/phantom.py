@@ -95,6 +95,11 @@ class Phantom(Competition):
     """A challenge like the real one that needs no data, with the test's truth at hand."""
 
     name = "phantom"
+    locator = "phantom:size=128,labelled=40"
+
+    def owns(self, data: str) -> bool:
+        """Tell whether `data` is ``phantom`` or begins with ``phantom:``."""
+        return data.partition(":")[0] == self.name
 
     def source(self, data: str) -> PhantomSource:
         """Return the phantom that the locator `data` describes (see `PhantomSettings.parse`)."""

@@ -43,6 +43,11 @@ class Raidium(Competition):
     """ENS Challenge Data 150: axial CT slices, regions without names."""
 
     name = "raidium"
+    locator = f"a folder with {', '.join(_FOLDERS.values())} and {_LABELS}"
+
+    def owns(self, data: str) -> bool:
+        """Tell whether `data` is a folder that holds any part of the layout."""
+        return any((Path(data) / part).exists() for part in (*_FOLDERS.values(), _LABELS))
 
     def source(self, data: str) -> Source:
         """Return the folder `data`, its layout checked."""
