@@ -17,7 +17,7 @@ import numpy as np
 from compkit.config import RunConfig
 from compkit.data.store import open_store
 from compkit.display import print_table
-from compkit.heads import PARTITIONS, make_head
+from compkit.heads import HEADS, make_head
 from compkit.metrics.rand import METRICS, rand_scores
 from compkit.phantom.slices import draw_slice
 
@@ -39,7 +39,7 @@ def main() -> None:
     else:
         store = open_store(a.data)
         labels = [np.asarray(store.labels_of(int(i))) for i in store.labelled]
-    rows = [_row(name, labels) for name in ["foreground", *PARTITIONS, "+".join(PARTITIONS)]]
+    rows = [_row(name, labels) for name in [*HEADS.names(), "+".join(HEADS.names()[1:])]]
     columns = ["head", *METRICS, "median ms", "slowest ms"]
     title = f"perfect maps of {len(labels)} slices of {labels[0].shape[0]}², {a.data or 'phantom'}"
     print_table(title, columns, rows)

@@ -12,7 +12,7 @@ import torch
 from compkit.config import RunConfig
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
-from compkit.heads import HEADS, PARTITIONS, make_head
+from compkit.heads import HEADS, make_head
 from compkit.heads.graph import offsets_of
 from compkit.heads.partition import Truth
 from compkit.inference.tta import parse_view
@@ -22,7 +22,8 @@ from compkit.phantom.slices import draw_slice
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ct-mini"
 VIEWS = [f"{a}+{b}" for a, b in itertools.product(("identity", "hflip"), ("identity", "rot90"))]
 VIEWS += ["vflip", "rot180", "rot270"]
-ALONE_AND_TOGETHER = [*HEADS, "+".join(PARTITIONS)]
+PARTITIONS = HEADS.names()[1:]
+ALONE_AND_TOGETHER = [*HEADS.names(), "+".join(PARTITIONS)]
 
 
 def slices(size: int, count: int = 4) -> list[np.ndarray]:

@@ -13,7 +13,8 @@ class LossConfig:
     ----------
     terms
         Weight of each term by name (dice, normalised_dice, generalised_dice, focal_dice,
-        focal_tversky, noise_robust_dice, tvmf_dice, adaptive_tvmf_dice, cross_entropy).
+        focal_tversky, noise_robust_dice, tvmf_dice, adaptive_tvmf_dice, cross_entropy, or one that
+        is added).
     kappa
         Concentration of tvmf_dice.
     adaptive_lambda

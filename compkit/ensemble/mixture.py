@@ -47,7 +47,7 @@ class MapMean:
         self.side = max(sides)
         self._channels = [head.channels for head in heads]
         shares = Counter(part for head in heads for part in head.channels)
-        names = [name for name in HEADS if name in shares]
+        names = [name for name in HEADS.names() if name in shares]
         if len(names) > 1:
             names.remove("foreground")
         self.head = make_head(replace(config, head="+".join(names)), self.side, shares)

@@ -1,27 +1,30 @@
-"""Heads by name: one file and one line here for each partition."""
+"""Heads by name, alone or joined."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from compkit.config import RunConfig
-from compkit.errors import CompkitError, nearest
-from compkit.heads.affinity import Affinity
+from compkit.errors import CompkitError
 from compkit.heads.base import Head
-from compkit.heads.boundary import Boundary
 from compkit.heads.combined import Combined
-from compkit.heads.distance import Distance
-from compkit.heads.embedding import Embedding
 from compkit.heads.foreground import Foreground
 from compkit.heads.partition import Partition
-from compkit.heads.slots import Slots
+from compkit.registry import Registry
 
-PARTITIONS: dict[str, type[Partition]] = {
-    kind.name: kind for kind in (Affinity, Boundary, Distance, Embedding, Slots)
-}
-
-#: What a run's `head` may be; partitions may also be joined by "+".
-HEADS = ("foreground", *PARTITIONS)
+#: What a run's `head` may be; partitions, which are all but the foreground, may be joined by "+".
+HEADS = Registry(
+    "compkit.heads",
+    "head",
+    {
+        "foreground": "compkit.heads.foreground:Foreground",
+        "affinity": "compkit.heads.affinity:Affinity",
+        "boundary": "compkit.heads.boundary:Boundary",
+        "distance": "compkit.heads.distance:Distance",
+        "embedding": "compkit.heads.embedding:Embedding",
+        "slots": "compkit.heads.slots:Slots",
+    },
+)
 
 
 def make_head(config: RunConfig, side: int, shares: Mapping[str, float] | None = None) -> Head:
@@ -38,15 +41,10 @@ def make_head(config: RunConfig, side: int, shares: Mapping[str, float] | None =
         If there is no such head, or a setting of it cannot be.
     """
     names = config.head.split("+")
-    for name in names:
-        if name not in HEADS:
-            raise CompkitError(
-                f"there is no head {name!r}{nearest(name, HEADS)}: take one of "
-                f"{', '.join(HEADS)}, or several joined by +"
-            )
+    kinds: list[type[Partition]] = [HEADS.get(name) for name in names if name != "foreground"]
     if len(set(names)) < len(names):
         raise CompkitError(f"the head {config.head!r} names one twice: name each once")
-    parts = [PARTITIONS[name](config.partition, side) for name in names if name != "foreground"]
+    parts = [kind(config.partition, side) for kind in kinds]
     partition: Partition | None = parts[0] if parts else None
     if len(parts) > 1:
         weights = None if shares is None else [shares[part.name] for part in parts]

@@ -39,7 +39,7 @@ class Truth:
 class Partition(ABC):
     """Everything about one representation of which pixels belong together.
 
-    One file, and one line in `compkit.heads.PARTITIONS`, for each.
+    `compkit.heads.HEADS` knows each by its name.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Partition(ABC):
     Attributes
     ----------
     name : str
-        The name that configurations use.
+        The name that configurations use, and under which it is registered.
     outputs : tuple of str
         Names of the network's output channels (logits).
     maps : tuple of str

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from compkit.config import LossConfig
 from compkit.errors import CompkitError, nearest
-from compkit.losses.dice import dice_loss, normalised_dice_loss
-from compkit.losses.dice_variants import (
-    focal_dice_loss,
-    focal_tversky_loss,
-    generalised_dice_loss,
-    noise_robust_dice_loss,
-)
-from compkit.losses.tvmf import tvmf_dice_loss
+from compkit.registry import Registry
 
-
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean cross entropy over pixels; zero where every weight is 0.
-
-    Parameters
-    ----------
-    logits, targets : Tensor, shape (N, C, H, W)
-        Raw outputs and one-hot (or soft) targets.
-    weights : Tensor of float or bool, shape (N, 1, H, W)
-        How much each pixel counts; 0 leaves it out.
-    """
-    pixels = -(targets * log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
-    return (pixels * weights).sum() / weights.sum().clamp_min(1)
+#: Each a function of logits and one-hot targets, float32 (N, C, H, W), and pixel weights, float32
+#: (N, 1, H, W), that returns a scalar, which is 0 where all weights are.
+LOSSES = Registry(
+    "compkit.losses",
+    "loss",
+    {
+        name: f"compkit.losses.terms:{name}"
+        for name in (
+            "dice", "normalised_dice", "generalised_dice", "focal_dice", "focal_tversky",
+            "noise_robust_dice", "tvmf_dice", "adaptive_tvmf_dice", "cross_entropy",
+        )
+    },
+)  # fmt: skip
 
 
 def check_terms(setting: str, terms: Mapping[str, float], known: Iterable[str]) -> None:
@@ -71,35 +64,24 @@ class ClassLoss:
     """
 
     def __init__(self, config: LossConfig, classes: int) -> None:
-        check_terms("loss.terms", config.terms, TERMS)
+        check_terms("loss.terms", config.terms, LOSSES.names())
         self.config = config
         self.kappa = torch.zeros(classes)
+        self._terms: dict[str, Callable[..., Tensor]] = {n: LOSSES.get(n) for n in config.terms}
 
     def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the loss of raw outputs against one-hot targets, in 32-bit floats."""
         logits, weights = logits.float(), weights.float()
-        probabilities = logits.softmax(dim=1)
+        kappas = {
+            "tvmf_dice": self.config.kappa,
+            "adaptive_tvmf_dice": self.kappa.to(logits.device),
+        }
         total = logits.new_zeros(())
-        for name, weight in self.config.terms.items():
-            total = total + weight * TERMS[name](self, logits, probabilities, targets, weights)
+        for name, term in self._terms.items():
+            own: dict[str, Any] = {"kappa": kappas[name]} if name in kappas else {}
+            total = total + self.config.terms[name] * term(logits, targets, weights, **own)
         return total
 
     def adapt(self, dice: Tensor) -> None:
         """Set κ_c = λ · Dice_c from the last validation's Dice, shape (C,) (Kato & Hotta, §3.2)."""
         self.kappa = self.config.adaptive_lambda * dice.float().cpu()
-
-
-_Term = Callable[[ClassLoss, Tensor, Tensor, Tensor, Tensor], Tensor]
-
-#: Loss terms by the name that a configuration gives them.
-TERMS: Mapping[str, _Term] = {
-    "dice": lambda loss, z, p, t, v: dice_loss(p, t, v),
-    "normalised_dice": lambda loss, z, p, t, v: normalised_dice_loss(p, t, v),
-    "generalised_dice": lambda loss, z, p, t, v: generalised_dice_loss(p, t, v),
-    "focal_dice": lambda loss, z, p, t, v: focal_dice_loss(p, t, v),
-    "focal_tversky": lambda loss, z, p, t, v: focal_tversky_loss(p, t, v),
-    "noise_robust_dice": lambda loss, z, p, t, v: noise_robust_dice_loss(p, t, v),
-    "tvmf_dice": lambda loss, z, p, t, v: tvmf_dice_loss(p, t, v, loss.config.kappa),
-    "adaptive_tvmf_dice": lambda loss, z, p, t, v: tvmf_dice_loss(p, t, v, loss.kappa.to(p.device)),
-    "cross_entropy": lambda loss, z, p, t, v: cross_entropy(z, t, v),
-}

@@ -17,6 +17,7 @@ from compkit.models.feedback import FeedbackUnet
 from compkit.models.plain import PLAIN, plain_settings
 from compkit.models.vit import Dpt, size_settings
 from compkit.models.weights import load_encoder, packaged
+from compkit.registry import Registry
 
 
 class Network(nn.Module):
@@ -136,6 +137,8 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
     CompkitError
         Naming the encoder or decoder, and the nearest that exists.
     """
+    for encoder in set(encoders) & set(ENCODERS.names()):
+        ENCODERS.get(encoder)  # so that timm knows it
     known = [*timm.list_models(), *PLAIN]
     for encoder in encoders:
         if encoder.split(".")[0] not in known:
@@ -158,6 +161,9 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
             f"take {' or '.join(_UNETS)}, or another encoder"
         )
 
+
+#: What packages register with timm: an entry point only tells which module does.
+ENCODERS = Registry("compkit.encoders", "encoder", {})
 
 #: Networks with the decoder of the U-Net.
 _UNETS = {"unet": smp.Unet, "feedback-unet": FeedbackUnet}

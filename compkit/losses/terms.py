@@ -1,0 +1,48 @@
+"""The built-in losses of the foreground, of logits, one-hot targets and pixel weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from compkit.losses.dice import dice_loss, normalised_dice_loss
+from compkit.losses.dice_variants import (
+    focal_dice_loss,
+    focal_tversky_loss,
+    generalised_dice_loss,
+    noise_robust_dice_loss,
+)
+from compkit.losses.tvmf import tvmf_dice_loss
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean cross entropy over pixels; zero where every weight is 0.
+
+    Parameters
+    ----------
+    logits, targets : Tensor, shape (N, C, H, W)
+        Raw outputs and one-hot (or soft) targets.
+    weights : Tensor of float or bool, shape (N, 1, H, W)
+        How much each pixel counts; 0 leaves it out.
+    """
+    pixels = -(targets * log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
+    return (pixels * weights).sum() / weights.sum().clamp_min(1)
+
+
+def _of_logits(
+    loss: Callable[..., Tensor], logits: Tensor, targets: Tensor, weights: Tensor, **own: Any
+) -> Tensor:
+    return loss(logits.softmax(dim=1), targets, weights, **own)
+
+
+dice = partial(_of_logits, dice_loss)
+normalised_dice = partial(_of_logits, normalised_dice_loss)
+generalised_dice = partial(_of_logits, generalised_dice_loss)
+focal_dice = partial(_of_logits, focal_dice_loss)
+focal_tversky = partial(_of_logits, focal_tversky_loss)
+noise_robust_dice = partial(_of_logits, noise_robust_dice_loss)
+tvmf_dice = adaptive_tvmf_dice = partial(_of_logits, tvmf_dice_loss)
