@@ -296,6 +296,10 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "score", "score submissions as the leaderboard would")
     p.add_argument("submissions", type=Path, nargs="+", metavar="SUBMISSION", help="CSVs to score")
     p.add_argument("--truth", type=Path, required=True, help="the CSV of true labels")
+    p.add_argument(
+        "--metric", dest="metrics", action="append", default=[], metavar="NAME",
+        help="score by this one too, which a plugin or package adds; give it again for more",
+    )  # fmt: skip
     p.add_argument("--json", action="store_true", help="print everything, per image too, as JSON")
     p.set_defaults(command=_score)
 
@@ -303,7 +307,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
 def _score(a: argparse.Namespace) -> None:
     from compkit.submission.score import score
 
-    score(a.submissions, a.truth, as_json=a.json)
+    score(a.submissions, a.truth, a.json, a.metrics)
 
 
 def _add_ledger(commands: argparse._SubParsersAction) -> None:

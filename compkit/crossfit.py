@@ -15,8 +15,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from compkit.intervals import known
-from compkit.metrics.bootstrap import interval, standard_error
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.bootstrap import interval, mean, standard_error
+from compkit.metrics.named import beside, image_scores
+from compkit.metrics.rand import METRICS
 from compkit.parallel import jobs_for
 from compkit.parameters import Param, Params, defaults_of
 from compkit.progress import task
@@ -51,6 +52,8 @@ class Evaluation:
     cheap : mapping of str to Param, optional
         Parameters that cost next to nothing where all others stay: their settings are decoded one
         after the other, image by image, so that `decode` may keep what they share.
+    metrics : sequence of str
+        What is scored by.
     """
 
     def __init__(
@@ -59,18 +62,19 @@ class Evaluation:
         truths: Sequence[np.ndarray],
         pixels: int,
         cheap: Mapping[str, Param] | None = None,
+        metrics: Sequence[str] = METRICS,
     ) -> None:
         self._decode, self._truths, self._cheap = decode, truths, cheap or {}
         self._known: dict[tuple[Any, ...], np.ndarray] = {}
-        self._jobs = jobs_for(pixels)
+        self._jobs, self._metrics = jobs_for(pixels), metrics
 
     def __call__(self, params: Params) -> np.ndarray:
-        """Return the metrics of every image, shape (N, len(METRICS))."""
+        """Return the metrics of every image, shape (N, len(metrics))."""
         key = tuple(params.values())
         if key not in self._known:
             settings = self._together(params)
             images = Parallel(n_jobs=self._jobs)(
-                delayed(_scores)(self._decode, index, truth, settings)
+                delayed(_scores)(self._decode, index, truth, settings, self._metrics)
                 for index, truth in enumerate(self._truths)
             )
             for setting, rows in zip(settings, np.array(images).swapaxes(0, 1), strict=True):
@@ -83,10 +87,14 @@ class Evaluation:
 
 
 def _scores(
-    decode: Decode, index: int, truth: np.ndarray, settings: Sequence[dict[str, Any]]
+    decode: Decode,
+    index: int,
+    truth: np.ndarray,
+    settings: Sequence[dict[str, Any]],
+    metrics: Sequence[str],
 ) -> list[list[float]]:
-    found = (rand_scores(truth, decode(index, params)) for params in settings)
-    return [[scores[name] for name in METRICS] for scores in found]
+    found = (image_scores(truth, decode(index, params), metrics) for params in settings)
+    return [list(scores.values()) for scores in found]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +109,9 @@ class CrossFit:
         Whether tuning helps on folds that it did not see; if not, the defaults are kept.
     fold_params : dict of str to dict
         By fold, what its images may be decoded with: tuned on the *other* folds, or the defaults.
-    honest, default : ndarray of float64, shape (N, len(METRICS))
+    metrics : tuple of str
+        What is scored by.
+    honest, default : ndarray of float64, shape (N, len(metrics))
         Scores of every image with what the other folds settled for, and with the defaults.
     groups : ndarray of shape (N,), or None
         Which images say much the same; intervals are of whole groups.
@@ -110,13 +120,14 @@ class CrossFit:
     params: dict[str, Any]
     tuned: bool
     fold_params: dict[str, dict[str, Any]]
+    metrics: tuple[str, ...]
     honest: np.ndarray
     default: np.ndarray
     groups: np.ndarray | None
 
     @property
     def kept(self) -> np.ndarray:
-        """The scores expected of `params`, float64 (N, len(METRICS))."""
+        """The scores expected of `params`, float64 (N, len(metrics))."""
         return self.honest if self.tuned else self.default
 
     def record(self, ranking: str, names: Sequence[str]) -> dict[str, Any]:
@@ -134,18 +145,27 @@ class CrossFit:
             "params": self.params,
             "tuned": self.tuned,
             "fold_params": self.fold_params,
-            "scores": _means(self.kept),
+            "scores": self._means(self.kept),
             "intervals": {
                 name: known(interval(self.kept[:, i], self.groups))
-                for i, name in enumerate(METRICS)
+                for i, name in enumerate(self.metrics)
             },
-            "tuned_scores": _means(self.honest),
-            "default_scores": _means(self.default),
+            "tuned_scores": self._means(self.honest),
+            "default_scores": self._means(self.default),
             "images": len(self.kept),
             "image_names": list(names),
-            "image_scores": dict(zip(METRICS, self.kept.T.tolist(), strict=True)),
+            "image_scores": dict(zip(self.metrics, self.kept.T.tolist(), strict=True)),
             "image_groups": None if self.groups is None else [str(one) for one in self.groups],
         }
+
+    def _means(self, rows: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.metrics, mean(rows, axis=0).tolist(), strict=True))
+
+
+def written(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `CrossFit.record` does as JSON can hold it, which has no NaN."""
+    scores = record["image_scores"].items()
+    return {**record, "image_scores": {name: [known(one) for one in row] for name, row in scores}}
 
 
 def cross_fit(
@@ -163,7 +183,7 @@ def cross_fit(
     ----------
     space : mapping of str to Param
     evaluate : callable
-        From one setting to the metrics of every image, shape (N, len(METRICS)).
+        From one setting to the metrics of every image, shape (N, M): those `beside` what ranks.
     folds : ndarray of int64, shape (N,)
         The fold of every image, from 0.
     ranking : str
@@ -175,8 +195,9 @@ def cross_fit(
     groups : ndarray of shape (N,), optional
         The group of every image, as of `compkit.metrics.bootstrap.interval`.
     """
-    column = METRICS.index(ranking)
-    honest = np.zeros((len(folds), len(METRICS)))
+    metrics = beside(ranking)
+    column = metrics.index(ranking)
+    honest = np.zeros((len(folds), len(metrics)))
     numbers = sorted(set(folds.tolist()))
     steps = _ROUNDS * len(space) * len(starts)
     by_fold = {}
@@ -206,11 +227,12 @@ def cross_fit(
         params = tuned_on(folds >= 0)
     defaults = defaults_of(space)
     default = evaluate(defaults)
-    tuned = bool((objective(honest, column) - objective(default, column)).mean() > 0)
+    tuned = bool(mean(objective(honest, column) - objective(default, column)) > 0)
     return CrossFit(
         params=params if tuned else defaults,
         tuned=tuned,
         fold_params=by_fold if tuned else dict.fromkeys(by_fold, defaults),
+        metrics=metrics,
         honest=honest,
         default=default,
         groups=groups,
@@ -219,7 +241,7 @@ def cross_fit(
 
 def objective(rows: np.ndarray, column: int) -> np.ndarray:
     """Return every image's score: the metric that ranks, plus a little of the others."""
-    return rows[:, column] + _TIE_BREAK * np.delete(rows, column, axis=1).mean(axis=1)
+    return rows[:, column] + _TIE_BREAK * mean(np.delete(rows, column, axis=1), axis=1)
 
 
 def descend(
@@ -250,7 +272,7 @@ def descend(
     params = path(defaults_of(space) | dict(starts[0]))
     for start in starts[1:]:
         begun = defaults_of(space) | dict(start)
-        if score(begun).mean() > score(params).mean() - _HOPELESS:
+        if mean(score(begun)) > mean(score(params)) - _HOPELESS:
             other = path(begun)
             params = other if gains(score(other) - score(params)) else params
     return params
@@ -267,7 +289,7 @@ def _descended(
         before = params
         for name, param in space.items():
             tried = [params | {name: value} for value in param.values]
-            candidate = max(tried, key=lambda each: score(each).mean())
+            candidate = max(tried, key=lambda each: mean(score(each)))
             if gains(score(candidate) - score(params)):
                 params = candidate
             visited()
@@ -278,9 +300,5 @@ def _descended(
 
 def _gains(groups: np.ndarray | None, difference: np.ndarray) -> bool:
     """Tell whether differences, one an image, are a gain beyond chance."""
-    mean = difference.mean()
-    return bool(mean > _GAIN and mean > standard_error(difference, groups))
-
-
-def _means(rows: np.ndarray) -> dict[str, float]:
-    return dict(zip(METRICS, rows.mean(axis=0).tolist(), strict=True))
+    gain = mean(difference)
+    return bool(gain > _GAIN and gain > standard_error(difference, groups))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from compkit.metrics.bootstrap import Groups, group_numbers
+
+#: A score as files hold it: JSON has no NaN, so null stands for it.
+Score = Annotated[float, BeforeValidator(lambda value: np.nan if value is None else value)]
+
+T = TypeVar("T", float, tuple[float, float])
 
 #: Intervals that rest on fewer groups than this tend to be too narrow.
 _FEW = 10
@@ -39,9 +46,9 @@ def resampling(images: int, groups: Groups) -> str:
     return f"resampling {count} {'groups' if count < images else 'images'}{few}"
 
 
-def known(ends: tuple[float, float]) -> tuple[float, float] | None:
-    """Return an interval, or None where there is none, since JSON has no NaN."""
-    return None if np.isnan(ends[0]) else ends
+def known(value: T) -> T | None:
+    """Return a score or an interval, or None where there is none, since null in JSON."""
+    return None if np.isnan(value).any() else value
 
 
 def low_high(ends: Sequence[float] | None) -> dict[str, float]:

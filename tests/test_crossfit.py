@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from compkit.crossfit import Evaluation, cross_fit
+from compkit.ensemble.decoder import Decoder
 from compkit.metrics.rand import METRICS
 from compkit.parameters import Param, defaults_of
+from compkit.schema import read_record
 
 SPACE = {
     "a": Param((0, 1, 2)),
@@ -58,6 +61,31 @@ def test_no_fold_is_tuned_by_its_own_images(table, order, fold):
         (code,) = set(fitted(table).honest[inside].ravel())
         chosen.append(int(np.flatnonzero(codes == code)[0]))
     assert chosen[0] == chosen[1]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_an_image_of_which_what_ranks_says_nothing_is_not_tuned_by(seed):
+    rng = np.random.default_rng(seed)
+    table = rng.random((len(SETTINGS), len(FOLDS) + 2, len(METRICS)))
+    table[:, -2:, 0] = np.nan
+    without, fit = fitted(table[:, :-2]), fitted(table, folds=np.append(FOLDS, [0, 1]))
+    assert (fit.params, fit.fold_params) == (without.params, without.fold_params)
+    kept = fit.record(METRICS[0], [])
+    assert kept["scores"][METRICS[0]] == pytest.approx(
+        without.record(METRICS[0], [])["scores"][METRICS[0]]
+    )
+
+
+def test_a_record_holds_null_where_a_metric_says_nothing(tmp_path):
+    table = np.random.default_rng(0).random((len(SETTINGS), len(FOLDS), len(METRICS)))
+    table[:, 1, 0] = np.nan
+    made = Decoder(head="boundary", **fitted(table).record(METRICS[0], list("abcdef")))
+    made.save(tmp_path / "decoder.json")
+    assert (
+        json.loads((tmp_path / "decoder.json").read_text())["image_scores"][METRICS[0]][1] is None
+    )
+    read = read_record(Decoder, tmp_path / "decoder.json", "")
+    np.testing.assert_equal(read.image_scores, made.image_scores)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))

@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn_metrics
 
 from compkit.competition.base import Table
 from compkit.errors import CompkitError
-from compkit.metrics.bootstrap import interval, standard_error
+from compkit.metrics.bootstrap import interval, mean, standard_error
 from compkit.metrics.pixels import MEASURES, pixel_scores
 from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index, rand_scores
 from compkit.metrics.regions import match_regions
@@ -234,6 +234,27 @@ def test_one_group_has_no_interval():
 def test_the_standard_error_without_groups_is_the_usual_one():
     values = np.random.default_rng(0).random((3, 20))
     np.testing.assert_allclose(standard_error(values), stats.sem(values, axis=1))
+
+
+@given(
+    hnp.arrays(float, st.integers(3, 30), elements=st.floats(-1, 1, width=16)),
+    st.integers(0, 2**32 - 1),
+)
+def test_an_image_of_which_a_metric_says_nothing_changes_nothing(values, seed):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 6, len(values))
+    places = np.sort(rng.integers(0, len(values) + 1, 5))
+    more, of_more = np.insert(values, places, np.nan), np.insert(groups, places, 9)
+    assert mean(more) == pytest.approx(mean(values))
+    assert standard_error(more, of_more) == pytest.approx(
+        standard_error(values, groups), nan_ok=True
+    )
+    assert interval(more, of_more) == pytest.approx(interval(values, groups), nan_ok=True)
+
+
+def test_a_mean_of_nothing_is_refused():
+    with pytest.raises(CompkitError, match="says nothing of any of the images"):
+        mean(np.array([[0.5, np.nan], [0.25, np.nan]]), axis=0)
 
 
 def test_intervals_of_groups_hold_the_truth_as_often_as_they_say():

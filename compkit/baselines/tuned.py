@@ -14,7 +14,7 @@ from compkit.baselines.watershed import (
     smoothed,
     without_background,
 )
-from compkit.crossfit import CrossFit, Evaluation, cross_fit
+from compkit.crossfit import CrossFit, Evaluation, cross_fit, written
 from compkit.data.store import Store
 from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
@@ -22,8 +22,8 @@ from compkit.files import scratch
 from compkit.folds import make_folds
 from compkit.folds.copies import count_different
 from compkit.intervals import resampling, shown
-from compkit.metrics.bootstrap import interval
-from compkit.metrics.rand import METRICS
+from compkit.metrics.bootstrap import interval, mean
+from compkit.metrics.named import beside
 from compkit.parallel import each_image
 from compkit.parameters import Param
 from compkit.progress import say
@@ -110,9 +110,8 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
     fit = _fitted(store, chosen, folds[chosen], groups[chosen], ranking)
     _show(fit, ranking, split.doubts())
-    return WatershedParams(**fit.params), fit.record(
-        ranking, [store.train[index] for index in store.labelled[chosen]]
-    )
+    images = [store.train[index] for index in store.labelled[chosen]]
+    return WatershedParams(**fit.params), written(fit.record(ranking, images))
 
 
 def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
@@ -139,20 +138,21 @@ def _fitted(
         )
         truths = [store.labels[row] for row in chosen]
         cheap = {"background_below": SPACE["background_below"]}
-        evaluate = Evaluation(decode, truths, _PASSES * len(rows) * store.size**2, cheap)
+        pixels = _PASSES * len(rows) * store.size**2
+        evaluate = Evaluation(decode, truths, pixels, cheap, beside(ranking))
         label = "tuning the watershed"
         return cross_fit(SPACE, evaluate, folds, ranking, label, groups=groups)
 
 
 def _show(fit: CrossFit, ranking: str, doubts: Sequence[str]) -> None:
     rows = [
-        [name, *(_with_interval(scores[:, column], fit.groups) for column in range(len(METRICS)))]
+        [name, *(_with_interval(one, fit.groups) for one in scores.T)]
         for name, scores in (("organisers' parameters", fit.default), ("tuned", fit.honest))
     ]
     images = len(fit.kept)
     over = resampling(images, fit.groups)
     title = f"watershed, out of fold, mean over {images} labelled images (95 %: {over})"
-    print_scores(title, ["", *METRICS], rows, METRICS, doubts)
+    print_scores(title, ["", *fit.metrics], rows, fit.metrics, doubts)
     if fit.tuned:
         texts = (f"{name} {value:g}" for name, value in fit.params.items())
         print_line(f"tuned for {ranking}: {', '.join(texts)}")
@@ -161,4 +161,4 @@ def _show(fit: CrossFit, ranking: str, doubts: Sequence[str]) -> None:
 
 
 def _with_interval(values: np.ndarray, groups: np.ndarray | None) -> str:
-    return f"{values.mean():.3f} ({shown(interval(values, groups), '.3f')})"
+    return f"{mean(values):.3f} ({shown(interval(values, groups), '.3f')})"

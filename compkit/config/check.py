@@ -118,7 +118,8 @@ def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def check_all(config: RunConfig, encoders: bool = True) -> None:
-    """Refuse values that cannot work, and names that nothing has: of heads, views and encoders.
+    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views
+    and encoders.
 
     Parameters
     ----------
@@ -131,10 +132,12 @@ def check_all(config: RunConfig, encoders: bool = True) -> None:
     """
     from compkit.heads import make_head
     from compkit.inference.tta import parse_view
+    from compkit.metrics.named import beside
     from compkit.models.network import check_names
 
     check(config)
     make_head(config, config.input.size or 128)
+    beside(*filter(None, [config.ranking]))
     for view in config.inference.views:
         parse_view(view)
     if encoders:

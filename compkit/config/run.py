@@ -126,22 +126,23 @@ class RunConfig:
     Parameters
     ----------
     encoders
-        Timm encoders, or those of a plain U-Net, by the channels of the first level: plain_unet16,
-        plain_unet32, plain_unet64. One network each.
+        Timm encoders, those that a plugin registers with timm among them, or those of a plain
+        U-Net, by the channels of the first level: plain_unet16, plain_unet32, plain_unet64. One
+        network each.
     head
         How regions become maps and back: foreground, affinity, slots, embedding, boundary,
-        distance, or several joined by +.
+        distance, or one that is added; or several joined by +.
     seed
         Seed of weights, order and augmentation.
     ranking
         The metric that decoders are tuned, and best epochs told, by (adjusted_all,
-        adjusted_foreground, plain_foreground); null takes the competition's.
+        adjusted_foreground, plain_foreground, or one that is added); null takes the competition's.
     """
 
     encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)
     head: str = "boundary"
     seed: int = 0
-    ranking: Literal["adjusted_all", "adjusted_foreground", "plain_foreground"] | None = None
+    ranking: str | None = None
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)

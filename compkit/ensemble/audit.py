@@ -18,8 +18,8 @@ from compkit.inference.members import member_predictor
 from compkit.inference.tta import Scale, View, parse_view
 from compkit.intervals import resampling, shown
 from compkit.machine import autocast
-from compkit.metrics.bootstrap import interval
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.bootstrap import interval, mean
+from compkit.metrics.named import image_score
 from compkit.progress import say, task
 from compkit.run import Run, open_run
 
@@ -57,10 +57,10 @@ def audit(name: str, views: Sequence[str] = VIEWS, data: str | None = None) -> N
                 added = score(every) - score(others) if others else alone * 0
                 gains = [_gain(pair - score([0]), groups), _gain(added, groups)]
                 known = "yes" if seen(parsed[i], run.config.augment) else "NO"
-                rows.append([view, f"{alone.mean():.4f}", *gains, known])
+                rows.append([view, f"{mean(alone):.4f}", *gains, known])
                 progress.advance(3)
         mark = "*" * bool(doubts := run.folds.doubts())
-        total = f"{score(every).mean():.4f}{mark}, {PLAIN} {score([0]).mean():.4f}{mark}"
+        total = f"{mean(score(every)):.4f}{mark}, {PLAIN} {mean(score([0])):.4f}{mark}"
     columns = ["view", "alone", f"gain over {PLAIN}", "gain over all others", "seen in training"]
     over = f"95 %: {resampling(len(groups), groups)}"
     title = f"{name}: out-of-fold {run.ranking}; all together {total}; {over}"
@@ -88,9 +88,9 @@ class _Scores:
 
     def _one(self, number: int, views: Sequence[int]) -> float:
         truth = self._run.store.labels_of(int(self._run.store.labelled[number]))
-        mean = np.stack([self._maps[view][number] for view in views]).mean(axis=0)
-        regions = self._head.decode(mean, self._params[number], truth.shape)
-        return rand_scores(truth, regions)[self._run.ranking]
+        maps = np.stack([self._maps[view][number] for view in views]).mean(axis=0)
+        regions = self._head.decode(maps, self._params[number], truth.shape)
+        return image_score(truth, regions, self._run.ranking)
 
 
 def _predicted(run: Run, views: Sequence[str], folder: Path) -> Sequence[np.ndarray]:
@@ -121,7 +121,7 @@ def _batches(run: Run, fold: int) -> list[np.ndarray]:
 
 
 def _gain(values: np.ndarray, groups: np.ndarray) -> str:
-    return f"{values.mean():+.4f} ({shown(interval(values, groups), '+.4f')})"
+    return f"{mean(values):+.4f} ({shown(interval(values, groups), '+.4f')})"
 
 
 def seen(view: View, augment: AugmentConfig) -> bool:

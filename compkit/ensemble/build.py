@@ -16,8 +16,7 @@ from compkit.files import locked
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
-from compkit.metrics.bootstrap import interval
-from compkit.metrics.rand import METRICS
+from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
 from compkit.run import ROOT, claim_directory, open_run, refuse_name
 from compkit.schema import read_record, write_record
@@ -79,15 +78,15 @@ def _show(mixture: Mixture) -> None:
         return
     run, store = members[0].run, mixture.store
     groups = run.folds.group[[store.train.index(image) for image in images]]
-    mean = default_scores(mixture, images)
+    whole = default_scores(mixture, images)
     rows = []
     for number, member in enumerate(members):
         alone = default_scores(Mixture([member]), images)
         others = [*members[:number], *members[number + 1 :]]
-        gain = mean - default_scores(Mixture(others), images) if len(others) > 1 else mean - alone
+        gain = whole - (default_scores(Mixture(others), images) if len(others) > 1 else alone)
         rows.append(_row(member.name, alone, groups))
-        rows[-1].append(f"{gain.mean():+.4f} ({shown(interval(gain, groups), '+.4f')})")
-    rows.append([*_row("mean", mean, groups), ""])
+        rows[-1].append(f"{mean(gain):+.4f} ({shown(interval(gain, groups), '+.4f')})")
+    rows.append([*_row("mean", whole, groups), ""])
     print_scores(
         f"out of fold, {len(images)} images, default decoding; 95 %: "
         f"{resampling(len(images), groups)}",
@@ -99,13 +98,13 @@ def _show(mixture: Mixture) -> None:
 
 
 def _row(name: str, scores: np.ndarray, groups: np.ndarray) -> list[str]:
-    return [name, f"{scores.mean():.4f}", shown(interval(scores, groups))]
+    return [name, f"{mean(scores):.4f}", shown(interval(scores, groups))]
 
 
 def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
     doubts = doubts_about(m.run.folds for m in mixture.members)
     mark = "*" * bool(doubts)
-    measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}{mark}" for metric in METRICS)
+    measured = ", ".join(f"{metric} {score:.4f}{mark}" for metric, score in decoder.scores.items())
     say(f"{name}: {len(mixture.members)} members, decoder {'' if decoder.tuned else 'not '}tuned; "
         f"out of fold {measured} (95 % of {decoder.ranking}: {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip

@@ -16,7 +16,8 @@ from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.files import scratch
 from compkit.heads.base import Head
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import beside, image_score
+from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.parameters import Param, Params
 from compkit.progress import say
@@ -49,13 +50,13 @@ def calibrate(
             file.write(mixture.out_of_fold(image).astype(np.float16).tobytes())
         file.flush()
         maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
-        evaluate = _Evaluation(mixture.head, maps, truths)
+        ranking, head = ranking or run.ranking, mixture.head.name
+        evaluate = _Evaluation(mixture.head, maps, truths, beside(ranking))
         folds, groups = run.folds.fold[indices], run.folds.group[indices]
         space = {
             name: param if only is None or name in only else Param(param.values[:1])
             for name, param in mixture.head.space.items()
         }
-        ranking, head = ranking or run.ranking, mixture.head.name
         decoder = _tune(head, space, evaluate, folds, ranking, mixture.images, groups)
         return replace(decoder, maps=mixture.fingerprint)
 
@@ -106,15 +107,22 @@ def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
 
 
 def _score(head: Head, maps: np.ndarray, truth: np.ndarray, metric: str) -> float:
-    return rand_scores(truth, head.decode(maps, head.defaults, truth.shape))[metric]
+    regions = head.decode(maps, head.defaults, truth.shape)
+    return image_score(truth, regions, metric)
 
 
 class _Evaluation(Evaluation):
     """Scores of all images under one setting of a head's decoder."""
 
-    def __init__(self, head: Head, maps: np.ndarray, truths: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        head: Head,
+        maps: np.ndarray,
+        truths: Sequence[np.ndarray],
+        metrics: Sequence[str] = METRICS,
+    ) -> None:
         decode = partial(_decoded, head, maps, truths[0].shape)  # all images are of one size
-        super().__init__(decode, truths, maps.size)
+        super().__init__(decode, truths, maps.size, metrics=metrics)
 
 
 def _decoded(

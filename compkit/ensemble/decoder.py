@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from compkit.crossfit import written
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
+from compkit.intervals import Score
 from compkit.schema import read_record, write_record
 
 
@@ -45,7 +47,8 @@ class Decoder:
     image_names : list of str
         The images, in the store's order.
     image_scores : dict of str to list of float
-        By metric, the values whose means are `scores`: one an image, in the order of `image_names`.
+        By metric, the values whose means are `scores`: one an image, in the order of `image_names`;
+        NaN where the metric says nothing of it.
     maps : str or None
         Of which out-of-fold maps it was tuned (`Mixture.fingerprint`); None in older files.
     image_groups : list of str, optional
@@ -63,7 +66,7 @@ class Decoder:
     default_scores: dict[str, float]
     images: int
     image_names: list[str]
-    image_scores: dict[str, list[float]]
+    image_scores: dict[str, list[Score]]
     maps: str | None = None
     image_groups: list[str] | None = None
 
@@ -74,7 +77,7 @@ class Decoder:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        write_record(path, asdict(self))
+        write_record(path, written(asdict(self)))
 
 
 def read_decoder(path: Path, mixture: Mixture) -> Decoder:

@@ -13,14 +13,16 @@ import pandas as pd
 
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked, replacing
+from compkit.metrics.named import REGISTRY
 from compkit.metrics.rand import METRICS
 
 #: The ledger's name, beside the submissions.
 LEDGER = "ledger.csv"
 
-#: Columns that hold a score or nothing.
-SCORES = (*METRICS, "low", "high", "public", "private")
-COLUMNS = ("made", "submission", "sha256", "runs", "members", *SCORES)
+#: Columns that hold a score or nothing, after those of metrics.
+OTHER_SCORES = ("low", "high", "public", "private")
+#: Those that every ledger has.
+COLUMNS = ("made", "submission", "sha256", "runs", "members", *METRICS, *OTHER_SCORES)
 
 #: Characters in a cell, at most.
 _LONGEST = 10_000
@@ -108,7 +110,8 @@ def read_ledger(ledger: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table : DataFrame of str
         The columns `COLUMNS`, and any others that someone added; the index counts from 1.
     scores : DataFrame of float
-        The columns `SCORES` of the same rows as numbers, NaN where a cell is blank.
+        Of the same rows as numbers, NaN where a cell is blank: the metrics, the added ones as far
+        as they are known here, then `OTHER_SCORES`.
 
     Raises
     ------
@@ -117,7 +120,8 @@ def read_ledger(ledger: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     _require(ledger)
     table = _read(ledger)
-    cells = table[list(SCORES)].apply(lambda column: column.str.strip())
+    added = [name for name in REGISTRY.names() if name in table.columns and name not in METRICS]
+    cells = table[[*METRICS, *added, *OTHER_SCORES]].apply(lambda column: column.str.strip())
     scores = cells.apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = (cells != "") & ~scores.abs().le(1)
     for row in table.index[wrong.any(axis=1)]:

@@ -10,7 +10,7 @@ import pandas as pd
 from compkit.display import print_line, print_table
 from compkit.intervals import resampling
 from compkit.leaderboard.estimates import explain, gap, selection_optimism, shake_up
-from compkit.leaderboard.ledger import read_ledger
+from compkit.leaderboard.ledger import OTHER_SCORES, read_ledger
 from compkit.metrics.rand import METRICS
 from compkit.submission.manifests import OutOfFold, comparable
 
@@ -27,6 +27,7 @@ def show(ledger: Path) -> None:
     _show_submissions(table, scores, ledger)
     known = scores.dropna(subset=[*METRICS, "public"])
     if len(known) > 1:
+        known = known.drop(columns=[name for name in _metrics(known) if known[name].isna().any()])
         _show_gaps(known)
         print_line(_verdict(known))
     if len(table) < 2:
@@ -41,6 +42,10 @@ def show(ledger: Path) -> None:
     _show_chance(kept, table)
 
 
+def _metrics(scores: pd.DataFrame) -> list[str]:
+    return [name for name in scores.columns if name not in OTHER_SCORES]
+
+
 def _show_submissions(table: pd.DataFrame, scores: pd.DataFrame, ledger: Path) -> None:
     rows = []
     whose = table[["submission", "runs", "members"]].to_numpy().tolist()
@@ -50,7 +55,7 @@ def _show_submissions(table: pd.DataFrame, scores: pd.DataFrame, ledger: Path) -
         interval = "" if np.isnan(low + high) else f"{low:.3f} to {high:.3f}"
         cells = [*map(_cell, local), interval, _cell(public), _cell(private)]
         rows.append([str(number), *who, *cells])
-    columns = ["submission", "runs", "members", *METRICS, "95 % of what ranks"]
+    columns = ["submission", "runs", "members", *_metrics(scores), "95 % of what ranks"]
     print_table(str(ledger), ["id", *columns, "public", "private"], rows)
 
 
@@ -59,7 +64,7 @@ def _show_gaps(scores: pd.DataFrame) -> None:
     ended = scores.dropna(subset=["private"])
     chosen = {"public": scores} | ({"private": ended} if len(ended) else {})
     rows = []
-    for metric in METRICS:
+    for metric in _metrics(scores):
         cells = [metric]
         for name, part in chosen.items():
             found = gap(part[metric].to_numpy(), part[name].to_numpy())
@@ -73,16 +78,17 @@ def _show_gaps(scores: pd.DataFrame) -> None:
 
 def _verdict(scores: pd.DataFrame) -> str:
     """Return the sentence on which metric explains the public scores."""
-    local, public = scores[list(METRICS)].to_numpy(), scores["public"].to_numpy()
+    metrics = _metrics(scores)
+    local, public = scores[metrics].to_numpy(), scores["public"].to_numpy()
     if len(scores) == 2:
         return "two public scores cannot tell yet which metric explains them best"
     best, rivals = explain(local, public)
     spread = f"±{gap(local[:, best], public).sd:.4f}"
     if not rivals:
-        return f"{METRICS[best]} explains the public scores best: up to a constant, to {spread}"
-    others = ", ".join([*METRICS, "a constant"][rival] for rival in rivals)
+        return f"{metrics[best]} explains the public scores best: up to a constant, to {spread}"
+    others = ", ".join([*metrics, "a constant"][rival] for rival in rivals)
     return (
-        f"the public scores cannot tell yet which metric explains them best: {METRICS[best]} comes "
+        f"the public scores cannot tell yet which metric explains them best: {metrics[best]} comes "
         f"nearest ({spread} up to a constant), and within noise of it: {others}"
     )
 
@@ -91,8 +97,10 @@ def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
     """Print what selection does to the best score, and how stable the ranking is."""
     latest = kept[max(kept)]
     metric, size = latest.ranking, latest.test_images // 2
-    scores = np.stack([one.scores[METRICS.index(metric)] for one in kept.values()])
-    groups = latest.groups
+    scores = np.stack([one.scores[metric] for one in kept.values()])
+    said = ~np.isnan(scores).any(axis=0)
+    scores = scores[:, said]
+    groups = None if latest.groups is None else np.array(latest.groups)[said]
     optimism = selection_optimism(scores, groups)
     if np.isnan(optimism):
         print_line("selection and shake-up need images of two groups, and these are all of one")

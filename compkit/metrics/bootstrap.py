@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from compkit.errors import CompkitError
+
 #: The group of each image, numbers or words; without them, each image is a group of its own.
 Groups: TypeAlias = np.ndarray | Sequence[object] | None
+
+
+def mean(values: np.ndarray, axis: int | None = None) -> Any:
+    """Return means of scores over images; NaN says nothing of an image, and is left out.
+
+    Raises
+    ------
+    CompkitError
+        If nothing is left of one.
+    """
+    if np.isnan(values).all(axis=axis).any():
+        raise CompkitError(
+            "the metric says nothing of any of the images that are scored together: take another "
+            "to rank by, or larger folds"
+        )
+    return np.nanmean(values, axis=axis)
 
 
 def interval(
@@ -25,7 +43,7 @@ def interval(
     Parameters
     ----------
     values : ndarray of float, shape (N,)
-        One score an image, N ≥ 1.
+        One score an image, N ≥ 1; NaN is left out.
     groups : sequence of N, optional
         The group of each image, as near-duplicates or slices of one patient. Whole groups are
         drawn, and the statistic stays the mean over the images that were drawn.
@@ -47,7 +65,9 @@ def interval(
     Field and A. H. Welsh (2007), "Bootstrapping clustered data". The bias-corrected variant is
     undefined where all values are equal, so the plain percentiles are taken.
     """
-    of = group_numbers(groups, len(values))
+    said = ~np.isnan(values)
+    of = group_numbers(group_numbers(groups, len(values))[said], int(said.sum()))
+    values = values[said]
     sums, counts = _sums(values, of), np.bincount(of)
     if len(counts) < 2:
         return np.nan, np.nan
@@ -69,7 +89,7 @@ def standard_error(values: np.ndarray, groups: Groups = None) -> np.ndarray:
     Parameters
     ----------
     values : ndarray of float, shape (..., N)
-        One score an image.
+        One score an image; NaN is left out.
     groups : sequence of N, optional
         As of `interval`.
 
@@ -84,13 +104,12 @@ def standard_error(values: np.ndarray, groups: Groups = None) -> np.ndarray:
     models", of a mean: the root of the summed squares of each group's residuals, with G / (G − 1)
     for G groups.
     """
-    sums = _sums(
-        values - values.mean(axis=-1, keepdims=True), group_numbers(groups, values.shape[-1])
-    )
-    count = sums.shape[-1]
-    if count < 2:
-        return np.full(values.shape[:-1], np.nan)
-    return np.sqrt(count / (count - 1) * (sums**2).sum(axis=-1)) / values.shape[-1]
+    of, said = group_numbers(groups, values.shape[-1]), ~np.isnan(values)
+    residuals = np.where(said, values - np.nanmean(values, axis=-1, keepdims=True), 0)
+    count = (_sums(said, of) > 0).sum(axis=-1)
+    spread = (_sums(residuals, of) ** 2).sum(axis=-1)
+    unbiased = np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)
+    return np.sqrt(unbiased * spread) / said.sum(axis=-1)
 
 
 def group_numbers(groups: Groups, images: int) -> np.ndarray:

@@ -15,10 +15,13 @@ L. Hubert and P. Arabie (1985), "Comparing partitions"; scikit-learn's `rand_sco
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
-#: The metrics a competition may rank by: the starter notebook's, the same without the true
-#: background, and what the challenge's text says.
+#: The metrics that are always told: the starter notebook's, the same without the true background,
+#: and what the challenge's text says.
 METRICS = ("adjusted_all", "adjusted_foreground", "plain_foreground")
 
 #: Ids below this are renumbered through a look-up table, others by sorting.
@@ -43,11 +46,8 @@ def rand_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 def table_scores(table: np.ndarray) -> dict[str, float]:
     """Return every metric of `METRICS` from the whole table of `contingency`."""
-    return {
-        "adjusted_all": adjusted_rand_index(table),
-        "adjusted_foreground": adjusted_rand_index(table[1:]),
-        "plain_foreground": rand_index(table[1:]),
-    }
+    each = (adjusted_all, adjusted_foreground, plain_foreground)
+    return {name: metric.of_table(table) for name, metric in zip(METRICS, each, strict=True)}
 
 
 def contingency(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -113,6 +113,28 @@ def adjusted_rand_index(table: np.ndarray) -> float:
     if not fn and not fp:
         return 1.0
     return 2 * (tp * tn - fn * fp) / ((tp + fn) * (fn + tn) + (tp + fp) * (fp + tn))
+
+
+@dataclass(frozen=True)
+class OfTable:
+    """A metric that needs no more than a contingency table, which several then share.
+
+    Attributes
+    ----------
+    of_table : callable
+        From the whole table of `contingency` to the metric.
+    """
+
+    of_table: Callable[[np.ndarray], float]
+
+    def __call__(self, truth: np.ndarray, prediction: np.ndarray) -> float:
+        """Return the metric of one image's label maps."""
+        return self.of_table(contingency(truth, prediction))
+
+
+adjusted_all = OfTable(adjusted_rand_index)
+adjusted_foreground = OfTable(lambda table: adjusted_rand_index(table[1:]))
+plain_foreground = OfTable(lambda table: rand_index(table[1:]))
 
 
 def _sums(table: np.ndarray) -> tuple[int, int, int, int]:

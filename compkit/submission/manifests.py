@@ -27,7 +27,7 @@ class _Kept:
 
     ranking: str
     image_names: Annotated[tuple[str, ...], Field(min_length=2)]
-    image_scores: dict[str, tuple[_Score, ...]]
+    image_scores: dict[str, tuple[_Score | None, ...]]
     image_groups: tuple[str, ...] | None = None
 
 
@@ -51,8 +51,8 @@ class OutOfFold:
         Of the submission's file.
     images : tuple of str
         A digest of the data, then the names of the labelled images.
-    scores : ndarray of float64, shape (len(METRICS), N)
-        Of those N images.
+    scores : dict of str to ndarray of float64, shape (N,)
+        Of those N images, by metric.
     ranking : str
         The metric that the submission was tuned for.
     test_images : int
@@ -63,7 +63,7 @@ class OutOfFold:
 
     sha256: str
     images: tuple[str, ...]
-    scores: np.ndarray
+    scores: dict[str, np.ndarray]
     ranking: str
     test_images: int
     groups: tuple[str, ...] | None
@@ -84,7 +84,8 @@ def comparable(
     Returns
     -------
     kept : dict of int to OutOfFold
-        By number, those whose images most submissions have; among equals, the latest's.
+        By number, those whose images most submissions have; among equals, the latest's. All have
+        scores by what ranks the latest.
     left_out : dict of str to list of int
         By reason, the numbers of all others.
     """
@@ -100,7 +101,11 @@ def comparable(
     images = max(counts, key=counts.__getitem__, default=())
     if others := [number for number, one in read.items() if one.images != images]:
         left_out["other images"] = others
-    return {number: one for number, one in read.items() if one.images == images}, left_out
+    kept = {number: one for number, one in read.items() if one.images == images}
+    metric = kept[max(kept)].ranking if kept else ""
+    if lacking := [number for number, one in kept.items() if metric not in one.scores]:
+        left_out[f"no scores by {metric}"] = lacking
+    return {number: one for number, one in kept.items() if metric in one.scores}, left_out
 
 
 def _read(path: Path, sha256: str) -> OutOfFold | str:
@@ -119,16 +124,15 @@ def _read(path: Path, sha256: str) -> OutOfFold | str:
 def _out_of_fold(manifest: _Manifest) -> OutOfFold | None:
     """Return what a manifest says of the file, or None where it contradicts itself."""
     kept = manifest.out_of_fold
-    rows = [kept.image_scores.get(metric, ()) for metric in METRICS]
-    columns = rows if kept.image_groups is None else [*rows, kept.image_groups]
-    if {len(column) for column in columns} != {
-        len(kept.image_names)
-    } or kept.ranking not in METRICS:
+    columns = [*kept.image_scores.values(), kept.image_groups or kept.image_names]
+    if {len(column) for column in columns} != {len(kept.image_names)}:
+        return None
+    if not {*METRICS, kept.ranking} <= set(kept.image_scores):
         return None
     return OutOfFold(
         sha256=manifest.sha256,
         images=(manifest.data, *kept.image_names),
-        scores=np.array(rows, float),
+        scores={name: np.array(row, float) for name, row in kept.image_scores.items()},
         ranking=kept.ranking,
         test_images=manifest.test_images,
         groups=kept.image_groups,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 from compkit.competition.base import Table
 from compkit.errors import CompkitError
 from compkit.intervals import known
-from compkit.metrics.bootstrap import interval
+from compkit.metrics.bootstrap import interval, mean
+from compkit.metrics.named import image_scores
 from compkit.metrics.pixels import pixel_scores
-from compkit.metrics.rand import contingency, table_scores
+from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions
 from compkit.progress import track
 from compkit.submission.check import require_images
@@ -29,8 +30,8 @@ class Report:
     images : tuple of str
         Image names.
     scores : dict of str to ndarray of float64, shape (N,)
-        One value an image, by measure: the metrics of `compkit.metrics.rand`, then those of
-        pixels and regions as ``pixel_…`` and ``region_…``.
+        One value an image, by measure: the metrics, which may be NaN, then the measures of pixels
+        and regions as ``pixel_…`` and ``region_…``.
     region_sizes, region_ious : ndarray, shape (R,)
         Of every true region of every image: its class of `compkit.metrics.regions.SIZE_NAMES`, and
         the IoU with the predicted region that it is matched to (0 without one).
@@ -44,7 +45,7 @@ class Report:
     @cached_property
     def means(self) -> dict[str, float]:
         """The mean over images, by measure."""
-        return {name: float(values.mean()) for name, values in self.scores.items()}
+        return {name: float(mean(values)) for name, values in self.scores.items()}
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float] | None]:
@@ -63,7 +64,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
-        per_image = zip(*(values.tolist() for values in self.scores.values()), strict=True)
+        plain = [[known(value) for value in values.tolist()] for values in self.scores.values()]
+        per_image = zip(*plain, strict=True)
         return {
             "means": self.means,
             "intervals": self.intervals,
@@ -77,7 +79,9 @@ class Report:
         }
 
 
-def score_image(truth: np.ndarray, prediction: np.ndarray) -> tuple[dict[str, float], Matched]:
+def score_image(
+    truth: np.ndarray, prediction: np.ndarray, metrics: Sequence[str] = METRICS
+) -> tuple[dict[str, float], Matched]:
     """Return every measure of one image, and its regions matched one to one.
 
     Parameters
@@ -89,10 +93,12 @@ def score_image(truth: np.ndarray, prediction: np.ndarray) -> tuple[dict[str, fl
     matched = match_regions(table)
     pixels = {f"pixel_{name}": value for name, value in pixel_scores(truth, prediction).items()}
     regions = {f"region_{name}": value for name, value in matched.scores.items()}
-    return table_scores(table) | pixels | regions, matched
+    return image_scores(truth, prediction, metrics, table) | pixels | regions, matched
 
 
-def score_tables(truth: Table, prediction: Table, where: str) -> Report:
+def score_tables(
+    truth: Table, prediction: Table, where: str, metrics: Sequence[str] = METRICS
+) -> Report:
     """Score predicted label maps against the true ones.
 
     Parameters
@@ -101,6 +107,8 @@ def score_tables(truth: Table, prediction: Table, where: str) -> Report:
         Of the same images in the same order, of one size.
     where : str
         What the prediction is called in an error, usually its path.
+    metrics : sequence of str
+        Which.
 
     Raises
     ------
@@ -115,12 +123,16 @@ def score_tables(truth: Table, prediction: Table, where: str) -> Report:
             f"{wanted[0]}×{wanted[1]}"
         )
     pairs = zip(truth.labels, prediction.labels, strict=True)
-    return report_of(truth.images, track(pairs, "scoring", len(truth.images)))
+    return report_of(truth.images, track(pairs, "scoring", len(truth.images)), metrics)
 
 
-def report_of(images: tuple[str, ...], pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Report:
+def report_of(
+    images: tuple[str, ...],
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    metrics: Sequence[str] = METRICS,
+) -> Report:
     """Return the report of true and predicted label maps, (H, W) each, one pair an image."""
-    rows, matches = zip(*(score_image(*pair) for pair in pairs), strict=True)
+    rows, matches = zip(*(score_image(*pair, metrics) for pair in pairs), strict=True)
     return Report(
         images,
         {name: np.array([row[name] for row in rows]) for name in rows[0]},

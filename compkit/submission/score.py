@@ -11,12 +11,14 @@ from compkit.display import print_table, print_text
 from compkit.errors import CompkitError
 from compkit.files import json_text
 from compkit.intervals import resampling, shown
-from compkit.metrics.rand import METRICS
+from compkit.metrics.named import beside
 from compkit.progress import say
 from compkit.submission.report import Report, score_tables
 
 
-def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> None:
+def score(
+    submissions: Sequence[Path], truth: Path, as_json: bool = False, metrics: Sequence[str] = ()
+) -> None:
     """Print the leaderboard's metrics, and the other measures, of some submissions.
 
     Parameters
@@ -28,6 +30,8 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
     as_json : bool
         Print one object a submission (in a list if there are several), with intervals and
         every image.
+    metrics : sequence of str
+        Which of those that are added to show, too.
 
     Raises
     ------
@@ -35,20 +39,21 @@ def score(submissions: Sequence[Path], truth: Path, as_json: bool = False) -> No
         If a file is not what it should be, or they differ in images or size. Images without
         labels, all zero in `truth`, may be absent from all submissions alike.
     """
+    shown_first = beside(*metrics)
     wanted = read_table(truth)
     reports: dict[str, Report] = {}
     for path in submissions:
         found = read_table(path)
-        reports[str(path)] = score_tables(_labelled(wanted, found), found, str(path))
+        reports[str(path)] = score_tables(_labelled(wanted, found), found, str(path), shown_first)
     _say_left_out(reports, len(wanted.images), truth)
     if as_json:
         values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
         print_text(json_text(values if len(values) > 1 else values[0]))
         return
     measures = next(iter(reports.values())).scores
-    others = [name for name in measures if name not in METRICS]
+    others = [name for name in measures if name not in shown_first]
     over = resampling(len(next(iter(reports.values())).images), None)
-    _show(f"leaderboard metrics: mean over images (95 %: {over})", METRICS, reports, True)
+    _show(f"leaderboard metrics: mean over images (95 %: {over})", shown_first, reports, True)
     pixels = [name for name in others if name.startswith("pixel_")]
     _show("foreground mask", pixels, reports, False)
     _show("regions matched one to one", [n for n in others if n not in pixels], reports, False)

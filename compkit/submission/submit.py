@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compkit.competition.table import write_table
+from compkit.crossfit import written
 from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
@@ -64,7 +65,7 @@ def submit(
         "members": members,
         "views": {m.run.name: list(m.run.config.inference.views) for m in mixture.members},
         "decoder": {"head": decoder.head, "params": decoder.params},
-        "out_of_fold": asdict(decoder),
+        "out_of_fold": written(asdict(decoder)),
         "doubts": doubts,
     }
     scores = decoder.scores | low_high(decoder.interval)

@@ -15,6 +15,7 @@ from compkit.folds import ALL
 from compkit.heads.base import Head
 from compkit.inference.members import write_member_maps
 from compkit.leak import inherited, refuse_leak
+from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
@@ -75,7 +76,7 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
         say(f"input.crop {crop} is no multiple of {stride}, so crops are padded: another is better")
     training = _training(run, module.head, fold)
     keeper, rows = fit(module, training, _validation(run, fold), config, part, label, watch)
-    draw_curve(rows, fold_name(encoder, fold), part / "curve.png")
+    draw_curve(rows, fold_name(encoder, fold), part / "curve.png", beside(run.ranking))
     scores = {"score": rows[-1]["score"], "best_score": keeper.best_score}
     return scores | {"seconds": round(keeper.seconds, 1)}
 

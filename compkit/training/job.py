@@ -12,7 +12,7 @@ from compkit.ensemble.mixture import Mixture
 from compkit.folds import ALL
 from compkit.heads import make_head
 from compkit.intervals import resampling, shown
-from compkit.metrics.rand import METRICS
+from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
@@ -91,16 +91,16 @@ def _finish(run: Run) -> None:
     decoders["all" if several else encoders[0]] = tuned_decoder(
         whole, run.directory / "decoder.json"
     )
-    rows = []
+    rows, metrics = [], beside(run.ranking)
     for label, decoder in decoders.items():
-        cells = [f"{decoder.scores[metric]:.4f}" for metric in METRICS]
+        cells = [f"{decoder.scores[metric]:.4f}" for metric in metrics]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
     print_scores(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
         f"{resampling(decoder.images, decoder.image_groups)})",
-        ["encoder", *METRICS, f"95 % of {run.ranking}", "decoder tuned"],
+        ["encoder", *metrics, f"95 % of {run.ranking}", "decoder tuned"],
         rows,
-        METRICS,
+        metrics,
         run.folds.doubts(),
     )
     say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")

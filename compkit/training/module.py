@@ -18,7 +18,8 @@ from compkit.heads import make_head
 from compkit.heads.partition import Truth
 from compkit.inference.predict import Predictor
 from compkit.losses.consistency import consistency_loss
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.bootstrap import mean
+from compkit.metrics.named import beside, image_scores
 from compkit.models.checkpoint import CARD, card
 from compkit.models.network import Network, padded
 from compkit.training.callbacks import AveragedWeights
@@ -62,7 +63,7 @@ class SegmentationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
-        self.seen = list(seen)
+        self.seen, self._metrics = list(seen), beside(ranking)
         self.head = make_head(config, side)
         outputs = len(self.head.outputs)
         self.network = Network(encoder, outputs, config.model, config.input, pretrained)
@@ -125,10 +126,11 @@ class SegmentationModule(pl.LightningModule):
         self.head.foreground.observe(resized(maps[:, :1], shape), labels)
         for one, truth in zip(maps.cpu().numpy(), labels.cpu().numpy(), strict=True):
             regions = self.head.decode(one, self.head.defaults, shape)
-            self._scores.append(rand_scores(truth, regions))
+            self._scores.append(image_scores(truth, regions, self._metrics))
 
     def on_validation_epoch_end(self) -> None:
-        means = {name: float(np.mean([s[name] for s in self._scores])) for name in METRICS}
+        rows = np.array([list(scores.values()) for scores in self._scores])
+        means = dict(zip(self._metrics, mean(rows, axis=0).tolist(), strict=True))
         self._scores = []
         self.head.foreground.end_validation()
         self.log_dict({"score": means[self.ranking], **means})

@@ -22,7 +22,7 @@ from compkit.ensemble.members import Member
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import InUseError
 from compkit.files import locked
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_score
 from compkit.run import Run, start_run
 from compkit.training.fit import fit_fold
 
@@ -130,7 +130,7 @@ class Runs:
                 truth = run.store.labels_of(index)
                 maps = mixture.out_of_fold(run.store.train[index])
                 regions = mixture.head.decode(maps, decoder.params, truth.shape)
-                scores.append(rand_scores(truth, regions)[run.ranking])
+                scores.append(image_score(truth, regions, run.ranking))
             return np.array(scores), [str(group) for group in run.folds.group[indices]]
 
 
