@@ -261,6 +261,10 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
         "--metric", default="adjusted_all",
         help="agree by this: adjusted_all, adjusted_foreground or plain_foreground",
     )  # fmt: skip
+    p.add_argument(
+        "--data", help="the competition's data, to tell the highest id that a submission may hold; "
+        "else the inputs' manifests do, or their type of integers",
+    )  # fmt: skip
     p.add_argument("--weights", type=float, nargs="+", metavar="W", help="a number an input")
     p.set_defaults(command=_blend)
 
@@ -268,7 +272,7 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 def _blend(a: argparse.Namespace) -> None:
     from compkit.blend.job import blend
 
-    blend(a.inputs, a.out, a.metric, a.weights, a.overwrite)
+    blend(a.inputs, a.out, a.metric, a.weights, a.data, a.overwrite)
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -464,17 +465,36 @@ def test_after_a_kill_anywhere_the_same_command_completes(files, again):
     assert 6 <= kill < 49
 
 
-def test_too_many_regions_lose_the_smallest(tmp_path, capsys):
+def many_regions() -> np.ndarray:
+    """Return a label map of 381 regions, (1, 40, 40), of which one is larger than the others."""
     squares = np.arange(400).reshape(20, 20)
     labels = np.kron(squares, np.ones((2, 2), int))[None] + 1
     labels[0, :2] = 1
+    return labels
+
+
+def test_too_many_regions_for_the_competition_lose_the_smallest(tmp_path, capsys):
     for name in "ab":
-        write_table(tmp_path / f"{name}.csv", ["0.png"], labels, max_label=65535)
-    assert run(tmp_path, "a.csv", "b.csv", "--out", "d.csv") == 0
+        write_table(tmp_path / f"{name}.csv", ["0.png"], many_regions(), max_label=65535)
+    inputs = ("a.csv", "b.csv", "--out")
+    assert run(tmp_path, *inputs, "d.csv", "--data", "phantom") == 0
     assert "1 images had more than 255 regions" in capsys.readouterr().err
     found = read_table(tmp_path / "d.csv").labels
     assert found.max() == 255
     assert found[0, 0, 0] == 1
+    # Nothing tells what the competition takes; but its submissions are known to hold as many.
+    assert run(tmp_path, *inputs, "e.csv") == 0
+    assert read_table(tmp_path / "e.csv").labels.max() == 381
+
+
+def test_the_highest_id_is_that_of_the_manifests(tmp_path, capsys):
+    for name, limit in (("a", 400), ("b", 400), ("c", 500)):
+        path = tmp_path / f"{name}.csv"
+        publish.publish(path, ["0.png"], many_regions(), limit, name, 1, {}, {})
+    assert run(tmp_path, "a.csv", "b.csv", "--out", "d.csv") == 0
+    assert json.loads((tmp_path / "d.json").read_text())["max_label"] == 400
+    assert run(tmp_path, "a.csv", "c.csv", "--out", "d.csv") == 2
+    assert re.search("400 .*a.csv.* and 500 .*c.csv.*--data", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -10,23 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from compkit.blend.consensus import find_consensus
-from compkit.competition.base import Rules, Table
+from compkit.competition import competition_of
+from compkit.competition.base import Table
 from compkit.competition.table import read_table
 from compkit.display import print_table
-from compkit.errors import CompkitError, nearest
+from compkit.errors import CompkitError
 from compkit.files import digest_of
+from compkit.metrics.named import beside
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.regions import keep_largest
-from compkit.submission.publish import claim, publish
+from compkit.submission.publish import claim, limit_of, publish
 
 
 def blend(
     inputs: Sequence[Path],
     out: Path,
-    metric: str = Rules.ranking,
+    metric: str = METRICS[0],
     weights: Sequence[float] | None = None,
+    data: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Combine submissions, made by whatever, into one, by what they agree on.
@@ -44,6 +47,9 @@ def blend(
         One of `compkit.metrics.rand.METRICS`.
     weights : sequence of float, optional
         A positive number an input; equal ones by default.
+    data : str, optional
+        The competition's data, which tell the highest id that a submission may hold. Without them
+        the inputs' manifests do, or, where there are none, the type of integers of the inputs.
     overwrite : bool
         Replace whatever file is at `out`, and where its manifest belongs.
 
@@ -58,7 +64,8 @@ def blend(
     tables = _read_alike(inputs)
     shares = np.array(weights or [1.0] * len(inputs))
     shares = shares / math.fsum(shares)  # exact: the order of the inputs must not matter
-    labels, agreement, mutual = _combined(tables, shares, metric)
+    limit = _limit(inputs, tables, data)
+    labels, agreement, mutual = _combined(tables, shares, metric, limit)
     others = (mutual.sum(axis=0) - np.diag(mutual)) / (len(inputs) - 1)
     measured = {"weight": shares, "with_others": others, "with_blend": agreement}
     mean, best = float(shares @ agreement), float((shares @ mutual).max())
@@ -75,7 +82,7 @@ def blend(
     made_of = "+".join(path.stem for path in inputs)
     images = tables[0].images
     publish(
-        out, images, labels, Rules.max_label, made_of, len(inputs), {}, about,
+        out, images, labels, limit, made_of, len(inputs), {}, about,
         overwrite=overwrite, inputs=inputs,
     )  # fmt: skip
     title = f"agreement: mean {metric} over {len(labels)} images"
@@ -91,9 +98,11 @@ def blend(
 def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float] | None) -> None:
     if len(inputs) < 2:
         raise CompkitError(f"{inputs[0]} is a single submission, but it takes two to blend")
-    if metric not in METRICS:
-        hint = nearest(metric, METRICS) or f"; known are {', '.join(METRICS)}"
-        raise CompkitError(f"there is no metric {metric!r}{hint}")
+    if beside(metric) != METRICS:
+        raise CompkitError(
+            f"no blend can be found by {metric}, only by a Rand index: take one of "
+            f"{', '.join(METRICS)}"
+        )
     if weights is None:
         return
     if len(weights) != len(inputs):
@@ -132,15 +141,29 @@ def _read_alike(paths: Sequence[Path]) -> list[Table]:
     return tables
 
 
+def _limit(inputs: Sequence[Path], tables: Sequence[Table], data: str | None) -> int:
+    """Return the highest id that a blend may hold."""
+    if data is not None:
+        return competition_of(data).rules.max_label
+    limits = {limit: path for path in inputs if (limit := limit_of(path)) is not None}
+    if len(limits) > 1:
+        told = " and ".join(f"{limit} ({path})" for limit, path in limits.items())
+        raise CompkitError(
+            f"the inputs' manifests tell of different highest ids, {told}: give --data, the "
+            "competition's"
+        )
+    return next(iter(limits), int(np.iinfo(np.result_type(*(t.labels for t in tables))).max))
+
+
 def _combined(
-    tables: Sequence[Table], weights: np.ndarray, metric: str
+    tables: Sequence[Table], weights: np.ndarray, metric: str, limit: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the blended labels, (N, H, W), and the mean agreement, (M,) and (M, M)."""
     shape = tables[0].labels.shape
-    labels = np.empty(shape, np.uint8)
+    labels = np.empty(shape, np.min_scalar_type(limit))
     agreement, mutual = np.zeros(len(tables)), np.zeros((len(tables), len(tables)))
     stacks = zip(*(table.labels for table in tables), strict=True)
-    jobs = ((np.stack(maps), weights, metric) for maps in stacks)
+    jobs = ((np.stack(maps), weights, metric, limit) for maps in stacks)
     cut = 0
     found = each_image(_blended, jobs, "blending", shape[0], labels.size * len(tables))
     for number, (regions, dropped, own, pairs) in enumerate(found):
@@ -149,16 +172,15 @@ def _combined(
         mutual += pairs / shape[0]
         cut += dropped > 0
     if cut:
-        say(f"{cut} images had more than {Rules.max_label} regions: their smallest became "
-            "background")  # fmt: skip
+        say(f"{cut} images had more than {limit} regions: their smallest became background")
     return labels, agreement, mutual
 
 
 def _blended(
-    maps: np.ndarray, weights: np.ndarray, metric: str
+    maps: np.ndarray, weights: np.ndarray, metric: str, limit: int
 ) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
     found = find_consensus(maps, weights, metric)
     labels, dropped = found.labels, 0
-    if labels.max() > Rules.max_label:
-        labels, dropped = keep_largest(labels, Rules.max_label)
-    return labels.astype(np.uint8), dropped, found.agreement, found.mutual
+    if labels.max() > limit:
+        labels, dropped = keep_largest(labels, limit)
+    return labels, dropped, found.agreement, found.mutual

@@ -41,6 +41,7 @@ class _Identity:
     made: str
     compkit: str
     replaces: str | None = None
+    max_label: int | None = None
 
 
 def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
@@ -136,6 +137,7 @@ def publish(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             compkit=__version__,
             replaces=digest_of(out) if out.exists() else None,
+            max_label=max_label,
         )
         # The manifest takes its place first: a table whose manifest does not know it would be taken
         # for somebody else's.
@@ -144,6 +146,12 @@ def publish(
     add_row(out.with_name(LEDGER), out, digest, made_of, members, scores)
     if bare := background_only(labels):
         say(bare)
+
+
+def limit_of(submission: Path) -> int | None:
+    """Return the highest id that a submission may hold, if a manifest beside it tells."""
+    found = _identity(submission.with_suffix(".json"))
+    return found.max_label if found and found.sha256 == digest_of(submission) else None
 
 
 def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
@@ -171,10 +179,14 @@ def _require_free(path: Path, inputs: Sequence[Path]) -> None:
 
 def _digests_in(manifest: Path, name: str) -> set[str | None]:
     """Return the digests of the submission `name` that its manifest tells; none if it is none."""
+    found = _identity(manifest)
+    return {found.sha256, found.replaces} if found and found.submission == name else set()
+
+
+def _identity(manifest: Path) -> _Identity | None:
     if not manifest.is_file():
-        return set()
+        return None
     try:
-        found = checked(_Identity, read_json(manifest), str(manifest), _ELSEWHERE)
+        return checked(_Identity, read_json(manifest), str(manifest), _ELSEWHERE)
     except CompkitError:
-        return set()
-    return {found.sha256, found.replaces} if found.submission == name else set()
+        return None
