@@ -7,27 +7,36 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from compkit import __version__
+from compkit import __version__, plugins
 from compkit.display import print_line
 from compkit.entry import guarded
 from compkit.pretrain.methods import METHODS
+from compkit.registry import Registry
 
 _DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (embedded)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = _parser().parse_args(argv)
-    return guarded(lambda: arguments.command(arguments))
+    return guarded(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _run(argv: Sequence[str]) -> None:
+    words = plugins.take(argv)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    arguments = _parser(asked).parse_args(words)
+    arguments.command(arguments)
+
+
+def _parser(asked: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="compkit",
+        allow_abbrev=False,  # as plugins are taken by their whole option
         description="Segmentation competitions whose labels are regions without names. "
         "Train with train.py, then submit, check and score here.",
     )
     parser.add_argument("--version", action="version", version=f"compkit {__version__}")
+    parser.add_argument("--plugin", metavar="FILE.py", help=plugins.HELP)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_phantom(commands)
     _add_data(commands)
@@ -42,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_score(commands)
     _add_ledger(commands)
+    _add_others(commands, asked)
     return parser
 
 
@@ -340,6 +350,18 @@ def _ledger_set(a: argparse.Namespace) -> None:
     given = {"public": a.public, "private": a.private}
     known = {name: score for name, score in given.items() if score is not None}
     print_line(f"{a.ledger}: {set_scores(a.ledger, a.id, known)}")
+
+
+def _add_others(commands: argparse._SubParsersAction, asked: str | None) -> None:
+    """Add what packages and plugins add; only the command that is asked for is imported."""
+    own = dict.fromkeys(commands.choices, "compkit.cli:main")
+    registry = Registry("compkit.commands", "command", own)
+    fill = registry.get(asked) if asked is not None else None
+    for name in registry.names():
+        if name not in own:
+            p = _add(commands, name, f"from {registry.origin(name)}".replace("%", "%%"))
+            if fill is not None and name == asked:
+                fill(p)
 
 
 if __name__ == "__main__":
