@@ -18,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 from compkit.blend.consensus import find_consensus
 from compkit.blend.segments import joint_segments
 from compkit.display import print_table
-from compkit.metrics.rand import METRICS, contingency, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS, contingency
 from compkit.phantom.slices import draw_slice
 from compkit.regions import numbered
 
@@ -106,7 +107,7 @@ def _report(metric: str, truths: list[np.ndarray], images: list[np.ndarray]) -> 
     seconds = (time.process_time() - start) / len(images)
     scores = np.array(
         [
-            [rand_scores(truth, labels)[metric] for labels in maps]
+            [image_scores(truth, labels)[metric] for labels in maps]
             for truth, maps in zip(truths, images, strict=True)
         ]
     ).mean(axis=0)
@@ -115,7 +116,7 @@ def _report(metric: str, truths: list[np.ndarray], images: list[np.ndarray]) -> 
 
     def score(labels: list[np.ndarray]) -> float:
         pairs = zip(truths, labels, strict=True)
-        return float(np.mean([rand_scores(*pair)[metric] for pair in pairs]))
+        return float(np.mean([image_scores(*pair)[metric] for pair in pairs]))
 
     values = {
         "inputs, mean": scores.mean(),

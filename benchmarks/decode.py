@@ -18,7 +18,8 @@ from compkit.config import RunConfig
 from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.heads import HEADS, make_head
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS
 from compkit.phantom.slices import draw_slice
 
 #: Deviation of the noise before its blur, and the blur's radius in pixels.
@@ -51,7 +52,7 @@ def _row(name: str, labels: list[np.ndarray]) -> list[str]:
     scores, seconds = [], []
     for truth in labels:
         maps = head.ideal(truth)
-        scores.append(rand_scores(truth, head.decode(maps, head.defaults)))
+        scores.append(image_scores(truth, head.decode(maps, head.defaults)))
         noise = [cv2.GaussianBlur(rng.normal(0, NOISE, m.shape), (0, 0), BLUR) for m in maps]
         noisy = np.clip(maps + np.array(noise, np.float32), 0, 1)
         start = time.perf_counter()

@@ -27,7 +27,7 @@ from compkit.files import replacing_directory
 from compkit.inference.members import write_member_maps
 from compkit.intervals import half, resampling, shown
 from compkit.metrics.bootstrap import interval
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_scores
 from compkit.parallel import each_image
 from compkit.run import ROOT, Run, open_run
 
@@ -92,7 +92,7 @@ def consensus(members: list[Member], images: list[str]) -> np.ndarray:
 
 def agreed(truth: np.ndarray, labels: np.ndarray, metric: str) -> float:
     """Return the score of one image's consensus."""
-    return rand_scores(truth, find_consensus(labels, np.ones(len(labels)), metric).labels)[metric]
+    return image_scores(truth, find_consensus(labels, np.ones(len(labels)), metric).labels)[metric]
 
 
 def without_tta(run: Run) -> Run:

@@ -22,7 +22,8 @@ from compkit.baselines.watershed import watershed
 from compkit.describe.statistics import measure as measure_regions
 from compkit.describe.statistics import summarise
 from compkit.display import print_table
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS
 from compkit.phantom.batch import write_images
 from compkit.phantom.slices import draw_slice
 
@@ -83,7 +84,7 @@ def measure(index: int, baseline: bool) -> dict[str, Any]:
     if baseline:
         found["watershed"] = watershed(drawn.image)
     for way, regions in found.items():
-        scores = rand_scores(labels, regions)
+        scores = image_scores(labels, regions)
         row |= {f"{way} {metric}": scores[metric] for metric in METRICS}
     return row
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from compkit.competition.table import read_table
 from compkit.data.store import open_store
 from compkit.describe.colours import coloured
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_scores
 
 SLICES = 5
 
@@ -40,7 +40,7 @@ def main() -> None:
             picture = coloured(labels[index], images[index])
             axes[row, column].imshow(picture)
             if name != "truth":
-                score = rand_scores(truth[index], labels[index])["adjusted_all"]
+                score = image_scores(truth[index], labels[index])["adjusted_all"]
                 axes[row, column].set_title(f"{score:.2f}", fontsize=8)
     for axis, name in zip(axes[:, 0], ["image", *rows], strict=True):
         axis.set_ylabel(name)

@@ -18,7 +18,8 @@ from sklearn.metrics import adjusted_rand_score
 from table import apart, label_maps, make
 
 from compkit.competition.table import read_table
-from compkit.metrics.rand import adjusted_rand_index, contingency, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import adjusted_rand_index, contingency
 from compkit.submission.report import score_tables
 
 Score = Callable[[np.ndarray, np.ndarray], object]
@@ -72,7 +73,7 @@ def main() -> None:
         theirs = milliseconds(flat_sklearn, truth, prediction)
         for label, score in (
             ("ARI", lambda t, p: adjusted_rand_index(contingency(t, p))),
-            ("three metrics", rand_scores),
+            ("three metrics", image_scores),
         ):
             mine = milliseconds(score, truth, prediction)
             name = f"{label}, one {size}² image, {kind}"

@@ -23,7 +23,8 @@ from compkit.ensemble.calibrate import STARTS
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.heads.base import Head
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS
 from compkit.run import open_run
 
 Score = Callable[[dict[str, Any]], np.ndarray]
@@ -49,7 +50,7 @@ def main() -> None:
 
     def rows(params: dict[str, Any]) -> np.ndarray:
         pairs = zip(maps, truths, strict=True)
-        scores = [rand_scores(t, head.decode(m, params, t.shape)) for m, t in pairs]
+        scores = [image_scores(t, head.decode(m, params, t.shape)) for m, t in pairs]
         return np.array([[one[metric] for metric in METRICS] for one in scores])
 
     methods: dict[str, Method] = {

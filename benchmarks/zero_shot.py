@@ -16,7 +16,8 @@ import numpy as np
 from compkit.competition.phantom import PhantomSettings
 from compkit.competition.table import read_table
 from compkit.display import print_table
-from compkit.metrics.rand import METRICS, contingency, table_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import match_regions
 from compkit.phantom.kinds import KINDS, TEST_ONLY
 from compkit.phantom.slices import Slice, draw_slice
@@ -40,7 +41,7 @@ def main() -> None:
         ious: list[list[float]] = [[], []]
         for drawn, labels in zip(slices, read_table(path).labels, strict=True):
             table = contingency(drawn.labels, labels)
-            scores.append([table_scores(table)[metric] for metric in METRICS])
+            scores.append(list(image_scores(drawn.labels, labels, table=table).values()))
             for group, iou in zip(_groups(drawn), match_regions(table).ious, strict=True):
                 ious[group].append(iou)
         found = [f"{np.mean(np.array(g) >= 0.5):.3f} / {np.mean(g):.3f}" for g in ious]

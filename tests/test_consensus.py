@@ -23,7 +23,8 @@ from compkit.blend.search import search
 from compkit.blend.segments import first_seen, joint_segments
 from compkit.cli import main
 from compkit.competition.table import fill_table, read_table, write_table
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS
 from compkit.regions import numbered
 from compkit.submission import publish
 
@@ -48,7 +49,7 @@ def weights_of(count: int) -> st.SearchStrategy[np.ndarray]:
 
 
 def mean_score(maps: np.ndarray, weights: np.ndarray, metric: str, labels: np.ndarray) -> float:
-    scores = [rand_scores(truth, labels)[metric] for truth in maps]
+    scores = [image_scores(truth, labels)[metric] for truth in maps]
     return float(np.average(scores, weights=weights))
 
 
@@ -151,9 +152,9 @@ def test_search_finds_the_best_of_small_cases():
 def test_never_worse_than_an_input(maps, metric, data):
     weights = data.draw(weights_of(len(maps)))
     found = find_consensus(maps, weights, metric)
-    mine = [rand_scores(truth, found.labels)[metric] for truth in maps]
+    mine = [image_scores(truth, found.labels)[metric] for truth in maps]
     np.testing.assert_allclose(found.agreement, mine, rtol=0, atol=1e-12)
-    pairs = [[rand_scores(truth, labels)[metric] for labels in maps] for truth in maps]
+    pairs = [[image_scores(truth, labels)[metric] for labels in maps] for truth in maps]
     np.testing.assert_allclose(found.mutual, pairs, rtol=0, atol=1e-12)
     assert weights @ mine >= (weights @ np.array(pairs)).max() - 1e-12
 
@@ -195,8 +196,8 @@ def test_nearer_to_the_truth_than_any_input(metric):
     truth = cells(2, noise=0)[0]
     maps = cells(2, noise=0.25)
     assert len(joint_segments(maps).sizes) > FEW
-    mine = rand_scores(truth, find_consensus(maps, np.ones(5), metric).labels)[metric]
-    assert mine > max(rand_scores(truth, labels)[metric] for labels in maps)
+    mine = image_scores(truth, find_consensus(maps, np.ones(5), metric).labels)[metric]
+    assert mine > max(image_scores(truth, labels)[metric] for labels in maps)
 
 
 def test_majority_by_hand():
@@ -257,7 +258,7 @@ def test_command(files, capsys):
 
     def mean(labels):
         pairs = zip(truth, labels, strict=True)
-        return np.mean([rand_scores(*pair)["adjusted_all"] for pair in pairs])
+        return np.mean([image_scores(*pair)["adjusted_all"] for pair in pairs])
 
     assert mean(blended.labels) > max(mean(labels) for labels in inputs)
     assert manifest["agreement"] > manifest["agreement_of_best_input"]

@@ -32,7 +32,8 @@ from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
 from compkit.heads import make_head
 from compkit.inference.maps import read_maps, write_maps
-from compkit.metrics.rand import METRICS, rand_scores
+from compkit.metrics.named import image_scores
+from compkit.metrics.rand import METRICS
 from compkit.run import FITTED, open_run, start_run
 from compkit.training import fit
 
@@ -117,7 +118,7 @@ def test_heads_and_input_sizes_are_joined(run):
         truth = run.store.labels_of(run.store.train.index(image))
         maps = joined.out_of_fold(image)
         regions = joined.head.decode(maps, joined.head.defaults, truth.shape)
-        assert rand_scores(truth, regions)["adjusted_all"] > 0.9
+        assert image_scores(truth, regions)["adjusted_all"] > 0.9
 
 
 def test_tuning_finds_the_threshold_that_the_default_misses(run):
@@ -139,7 +140,7 @@ def test_the_scores_of_every_image_are_kept(run):
     kept = read_decoder(path, mixture(run))
     assert kept.image_names == [run.store.train[i] for i in run.store.labelled]
     pairs = out_of_fold_regions(mixture(run), decoder)
-    assert kept.image_scores["adjusted_all"] == [rand_scores(*p)["adjusted_all"] for p in pairs]
+    assert kept.image_scores["adjusted_all"] == [image_scores(*p)["adjusted_all"] for p in pairs]
     assert {m: np.mean(kept.image_scores[m]) for m in METRICS} == pytest.approx(kept.scores)
     old = read_json(path)
     del old["image_scores"]

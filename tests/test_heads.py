@@ -13,7 +13,7 @@ from scipy.ndimage import binary_fill_holes
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
 from compkit.heads import make_head
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_scores
 
 PLAIN = {"threshold": 0.5, "opening": 0, "holes": 0.0, "smallest": 0.0, "fill": False}
 
@@ -37,7 +37,7 @@ def separate(mask: np.ndarray) -> np.ndarray:
 def test_separate_regions_survive_the_round_trip(mask):
     head = make_head(RunConfig(head="foreground"), 32)
     labels = separate(mask)
-    assert rand_scores(labels, head.decode(head.ideal(labels), PLAIN))["adjusted_all"] == 1.0
+    assert image_scores(labels, head.decode(head.ideal(labels), PLAIN))["adjusted_all"] == 1.0
 
 
 def test_threshold_counts_as_inside(head):

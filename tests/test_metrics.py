@@ -14,8 +14,9 @@ from sklearn import metrics as sklearn_metrics
 from compkit.competition.base import Table
 from compkit.errors import CompkitError
 from compkit.metrics.bootstrap import interval, mean, standard_error
+from compkit.metrics.named import image_scores
 from compkit.metrics.pixels import MEASURES, pixel_scores
-from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index, rand_scores
+from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index
 from compkit.metrics.regions import match_regions
 from compkit.regions import keep_largest
 from compkit.submission.report import report_of, score_image, score_tables
@@ -53,7 +54,7 @@ def assert_equals_sklearn(truth: np.ndarray, prediction: np.ndarray) -> None:
         sklearn_metrics.adjusted_rand_score(truth[inside], prediction[inside]),
         sklearn_metrics.rand_score(truth[inside], prediction[inside]),
     )
-    found = rand_scores(truth, prediction)
+    found = image_scores(truth, prediction)
     assert tuple(found) == METRICS
     np.testing.assert_allclose(list(found.values()), wanted, rtol=0, atol=1e-12)
     table = contingency(truth, prediction)

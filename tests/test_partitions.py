@@ -16,7 +16,7 @@ from compkit.heads import HEADS, make_head
 from compkit.heads.graph import offsets_of
 from compkit.heads.partition import Truth
 from compkit.inference.tta import parse_view
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_scores
 from compkit.phantom.slices import draw_slice
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ct-mini"
@@ -35,7 +35,7 @@ def made(name: str, side: int = 64):
 
 
 def scores(head, labels) -> dict[str, float]:
-    return rand_scores(labels, head.decode(head.ideal(labels), head.defaults))
+    return image_scores(labels, head.decode(head.ideal(labels), head.defaults))
 
 
 @pytest.mark.parametrize("name", ALONE_AND_TOGETHER)

@@ -13,7 +13,7 @@ from torch.nn.functional import log_softmax, one_hot
 
 from compkit.losses.rand import soft_rand_loss
 from compkit.losses.set_cross_entropy import set_cross_entropy
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_scores
 
 SEEDS = st.integers(0, 2**32 - 1)
 VARIANTS = [
@@ -48,7 +48,7 @@ def test_hard_slots_have_the_indices_of_the_metrics(seed, noise):
     labels = blocks(40, 3)
     wrong = torch.rand(labels.shape, generator=torch.Generator().manual_seed(seed)) < noise
     ids = torch.where(wrong, labels * 7 % 5, labels)
-    scores = rand_scores(labels[0].numpy(), ids[0].numpy())
+    scores = image_scores(labels[0].numpy(), ids[0].numpy())
     slots, weights = hard(ids, 9), torch.ones(1, 1, 40, 40, dtype=torch.float64)
     expected = {
         "adjusted_all": soft_rand_loss(slots, labels, weights, background=True),

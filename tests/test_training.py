@@ -24,7 +24,7 @@ from compkit.entry import guarded
 from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.leak import seen_by
-from compkit.metrics.rand import rand_scores
+from compkit.metrics.named import image_scores
 from compkit.run import open_run, start_run
 from compkit.training.command import parse, run_command
 from compkit.training.fit import fit_fold
@@ -240,7 +240,7 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     assert compkit(["oof", "--run", "whole", "--out", str(oof)]) == 0
     run = open_run("whole")
     found, truths = read_table(oof), [run.store.labels_of(int(i)) for i in run.store.labelled]
-    scores = [rand_scores(t, r)["adjusted_all"] for t, r in zip(truths, found.labels, strict=True)]
+    scores = [image_scores(t, r)["adjusted_all"] for t, r in zip(truths, found.labels, strict=True)]
     assert scores == pytest.approx(manifest["out_of_fold"]["image_scores"]["adjusted_all"])
     ledger = pd.read_csv("submissions/ledger.csv")
     assert ledger.submission.tolist() == ["x.csv"]

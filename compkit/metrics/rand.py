@@ -21,33 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 
 #: The metrics that are always told: the starter notebook's, the same without the true background,
-#: and what the challenge's text says.
+#: and what the challenge's text says. The two foreground metrics ignore the pixels where the truth
+#: is 0; an image without any other scores 1 under them.
 METRICS = ("adjusted_all", "adjusted_foreground", "plain_foreground")
 
 #: Ids below this are renumbered through a look-up table, others by sorting.
 _LUT_LIMIT = 1 << 20
-
-
-def rand_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """Return every metric of `METRICS` for one image.
-
-    Parameters
-    ----------
-    truth, prediction : integer ndarray, same shape
-        Region ids. The two foreground metrics ignore the pixels where `truth` is 0; an image
-        without any other pixel scores 1 under them.
-
-    Returns
-    -------
-    dict of str to float
-    """
-    return table_scores(contingency(truth, prediction))
-
-
-def table_scores(table: np.ndarray) -> dict[str, float]:
-    """Return every metric of `METRICS` from the whole table of `contingency`."""
-    each = (adjusted_all, adjusted_foreground, plain_foreground)
-    return {name: metric.of_table(table) for name, metric in zip(METRICS, each, strict=True)}
 
 
 def contingency(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
