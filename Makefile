@@ -9,7 +9,7 @@ DATA := data/demo
 demo: $(READY)
 	$(BIN)/compkit phantom --out $(DATA) --size 128 --labelled 60 --unlabelled 40 --test 40 --seed 0
 	$(BIN)/compkit folds --data $(DATA) --out folds/demo.csv --k 3 --overwrite
-	$(BIN)/python train.py --config configs/demo.yaml --data $(DATA) --run demo
+	$(BIN)/compkit train --config configs/demo.yaml --data $(DATA) --run demo
 	$(BIN)/compkit baseline watershed --data $(DATA) --out submissions/watershed.csv
 	$(BIN)/compkit submit --run demo --encoder tf_efficientnet_lite0 --out submissions/lite0.csv
 	$(BIN)/compkit submit --run demo --encoder tf_efficientnet_lite1 --out submissions/lite1.csv

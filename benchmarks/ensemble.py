@@ -29,7 +29,8 @@ from compkit.intervals import half, resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.named import image_scores
 from compkit.parallel import each_image
-from compkit.run import ROOT, Run, open_run
+from compkit.root import runs_root
+from compkit.run import Run, open_run
 
 MEAN = "mean of maps"
 
@@ -98,8 +99,8 @@ def agreed(truth: np.ndarray, labels: np.ndarray, metric: str) -> float:
 def without_tta(run: Run) -> Run:
     """Return a copy of a run, kept beside it, whose maps are of the plain images alone."""
     name = f"{run.name}-no-tta"
-    if not (ROOT / name).exists():
-        with replacing_directory(ROOT / name) as copy:
+    if not (runs_root() / name).exists():
+        with replacing_directory(runs_root() / name) as copy:
             shutil.copytree(run.directory, copy, dirs_exist_ok=True)
             config = replace(
                 run.config, inference=replace(run.config.inference, views=("identity",))

@@ -266,7 +266,7 @@ def resuming(data: str, device: str) -> Section:
 def _train(data: str, run: str, settings: dict[str, Any]) -> None:
     done = subprocess.run(_command(data, run, settings), capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"train.py ended with {done.returncode}: {done.stderr[-1500:]}")
+        raise RuntimeError(f"compkit train ended with {done.returncode}: {done.stderr[-1500:]}")
 
 
 def _command(data: str, run: str, settings: dict[str, Any]) -> list[str]:

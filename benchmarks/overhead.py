@@ -1,9 +1,9 @@
-"""What a trial of tune.py takes beyond what train.py does with the same settings.
+"""What a trial of compkit tune takes beyond what compkit train does with the same settings.
 
     OMP_NUM_THREADS=1 python benchmarks/overhead.py --data phantom:size=128,labelled=46 --steps 120
 
-One process runs some trials; its clock is read around what train.py does, too (fits, tuning the
-decoder), and around what Optuna does within the fits.
+One process runs some trials; its clock is read around what compkit train does, too (fits, tuning
+the decoder), and around what Optuna does within the fits.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
         tune(config, data, "overhead", space, trials=a.trials, retrain=0)
     bare = _SECONDS["fits"] - _SECONDS["Optuna within fits"] + _SECONDS["decoder"]
     rows = [[name, f"{seconds:.1f}"] for name, seconds in _SECONDS.items()]
-    rows.append(["trials over what train.py does", f"{_SECONDS['trials'] / bare:.3f}"])
+    rows.append(["trials over what compkit train does", f"{_SECONDS['trials'] / bare:.3f}"])
     print_table(f"{a.trials} trials", ["", "s"], rows)
 
 

@@ -4,7 +4,7 @@
 
 Prints images a second with the real loader (decoded, augmented, collated, moved), with one repeated
 batch, their ratio (wanted: at least 0.95), and the share of the repeated step that is the network's
-forward, backward and update; the rest is the loss. Any setting of train.py may follow.
+forward, backward and update; the rest is the loss. Any setting of compkit train may follow.
 """
 
 from __future__ import annotations

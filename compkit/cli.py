@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from compkit import __version__, plugins
@@ -12,8 +13,15 @@ from compkit.display import print_line
 from compkit.entry import guarded
 from compkit.pretrain.methods import METHODS
 from compkit.registry import Registry
+from compkit.root import RUNS_HELP, runs_at
 
 _DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (embedded)"
+
+#: Commands that take every setting of a run, which their own modules parse; and what they do.
+_WITH_SETTINGS = {
+    "train": ("compkit.training.command", "train a run: every fold × encoder"),
+    "tune": ("compkit.tuning.command", "search the settings of a run by their out-of-fold score"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,9 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     words = plugins.take(argv)
+    if words and words[0] in _WITH_SETTINGS:
+        import_module(_WITH_SETTINGS[words[0]][0]).run_command(words[1:])
+        return
     asked = next((word for word in words if not word.startswith("-")), None)
     arguments = _parser(asked).parse_args(words)
-    arguments.command(arguments)
+    with runs_at(getattr(arguments, "runs", None)):
+        arguments.command(arguments)
 
 
 def _parser(asked: str | None) -> argparse.ArgumentParser:
@@ -33,7 +45,7 @@ def _parser(asked: str | None) -> argparse.ArgumentParser:
         prog="compkit",
         allow_abbrev=False,  # as plugins are taken by their whole option
         description="Segmentation competitions whose labels are regions without names. "
-        "Train with train.py, then submit, check and score here.",
+        "`compkit COMMAND --help` tells what a command takes.",
     )
     parser.add_argument("--version", action="version", version=f"compkit {__version__}")
     parser.add_argument("--plugin", metavar="FILE.py", help=plugins.HELP)
@@ -42,6 +54,8 @@ def _parser(asked: str | None) -> argparse.ArgumentParser:
     _add_data(commands)
     _add_folds(commands)
     _add_baseline(commands)
+    for name, (_, text) in _WITH_SETTINGS.items():
+        _add(commands, name, text)
     _add_pretrain(commands)
     _add_ensemble(commands)
     _add_submit(commands)
@@ -59,6 +73,10 @@ def _add(commands: argparse._SubParsersAction, name: str, text: str) -> argparse
     return commands.add_parser(
         name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+
+
+def _add_runs(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--runs", type=Path, metavar="DIR", help=RUNS_HELP)
 
 
 def _add_out(p: argparse.ArgumentParser, text: str) -> None:
@@ -180,7 +198,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     p = commands.add_parser(
         "pretrain", help=text, description=text,
         usage="compkit pretrain METHOD --config FILE --data DIR --run NAME [--SETTING VALUE ...]",
-        epilog="`compkit pretrain METHOD --help` lists the settings, which are train.py's.",
+        epilog="`compkit pretrain METHOD --help` lists the settings, as of compkit train.",
     )  # fmt: skip
     p.add_argument("method", metavar="METHOD", choices=list(METHODS), help=", ".join(METHODS))
     p.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -197,19 +215,20 @@ def _add_ensemble(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "ensemble", "average the members of trained runs, and say what each brings")
     p.add_argument("--name", required=True, help="of the ensemble, as runs/NAME")
     p.add_argument(
-        "--run", dest="runs", action="append", required=True, metavar="NAME",
-        help="a run of train.py, each encoder of which is a member; give it again for more runs",
+        "--run", dest="names", action="append", required=True, metavar="NAME",
+        help="a run of compkit train, whose encoders are members; give it again for more runs",
     )  # fmt: skip
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--partial", action="store_true", help="take members that lack folds, too")
     p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
+    _add_runs(p)
     p.set_defaults(command=_ensemble)
 
 
 def _ensemble(a: argparse.Namespace) -> None:
     from compkit.ensemble.build import build
 
-    build(a.name, a.runs, a.encoder, a.partial, a.data)
+    build(a.name, a.names, a.encoder, a.partial, a.data)
 
 
 def _add_submit(commands: argparse._SubParsersAction) -> None:
@@ -220,18 +239,19 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
 
 def _add_members(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--run", dest="runs", action="append", required=True, metavar="NAME",
-        help="a run of train.py, or an ensemble; give it again for the mean of several runs",
+        "--run", dest="names", action="append", required=True, metavar="NAME",
+        help="a run of compkit train, or an ensemble; give it again for the mean of several runs",
     )  # fmt: skip
     _add_out(p, "the CSV to write, in submissions/")
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
+    _add_runs(p)
 
 
 def _submit(a: argparse.Namespace) -> None:
     from compkit.submission.submit import submit
 
-    submit(a.runs, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
+    submit(a.names, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
 
 
 def _add_oof(commands: argparse._SubParsersAction) -> None:
@@ -243,17 +263,18 @@ def _add_oof(commands: argparse._SubParsersAction) -> None:
 def _oof(a: argparse.Namespace) -> None:
     from compkit.submission.submit import write_out_of_fold
 
-    write_out_of_fold(a.runs, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
+    write_out_of_fold(a.names, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
 
 
 def _add_views(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "views", "measure on out-of-fold images what TTA views bring")
-    p.add_argument("--run", required=True, metavar="NAME", help="a finished run of train.py")
+    p.add_argument("--run", required=True, metavar="NAME", help="a finished run of compkit train")
     p.add_argument(
         "--view", dest="views", action="append", metavar="VIEW",
         help="as in inference.views; give it again for more (default: flips, turns and scales)",
     )  # fmt: skip
     p.add_argument("--data", help="where the data lie now, if not where the run was trained")
+    _add_runs(p)
     p.set_defaults(command=_views)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,8 @@ from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.leak import refuse_leaks
 from compkit.progress import say
+from compkit.root import runs_root
 from compkit.schema import read_record, write_record
-
-#: Where runs lie, under the working directory.
-ROOT = Path("runs")
 
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
@@ -30,13 +28,13 @@ FITTED = "fit.json"
 #: In a run's directory, says that it is one of ``compkit pretrain``.
 PRETRAINED = "pretrain.yaml"
 
-#: What kind of directory each of these files makes one under `ROOT`.
+#: What kind of directory each of these files makes one under `runs_root`.
 KINDS = {
-    "run.json": "a run of train.py",
+    "run.json": "a run of compkit train",
     PRETRAINED: "a pretraining",
     "ensemble.json": "an ensemble",
-    "study.db": "a study of tune.py",
-    "best.yaml": "a study of tune.py",
+    "study.db": "a study of compkit tune",
+    "best.yaml": "a study of compkit tune",
 }
 
 
@@ -96,7 +94,7 @@ class Run:
     folds : Folds
         Its split, a copy of which lies in the run.
     root : Path
-        Where it lies; by default ``runs``.
+        Where it lies.
     hold_out : int or None
         A fold that is no part of it: neither trained nor decoded nor tuned on.
     """
@@ -105,7 +103,7 @@ class Run:
     config: RunConfig
     store: Store
     folds: Folds
-    root: Path = ROOT
+    root: Path = field(default_factory=runs_root)
     hold_out: int | None = None
 
     @property
@@ -174,11 +172,13 @@ def start_run(
     name: str,
     config: RunConfig,
     data: str,
-    root: Path = ROOT,
+    root: Path | None = None,
     encoder: str | None = None,
     fold: int | None = None,
 ) -> Run:
-    """Make the run `name` under `root`, or open it to go on with the same settings and data.
+    """Make the run `name`, or open it to go on with the same settings and data.
+
+    It lies under `root`, by default `runs_root`.
 
     Where it runs and how it predicts (``machine``, ``inference``) may differ from before, and are
     kept from now on. `encoder` and `fold` are what is then to be trained alone.
@@ -191,6 +191,7 @@ def start_run(
         validate.
     """
     refuse_name(name)
+    root = root or runs_root()
     directory = root / name
     claim_directory(directory, "run.json")
     store = open_store(data)
@@ -254,11 +255,13 @@ def open_run(name: str, data: str | None = None) -> Run:
         If there is no such run or it cannot be called so, or `data` are not what it was trained on.
     """
     refuse_name(name)  # a path would be a second name of the same run
-    directory = ROOT / name
+    root = runs_root()
+    directory = root / name
     if not (directory / "run.json").is_file():
-        known = [p.parent.name for p in ROOT.glob("*/run.json")]
+        known = [p.parent.name for p in root.glob("*/run.json")]
         raise CompkitError(
-            f"there is no run {name!r} in {ROOT}/{nearest(name, known)}: train it with train.py"
+            f"there is no run {name!r} in {root}/{nearest(name, known)}: "
+            "train it with compkit train"
         )
     made, config = _read(directory)
     store = open_store(data or made.data)

@@ -1,4 +1,4 @@
-"""Pretraining on tiny phantoms: resumed, taken by train.py, refused; masks, scores and probes."""
+"""Pretraining on tiny phantoms: resumed, taken in training, refused; masks, scores and probes."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_runs_of_one_kind_do_not_take_each_others_place(workplace, capsys):
     assert "is a pretraining: take another name" in capsys.readouterr().err
     start_run("trained", parse(settings("trained"))[1], DATA)
     assert compkit(["pretrain", "mae", *settings("trained")]) == 2
-    assert "is a run of train.py" in capsys.readouterr().err
+    assert "is a run of compkit train" in capsys.readouterr().err
 
 
 @pytest.mark.slow

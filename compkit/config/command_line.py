@@ -22,12 +22,14 @@ from compkit.inputs import (
     problem_of,
     require_utf8,
 )
+from compkit.root import RUNS_HELP
 
 _DATA = "folder in the challenge's layout, or phantom:size=128,labelled=40"
 _RUN: dict[str, dict[str, Any]] = {
     "data": {"type": str, "help": _DATA},
     "run": {"type": str, "help": "name of the run, under runs/"},
 }
+_RUNS: dict[str, dict[str, Any]] = {"runs": {"type": str, "metavar": "DIR", "help": RUNS_HELP}}
 
 
 def _value(text: str) -> Any:
@@ -55,8 +57,8 @@ class CommandLine:
     does : str
         What it does, in a sentence.
     own : mapping
-        Its arguments beside ``--config``, ``--data`` and ``--run``, which it always has: for each
-        name what argparse is told of it.
+        Its arguments beside ``--config``, ``--data``, ``--run`` and ``--runs``, which it always
+        has: for each name what argparse is told of it.
     """
 
     prog: str
@@ -79,7 +81,7 @@ class CommandLine:
             settings = parser.instantiate(given)
         except argparse.ArgumentError as error:
             raise CompkitError(self._sentence(str(error))) from None
-        own = {name: settings[name] for name in ("config", *_RUN, *self.own)}
+        own = {name: settings[name] for name in ("config", *_RUN, *_RUNS, *self.own)}
         for name in _RUN:
             if own[name] is None:
                 raise CompkitError(f"--{name} is missing: `{self.prog} --help` tells what it takes")
@@ -96,7 +98,7 @@ class CommandLine:
             parser_mode=_STRICT,
         )
         parser.add_argument("--config", action="config", help="YAML with settings; see configs/")
-        for name, told in {**_RUN, **self.own}.items():
+        for name, told in {**_RUN, **_RUNS, **self.own}.items():
             parser.add_argument(f"--{_typed(name)}", **told)
         parser.add_class_arguments(RunConfig)
         return parser
@@ -105,7 +107,7 @@ class CommandLine:
         """Return what the parser found wrong as one sentence."""
         if match := re.match(r"unrecognized arguments: (\S+)", message):
             word = match[1].split("=")[0]
-            names = [*map(_typed, ("config", *_RUN, *self.own)), *setting_names()]
+            names = [*map(_typed, ("config", *_RUN, *_RUNS, *self.own)), *setting_names()]
             near = nearest(word, [f"--{name}" for name in names])
             return f"there is no setting {word!r}{near}: see `{self.prog} --help`"
         if match := re.match(

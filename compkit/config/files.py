@@ -61,7 +61,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CompkitError(f"{path} does not hold settings (`key: value` lines): correct it")
     if unknown := list(_unknown(values, RunConfig, "")):
-        raise CompkitError(f"{path} has {'; and '.join(unknown)}: see `train.py --help`")
+        raise CompkitError(f"{path} has {'; and '.join(unknown)}: see `compkit train --help`")
     return values
 
 

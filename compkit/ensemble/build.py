@@ -18,10 +18,11 @@ from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
-from compkit.run import ROOT, claim_directory, open_run, refuse_name
+from compkit.root import runs_root
+from compkit.run import claim_directory, open_run, refuse_name
 from compkit.schema import read_record, write_record
 
-#: Where an ensemble says what it is of, in its directory under `ROOT`.
+#: Where an ensemble says what it is of, in its directory under `runs_root`.
 ENSEMBLE = "ensemble.json"
 
 
@@ -46,7 +47,7 @@ def build(
         If runs are unfinished or do not fit together.
     """
     refuse_name(name)
-    directory = ROOT / name
+    directory = runs_root() / name
     claim_directory(directory, ENSEMBLE)
     members = members_of([open_run(run, data) for run in runs], encoder, partial_members)
     mixture = Mixture(members)
@@ -136,7 +137,7 @@ def read_ensemble(name: str, data: str | None = None) -> Mixture:
     CompkitError
         If it is damaged, or a member is not there any more.
     """
-    path = ROOT / name / ENSEMBLE
+    path = runs_root() / name / ENSEMBLE
     listed = read_record(_Ensemble, path, "run compkit ensemble again").mean_of
     opened = {one.run: open_run(one.run, data) for one in listed}
     members: list[Member] = []

@@ -95,10 +95,10 @@ def read_decoder(path: Path, mixture: Mixture) -> Decoder:
     """
     if not path.is_file():
         raise CompkitError(
-            f"there is no tuned decoder {path}: run train.py on this run again, or for an ensemble "
-            "compkit ensemble"
+            f"there is no tuned decoder {path}: run compkit train on this run again, or for "
+            "an ensemble compkit ensemble"
         )
-    remedy = "delete it and run train.py again, or for an ensemble compkit ensemble"
+    remedy = "delete it and run compkit train again, or for an ensemble compkit ensemble"
     decoder = read_record(Decoder, path, remedy)
     if decoder.head != mixture.head.name:
         configs = {str(member.run.directory / "config.yaml") for member in mixture.members}

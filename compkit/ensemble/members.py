@@ -105,7 +105,7 @@ def members_of(
 
 def _refuse_unfinished(run: Run, missing: Sequence[str], members: Sequence[Member]) -> NoReturn:
     """Say what a run lacks, and the ways on from what is there."""
-    way = "run its train.py command again, without --fold and --encoder"
+    way = "run its compkit train command again, without --fold and --encoder"
     some = [m.encoder for m in members if m.run is run and m.folds]
     if some:
         only = f" --encoder {some[0]}" * (len(some) < len(run.config.encoders))

@@ -74,7 +74,7 @@ class MapMean:
             if not count[place].all():
                 raise CompkitError(
                     f"an image has no {part} maps: every member with that head lacks its fold; "
-                    "train the missing fold with train.py"
+                    "train the missing fold with compkit train"
                 )
         return total / count
 

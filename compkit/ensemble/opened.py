@@ -10,7 +10,8 @@ from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
-from compkit.run import ROOT, open_run
+from compkit.root import runs_root
+from compkit.run import open_run
 
 
 def open_mixture(
@@ -32,7 +33,7 @@ def open_mixture(
     CompkitError
         If one is absent or unfinished, or members do not fit together.
     """
-    if len(names) == 1 and (ROOT / names[0] / ENSEMBLE).is_file():
+    if len(names) == 1 and (runs_root() / names[0] / ENSEMBLE).is_file():
         if encoder is not None:
             raise CompkitError(f"{names[0]} is an ensemble of chosen members: leave out --encoder")
         mixture = read_ensemble(names[0], data)
@@ -41,5 +42,5 @@ def open_mixture(
         if len(names) > 1:
             return mixture, calibrate(mixture)
     if encoder is not None and len(mixture.members[0].run.config.encoders) > 1:
-        return mixture, tuned_decoder(mixture, ROOT / names[0] / encoder / "decoder.json")
-    return mixture, tuned_decoder(mixture, ROOT / names[0] / "decoder.json", must_exist=True)
+        return mixture, tuned_decoder(mixture, runs_root() / names[0] / encoder / "decoder.json")
+    return mixture, tuned_decoder(mixture, runs_root() / names[0] / "decoder.json", must_exist=True)

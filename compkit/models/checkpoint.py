@@ -71,10 +71,10 @@ def card(config: RunConfig, encoder: str, side: int, seen: Sequence[str]) -> dic
 def again(path: Path) -> str:
     """Return what to do about a checkpoint of a run that is lost or damaged.
 
-    As long as its folder says that the fit is over, train.py has nothing to do there.
+    As long as its folder says that the fit is over, compkit train has nothing to do there.
     """
     every = " with --fold all" if path.parent.name == "all" else ""
-    return f"delete {path.parent} and run train.py on this run again{every}"
+    return f"delete {path.parent} and run compkit train on this run again{every}"
 
 
 def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from compkit.config.command_line import CommandLine
 from compkit.pretrain.methods import METHODS, Options
+from compkit.root import runs_at
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "mask_ratio": {
@@ -55,4 +56,5 @@ def run_command(method: str, argv: Sequence[str]) -> None:
     from compkit.pretrain.job import pretrain
 
     options = Options(**{name: arguments[name] for name in line.own})
-    pretrain(method, options, config, arguments["data"], arguments["run"])
+    with runs_at(arguments["runs"]):
+        pretrain(method, options, config, arguments["data"], arguments["run"])

@@ -36,7 +36,7 @@ from compkit.training.module import seed_of
 #: How many held-back images are drawn beside their reconstructions.
 _DRAWN = 6
 
-#: What train.py takes of a contrastive pretraining.
+#: What compkit train takes of a contrastive pretraining.
 _ENCODER = "encoder.safetensors"
 
 
@@ -197,6 +197,6 @@ def _report(run: Pretraining) -> None:
     if run.method == "simclr":
         say(f"guesses would have a contrastive accuracy of {result.chance:.4f}")
         paths = [f"{e}: {run.part(e) / _ENCODER}" for e in run.config.encoders]
-        say(f"next: train.py --model.weights '{{{', '.join(paths)}}}'")
+        say(f"next: compkit train --model.weights '{{{', '.join(paths)}}}'")
     else:
-        say(f"next: train.py --model.start {run.part('{encoder}') / LAST}")
+        say(f"next: compkit train --model.start {run.part('{encoder}') / LAST}")

@@ -1,6 +1,7 @@
 """Networks that reconstruct grey images, whole (an autoencoder) or what is hidden of them (MAE).
 
-Both train the network that train.py builds, encoder and decoder, with one output: the grey value.
+Both train the network that compkit train builds, encoder and decoder, with one output: the grey
+value.
 
 Sources: He et al. 2021, "Masked autoencoders are scalable vision learners", arXiv 2111.06377;
 Xie et al. 2022, "SimMIM", arXiv 2111.09886, whose hidden patches stay in their place, as encoders

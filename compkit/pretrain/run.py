@@ -21,7 +21,8 @@ from compkit.inputs import load_yaml
 from compkit.models.network import Network
 from compkit.pretrain.images import hidden_count, split_images
 from compkit.pretrain.methods import Options
-from compkit.run import PRETRAINED, ROOT, claim_directory, refuse_name, split_of
+from compkit.root import runs_root
+from compkit.run import PRETRAINED, claim_directory, refuse_name, split_of
 from compkit.schema import checked
 
 
@@ -55,7 +56,7 @@ class Pretraining:
 
     def part(self, encoder: str) -> Path:
         """Return the directory of one encoder."""
-        return ROOT / self.name / encoder
+        return runs_root() / self.name / encoder
 
 
 def start_pretraining(
@@ -75,7 +76,7 @@ def start_pretraining(
     store = open_store(data)
     _check_images(method, options, config, store)
     folds = split_of(config, store) if count_different(store) >= config.folds.k else None
-    directory = ROOT / name
+    directory = runs_root() / name
     claim_directory(directory, PRETRAINED)
     if not (directory / PRETRAINED).is_file():
         for encoder in config.encoders:  # so that no run is made of weights that are refused

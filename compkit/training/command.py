@@ -1,4 +1,4 @@
-"""The command line of ``train.py``."""
+"""The command line of ``compkit train``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from compkit.config import RunConfig
 from compkit.config.command_line import CommandLine
+from compkit.root import runs_at
 
 _LINE = CommandLine(
-    prog="train.py",
+    prog="compkit train",
     does="Train every fold × encoder of a run. The same command resumes what is unfinished and "
     "skips what is done.",
     own={
@@ -25,7 +26,7 @@ _LINE = CommandLine(
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Parse the command line of ``train.py`` and train.
+    """Parse the command line of ``compkit train`` and train.
 
     Raises
     ------
@@ -37,7 +38,8 @@ def run_command(argv: Sequence[str]) -> None:
     from compkit.training.job import train
 
     fold = ALL if arguments["fold"] == "all" else arguments["fold"]
-    train(config, arguments["data"], arguments["run"], fold, arguments["encoder"])
+    with runs_at(arguments["runs"]):
+        train(config, arguments["data"], arguments["run"], fold, arguments["encoder"])
 
 
 def parse(argv: Sequence[str]) -> tuple[dict[str, Any], RunConfig]:

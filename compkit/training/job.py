@@ -1,4 +1,4 @@
-"""What ``train.py`` does: every fold × encoder of a run, then its decoder and its scores."""
+"""What ``compkit train`` does: every fold × encoder of a run, then its decoder and its scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
-from compkit.run import ROOT, Run, split_of, start_run
+from compkit.root import runs_root
+from compkit.run import Run, split_of, start_run
 from compkit.training.fit import fit_fold
 from compkit.training.pseudo import open_teacher, unlabelled_images
 
@@ -41,7 +42,7 @@ def train(
     """
     check_all(config)
     _check_unlabelled(config, data)
-    if not (ROOT / name / "run.json").is_file():
+    if not (runs_root() / name / "run.json").is_file():
         _check_weights(config, fold or 0)
     run = start_run(name, config, data, encoder=encoder, fold=fold)
     for doubt in run.folds.doubts():

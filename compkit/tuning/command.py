@@ -1,4 +1,4 @@
-"""The command line of ``tune.py``."""
+"""The command line of ``compkit tune``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from compkit.config import RunConfig
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.inputs import require_utf8
+from compkit.root import RUNS_HELP, runs_at
 from compkit.training.command import parse
 
-_SETTINGS = "any setting of train.py (--training.steps 100) is what trials begin from"
+_SETTINGS = "any setting of compkit train (--training.steps 100) is what trials begin from"
 
 
 def run_command(argv: Sequence[str]) -> None:
-    """Parse the command line of ``tune.py`` and search.
+    """Parse the command line of ``compkit tune`` and search.
 
     Raises
     ------
@@ -34,24 +35,25 @@ def run_command(argv: Sequence[str]) -> None:
         return
     for name in ("data", "study"):
         if getattr(own, name) is None:
-            raise CompkitError(f"--{name} is missing: `tune.py --help` tells what it takes")
+            raise CompkitError(f"--{name} is missing: `compkit tune --help` tells what it takes")
     if min(own.trials, own.halving) < 1 or own.retrain < 0:
         raise CompkitError("--trials and --halving must be at least 1, and --retrain not negative")
     base = _base(rest)
     from compkit.tuning.job import tune
 
-    tune(
-        base,
-        own.data,
-        own.study,
-        read_space(own.narrow, base, open_store(own.data).size),
-        trials=own.trials,
-        storage=own.storage,
-        sampler=own.sampler,
-        retrain=own.retrain,
-        hold_out=own.hold_out,
-        halving=own.halving,
-    )
+    with runs_at(own.runs):
+        tune(
+            base,
+            own.data,
+            own.study,
+            read_space(own.narrow, base, open_store(own.data).size),
+            trials=own.trials,
+            storage=own.storage,
+            sampler=own.sampler,
+            retrain=own.retrain,
+            hold_out=own.hold_out,
+            halving=own.halving,
+        )
 
 
 def _base(rest: Sequence[str]) -> RunConfig:
@@ -61,7 +63,7 @@ def _base(rest: Sequence[str]) -> RunConfig:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tune.py",
+        prog="compkit tune",
         description="Search settings by their out-of-fold score. The same command goes on with a "
         f"study, also beside other workers; {_SETTINGS}.",
         allow_abbrev=False,
@@ -74,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "--narrow", type=Path, metavar="FILE",
         help="YAML that narrows, widens, fixes or adds parts of the space",
     )  # fmt: skip
-    parser.add_argument("--data", help="as for train.py")
+    parser.add_argument("--data", help="as for compkit train")
     parser.add_argument("--study", help="name of the study, under runs/")
+    parser.add_argument("--runs", metavar="DIR", help=RUNS_HELP)
     parser.add_argument(
         "--trials", type=int, default=50, help="of all workers, in the lowest rung (default: 50)"
     )

@@ -17,7 +17,8 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import read_folds
 from compkit.progress import say
-from compkit.run import ROOT, claim_directory, refuse_name
+from compkit.root import runs_root
+from compkit.run import claim_directory, refuse_name
 from compkit.tuning.confirm import compare_with_base, confirm
 from compkit.tuning.gains import confirmations
 from compkit.tuning.halving import REDUCTION, reduced
@@ -73,7 +74,7 @@ def tune(
     """
     refuse_name(name)
     check(base)
-    directory = ROOT / name
+    directory = runs_root() / name
     claim_directory(directory, "study.db")
     store = open_store(data)
     _check_hold_out(hold_out, base, store)

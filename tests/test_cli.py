@@ -1,0 +1,69 @@
+"""The one command: what it takes, and where it looks for runs."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compkit.cli import _parser
+from compkit.cli import main as compkit
+from compkit.config import RunConfig
+from compkit.errors import CompkitError
+from compkit.root import runs_at, runs_root
+from compkit.run import open_run, start_run
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of all commands by name."""
+    (found,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return found.choices
+
+
+def test_every_command_that_names_a_run_can_be_told_where_runs_lie(capsys):
+    for name, parser in commands().items():
+        options = {option for action in parser._actions for option in action.option_strings}
+        assert ("--runs" in options) == ("--run" in options), name
+    for words in (["train"], ["tune"], ["pretrain", "mae"]):
+        with pytest.raises(SystemExit):
+            compkit([*words, "--help"])
+        assert "--runs DIR" in capsys.readouterr().out
+
+
+def test_runs_lie_where_the_command_or_the_environment_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPKIT_CACHE", "cache")
+    monkeypatch.setenv("COMPKIT_RUNS", "others")
+    with runs_at("here"):
+        start_run("a", RunConfig(), "phantom:size=32,labelled=6,unlabelled=0,test=1")
+        assert open_run("a").directory == Path("here/a")
+    assert (tmp_path / "here/a/run.json").is_file()
+    ask = ["submit", "--run", "a", "--out", "x.csv"]
+    for words, where in (
+        ([], "there is no run 'a' in others/"),
+        (["--runs", "elsewhere"], "there is no run 'a' in elsewhere/"),
+        (["--runs", "here"], "the run a is not finished"),
+        (["--runs", "here/a/run.json"], "which is a file"),
+    ):
+        assert compkit([*ask, *words]) == 2
+        assert where in capsys.readouterr().err
+    assert runs_root() == Path("others")
+    monkeypatch.delenv("COMPKIT_RUNS")
+    assert runs_root() == Path("runs")
+    with pytest.raises(CompkitError, match="no run 'a' in runs/"):
+        open_run("a")
+
+
+@pytest.mark.parametrize("name", ["train", "tune"])
+def test_the_scripts_are_the_commands(name, capfd):
+    assert compkit([name]) == 2
+    said = capfd.readouterr().err
+    assert f"`compkit {name} --help`" in said
+    script = [sys.executable, str(REPOSITORY / f"{name}.py")]
+    run = subprocess.run(script, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (2, said)
