@@ -40,10 +40,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class _Made:
-    """What ``run.json`` holds: where the data lay, and the digest of their content."""
+    """What ``run.json`` holds: where the data lay, and the digests of training data and test."""
 
     data: str
     content: str
+    test: str | None = None  # in older files, `content` is of both
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class Run:
     def ranking(self) -> str:
         """The metric that ranks: decoders are tuned, and best epochs told, by it."""
         return self.config.ranking or self.store.competition.rules.ranking
+
+    @property
+    def has_other_test(self) -> bool:
+        """Whether the test is another one than lay beside the training data when it began."""
+        return _read(self.directory)[0].test not in (None, self.store.test_content)
 
     def head(self) -> Head:
         """Return a head as its networks have."""
@@ -207,7 +213,8 @@ def start_run(
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            write_record(made, {"data": data, "content": store.content})
+            values = {"data": data, "content": store.content, "test": store.test_content}
+            write_record(made, values)
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
 
@@ -302,6 +309,12 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
             f"take another --run name, or the same settings{longer}"
         )
     _refuse_other_data(directory.name, made.content, store)
+    learns_of_test = config.unlabelled.weight and config.unlabelled.test
+    if learns_of_test and made.test not in (None, store.test_content):
+        raise CompkitError(
+            f"{directory} learns of the test images (unlabelled.test), and {store.directory} holds "
+            "others: give the same --data, or take another --run name"
+        )
     if (file := config.folds.file or config.folds.groups) is not None:
         given, own = split_of(config, store), directory / "folds.csv"
         if not np.array_equal(given.fold, read_folds(own, store).fold):
@@ -315,7 +328,7 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
 
 
 def _refuse_other_data(name: str, content: str, store: Store) -> None:
-    if content != store.content:
+    if not store.is_of(content):
         raise CompkitError(
             f"the run {name} was made on other data than {store.directory} holds: "
             "give the same --data, or take another --run name"

@@ -26,5 +26,6 @@ def store_of(images, labelled, rng):
         labels=labels,
         train=tuple(f"{index}.png" for index in range(len(images))),
         content="c0ffee",
+        is_of="c0ffee".__eq__,
         require_labels=lambda: None,
     )

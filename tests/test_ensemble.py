@@ -17,6 +17,7 @@ from fakes import put_fit
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, InputConfig, RunConfig
 from compkit.crossfit import descend, objective
+from compkit.data.store import _TEST, _TRAINING, _digest
 from compkit.ensemble.calibrate import (
     STARTS,
     _Evaluation,
@@ -35,6 +36,7 @@ from compkit.inference.maps import read_maps, write_maps
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
 from compkit.run import FITTED, open_run, start_run
+from compkit.schema import write_record
 from compkit.training import fit
 
 DATA = "phantom:size=32,labelled=6,unlabelled=2,test=3,seed=5"
@@ -238,6 +240,23 @@ def test_maps_of_other_images_weights_or_views_are_not_taken(run, capsys):
     mixture(run)
 
 
+def test_a_run_of_before_is_taken_with_its_maps(run, capsys):
+    """Of compkit before 0.3, whose one digest was of training data and test."""
+    store = run.store
+    old = _digest(store.directory, (store.train, store.test), (*_TRAINING, *_TEST))
+    write_record(run.directory / "run.json", {"data": DATA, "content": old})
+    table = run.directory / "folds.csv"
+    table.write_text(table.read_text().replace(store.content, old))
+    for encoder, fold in run.parts():
+        part = run.part(encoder, fold) / "oof"
+        maps = read_maps(part)
+        write_maps(part, maps.images, maps.channels, maps.values, replace(maps.made, data=old))
+    capsys.readouterr()
+    calibrate(mixture(open_run("a")))
+    assert "anew" not in capsys.readouterr().err
+    assert "made on other data" in refusal(open_run, "a", DATA.replace("test=3", "test=2"))
+
+
 def test_unfinished_unlike_and_doubled_runs_are_refused(run):
     assert "named twice" in refusal(members_of, [run, run])
     for spelling in ("./a", "a/", "../runs/a"):
@@ -325,7 +344,7 @@ def test_what_is_said_of_a_lost_checkpoint_trains_it_again(run, monkeypatch, cap
     calibrate_run(run)
     assert compkit(["views", "--run", "a"]) == 2  # nothing here has checkpoints
     said = capsys.readouterr().err
-    told = re.search(r"no checkpoint (\S+)/last\.ckpt: delete (\S+) and run train\.py on", said)
+    told = re.search(r"no checkpoint (\S+)/last\.ckpt: delete (\S+) and run compkit train on", said)
     assert Path(told[1]) == Path(told[2]) == run.part("resnet10t", 0)
     trained = []
     monkeypatch.setattr(fit, "_fit", lambda _, *part: trained.append(part[:2]))

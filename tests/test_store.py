@@ -92,7 +92,9 @@ def test_a_changed_source_is_read_again(folder):
     write_folder(folder, train, test, labels)
     repainted = open_store(str(folder))
     assert (repainted.test_images[2] == 7).all()
-    assert len({store.content for store in (before, relabelled, repainted)}) == 3
+    # What was trained on is told apart from the test.
+    assert before.content != relabelled.content == repainted.content
+    assert before.test_content == relabelled.test_content != repainted.test_content
     assert (before.images == train).all()  # one opened earlier stays as it was
 
 
@@ -101,6 +103,17 @@ def test_content_names_the_data_wherever_they_lie(folder, tmp_path):
     one, other = open_store(str(folder)), open_store(str(tmp_path / "copy"))
     assert one.content == other.content
     assert one.directory != other.directory
+
+
+def test_digests_of_before_are_known(folder):
+    """Those of compkit before 0.3 were of training data and test together."""
+    store = open_store(str(folder))
+    old = "bef6e650d8df52317aeee4a64f9edd75671c35163411c797286e675c0f493d56"
+    assert store.is_of(old)
+    assert store.is_of(store.content)
+    assert not store.is_of(store.test_content)
+    write_folder(folder, *example()[:1], example()[1] // 2, *example()[2:])
+    assert not open_store(str(folder)).is_of(old)
 
 
 def test_the_data_folder_is_left_alone(folder):

@@ -19,6 +19,7 @@ import torch
 
 from compkit.cli import main as compkit
 from compkit.competition.table import read_table
+from compkit.data.store import open_store
 from compkit.ensemble.members import members_of
 from compkit.entry import guarded
 from compkit.errors import CompkitError
@@ -253,6 +254,38 @@ def test_submit_check_and_score(workplace, monkeypatch, capsys):
     assert compkit(["ledger", "set", "x.csv", "--public", "0.5"]) == 0
     assert compkit(["ledger"]) == 0
     assert "0.5000" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_another_test_is_predicted_without_training(workplace, monkeypatch, capsys):
+    """As Kaggle's code competitions swap it; what was trained on must stay the same."""
+    monkeypatch.chdir(workplace)
+    run = Path("runs/whole")
+    kept = [p for p in run.rglob("*.*") if "test" not in p.parts and p.name != ".lock"]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    shutil.copytree("data", "swapped")
+    for number, name in enumerate(sorted(Path("data/X_train").iterdir())[:5]):
+        shutil.copy(name, f"swapped/X_test/{number}.png")
+    ask = ["submit", "--run", "whole", "--out"]
+    assert compkit([*ask, "own.csv"]) == 0
+    capsys.readouterr()
+    assert compkit([*ask, "new.csv", "--data", "swapped"]) == 0
+    said = capsys.readouterr().err
+    assert "anew" not in said
+    assert [line for line in said.splitlines() if "another" in line] == [
+        "another test than when training began: its 5 images are predicted, and new.csv is for them"
+    ]
+    assert compkit(["check", "new.csv", "--data", "swapped"]) == 0
+    own, new = (json.loads(Path(f"{name}.json").read_text()) for name in ("own", "new"))
+    assert own["data"] == new["data"]
+    assert own["test"] != new["test"] == open_store("swapped").test_content
+    bytes_of_new = Path("new.csv").read_bytes()
+    assert compkit([*ask, "back.csv"]) == 0
+    assert Path("back.csv").read_bytes() == Path("own.csv").read_bytes() != bytes_of_new
+    assert {p: p.stat().st_mtime_ns for p in before} == before  # out-of-fold maps, decoder, all
+    shutil.copy("data/X_train/1.png", "swapped/X_train/0.png")
+    assert compkit([*ask, "no.csv", "--data", "swapped"]) == 2
+    assert "was made on other data than" in capsys.readouterr().err
 
 
 @pytest.mark.slow

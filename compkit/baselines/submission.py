@@ -81,7 +81,7 @@ def _submit(
     for index, each in enumerate(track(maps, method, len(store.test))):
         labels[index], dropped = keep_largest(each, limit)
         over += dropped > 0
-    about = {"data": store.content, **about}
+    about = {"data": store.content, "test": store.test_content, **about}
     scores = _scores(about)
     publish(out, store.test, labels, limit, method, 1, scores, about, overwrite=overwrite)
     if over:

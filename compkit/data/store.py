@@ -28,8 +28,9 @@ from compkit.files import locked, replacing_directory
 from compkit.progress import say, track
 from compkit.schema import read_record, write_record
 
-_LAYOUT = 1  # of the files below; another number means another way of storing
+_LAYOUT = 2  # of the files below; another number means another way of storing
 _ARRAYS = {"images": 3, "test_images": 3, "labelled": 1, "labels": 3}  # and their dimensions
+_TRAINING, _TEST = ("labelled", "labels", "images"), ("test_images",)
 _META = "store.json"
 
 
@@ -52,7 +53,10 @@ class Store:
     labels : memmap of uint8 or uint16, shape (L, H, H)
         Region ids of the labelled images only; 0 is background.
     content : str
-        SHA-256 of all of this: the same data have the same digest wherever they lie.
+        SHA-256 of the training images, their names and labels: the same data have the same digest
+        wherever they lie.
+    test_content : str
+        SHA-256 of the test images and their names, likewise.
     """
 
     competition: Competition
@@ -64,6 +68,7 @@ class Store:
     labelled: np.ndarray
     labels: np.ndarray
     content: str
+    test_content: str
 
     @property
     def size(self) -> int:
@@ -91,6 +96,12 @@ class Store:
     def digests(self, indices: Iterable[int]) -> list[str]:
         """Return what tells images of `train` apart by their pixels, wherever they lie."""
         return [image_digest(self.images[int(index)]) for index in indices]
+
+    def is_of(self, content: str) -> bool:
+        """Whether a digest is of these training data; in older records it is of the test, too."""
+        if content == self.content:
+            return True
+        return content == _digest(self.directory, (self.train, self.test), (*_TRAINING, *_TEST))
 
     def require_labels(self) -> None:
         """Raise `CompkitError` if no training image is labelled."""
@@ -171,6 +182,7 @@ class _Meta:
     content: str
     train: tuple[str, ...]
     test: tuple[str, ...]
+    test_content: str = ""  # of an older layout
 
 
 def _meta(directory: Path) -> _Meta:
@@ -206,6 +218,7 @@ def _opened(directory: Path, competition: Competition) -> Store:
         train=meta.train,
         test=meta.test,
         content=meta.content,
+        test_content=meta.test_content,
         **arrays,
     )
     _prove(store)
@@ -237,29 +250,35 @@ def _prove(store: Store) -> None:
 
 def _prove_content(store: Store) -> None:
     """Raise a CompkitError if names or values are not those that were built."""
-    if _content(store.directory, store.train, store.test) != store.content:
+    found = _contents(store.directory, store.train, store.test)
+    if found != (store.content, store.test_content):
         raise CompkitError(
             f"{store.directory} was changed since it was built, and names, images or labels in it "
             f"may be wrong: {_anew(store.directory)}"
         )
 
 
-def _content(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> str:
-    """Return the digest of the names and arrays in a directory.
+def _contents(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> tuple[str, str]:
+    """Return the digests of a directory's training data and of its test."""
+    return _digest(directory, train, _TRAINING), _digest(directory, test, _TEST)
+
+
+def _digest(directory: Path, listed: tuple[object, ...], arrays: tuple[str, ...]) -> str:
+    """Return the digest of names and arrays in a directory.
 
     It takes half a second a gigabyte, so it is made once a process, and again when a file changes.
     """
-    files = [(directory / f"{name}.npy").stat() for name in _ARRAYS]
+    files = [(directory / f"{name}.npy").stat() for name in arrays]
     known = tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files)
-    return _content_of(directory, train, test, known)
+    return _digest_of(directory, listed, arrays, known)
 
 
 @lru_cache(maxsize=16)
-def _content_of(
-    directory: Path, train: tuple[str, ...], test: tuple[str, ...], _files: tuple[object, ...]
+def _digest_of(
+    directory: Path, listed: tuple[object, ...], arrays: tuple[str, ...], _files: tuple[object, ...]
 ) -> str:
-    digest = hashlib.sha256(repr((train, test)).encode())
-    for name in ("labelled", "labels", "images", "test_images"):  # runs know it in this order
+    digest = hashlib.sha256(repr(listed).encode())
+    for name in arrays:  # runs know them in this order
         array = np.lib.format.open_memmap(directory / f"{name}.npy", mode="r")
         header = np.lib.format.header_data_from_array_1_0(array)
         digest.update(repr((f"{name}.npy", sorted(header.items()))).encode())
@@ -281,10 +300,12 @@ def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None
         size = _write_labels(source, temporary)
         _write_images(source, "train", temporary / "images.npy", size)
         _write_images(source, "test", temporary / "test_images.npy", size)
+        content, test_content = _contents(temporary, source.train, source.test)
         meta = {
             "layout": _LAYOUT,
             "fingerprint": fingerprint,
-            "content": _content(temporary, source.train, source.test),
+            "content": content,
+            "test_content": test_content,
             "train": source.train,
             "test": source.test,
         }

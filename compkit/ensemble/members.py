@@ -131,6 +131,11 @@ def prove_alike(members: Sequence[Member]) -> None:
                 f"the runs {first.name} and {run.name} were made on different data: "
                 "submit them one by one"
             )
+        if run.store.test_content != first.store.test_content:
+            raise CompkitError(
+                f"the runs {first.name} and {run.name} were made beside different tests: give "
+                "--data with the one to predict"
+            )
         if run.ranking != first.ranking:
             raise CompkitError(
                 f"the runs {first.name} and {run.name} rank by {first.ranking} and {run.ranking}: "

@@ -56,11 +56,12 @@ def _first_line(sheet: Sheet, store: Store) -> dict[str, str]:
                 f"{sheet.path}: {key} is {brief(made[key])} in the line {TITLE!r}: "
                 "correct the number, or leave the line out"
             )
-    if made.setdefault("data", store.content) != store.content:
+    if not store.is_of(made.setdefault("data", store.content)):
         raise CompkitError(
             f"{sheet.path} was made for other data ({brief(made['data'][:12])}, these are "
             f"{store.content[:12]!r}): make it anew for these with compkit folds"
         )
+    made["data"] = store.content
     return made
 
 

@@ -22,7 +22,7 @@ class Origin:
     checkpoint : str
         Digest of the network's weights (`compkit.models.checkpoint.weights_digest`).
     data : str
-        The data's digest (`compkit.data.store.Store.content`).
+        Digest of the images' data (`compkit.data.store.Store.content` or ``test_content``).
     views : tuple of str
     tile : int or None
     """

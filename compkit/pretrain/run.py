@@ -81,13 +81,14 @@ def start_pretraining(
     if not (directory / PRETRAINED).is_file():
         for encoder in config.encoders:  # so that no run is made of weights that are refused
             Network(encoder, 1, config.model, config.input)
-    made = {"method": method, **options.of(method), "data": data, "content": store.content}
+    made = {"method": method, **options.of(method), "data": data}
+    content = {"content": store.content, "test": store.test_content}
     with locked(directory, "starting it", wait=True):
         if (directory / PRETRAINED).is_file():
-            _refuse_another(directory, made, config)
+            _refuse_another(directory, made, config, store)
         else:
             with replacing(directory / PRETRAINED) as temporary:
-                values = {**made, "config": to_plain(config)}
+                values = {**made, **content, "config": to_plain(config)}
                 text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
                 temporary.write_text(text, encoding="utf-8")
     return Pretraining(name, method, options, config, store, folds)
@@ -127,13 +128,14 @@ def _check_images(method: str, options: Options, config: RunConfig, store: Store
         )
 
 
-def _refuse_another(directory: Path, made: dict[str, Any], config: RunConfig) -> None:
+def _refuse_another(directory: Path, made: dict[str, Any], config: RunConfig, store: Store) -> None:
     path, remedy = directory / PRETRAINED, "take another --run name"
     before = checked(dict[str, Any], load_yaml(path, "pretraining's file"), str(path), remedy)
     was = from_plain(before.pop("config", None), str(path), remedy)
+    content, test = before.pop("content", None), before.pop("test", store.test_content)
     # Data may move.
     old, new = ({k: v for k, v in d.items() if k != "data"} for d in (before, made))
-    if old.get("content") != new["content"]:
+    if not store.is_of(content) or test != store.test_content:
         raise CompkitError(
             f"{directory} was made on other data ({before.get('data')}): "
             "give the same --data, or take another --run name"

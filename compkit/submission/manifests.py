@@ -39,6 +39,7 @@ class _Manifest:
     data: str
     test_images: Annotated[int, Field(ge=2, lt=1 << 31)]
     out_of_fold: _Kept
+    test: str = ""  # in older ones, `data` is of the test, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class OutOfFold:
     sha256 : str
         Of the submission's file.
     images : tuple of str
-        A digest of the data, then the names of the labelled images.
+        Digests of training data and test, then the names of the labelled images.
     scores : dict of str to ndarray of float64, shape (N,)
         Of those N images, by metric.
     ranking : str
@@ -131,7 +132,7 @@ def _out_of_fold(manifest: _Manifest) -> OutOfFold | None:
         return None
     return OutOfFold(
         sha256=manifest.sha256,
-        images=(manifest.data, *kept.image_names),
+        images=(manifest.data, manifest.test, *kept.image_names),
         scores={name: np.array(row, float) for name, row in kept.image_scores.items()},
         ranking=kept.ranking,
         test_images=manifest.test_images,

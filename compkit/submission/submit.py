@@ -38,7 +38,8 @@ def submit(
         One ensemble of `compkit ensemble`; or runs on the same data, of which all folds and
         encoders are averaged.
     data : str, optional
-        Where the data lie now, if not where the runs were trained.
+        Where the data lie now, if not where the runs were trained: the same training data, beside
+        any test.
     encoder : str, optional
         Take the members of this encoder alone.
     overwrite : bool
@@ -53,6 +54,9 @@ def submit(
     mixture, decoder = open_mixture(names, data, encoder)
     store = mixture.store
     rules = store.competition.rules
+    if any(member.run.has_other_test for member in mixture.members):
+        say(f"another test than when training began: its {len(store.test)} images are predicted, "
+            f"and {out} is for them")  # fmt: skip
     labels = _regions(mixture, decoder, rules.max_label)
     members = [
         {"member": m.name, "folds": m.folds, "all_images": ALL in m.networks}
@@ -62,6 +66,7 @@ def submit(
     networks = sum(len(member.networks) for member in mixture.members)
     about = {
         "data": store.content,
+        "test": store.test_content,
         "members": members,
         "views": {m.run.name: list(m.run.config.inference.views) for m in mixture.members},
         "decoder": {"head": decoder.head, "params": decoder.params},

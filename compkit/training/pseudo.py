@@ -52,7 +52,8 @@ def open_teacher(name: str, store: Store, folds: Folds) -> tuple[Mixture, Decode
     """
     mixture, decoder = open_mixture([name])
     for member in mixture.members:
-        if member.run.store.content != store.content:
+        other = member.run.store
+        if (other.content, other.test_content) != (store.content, store.test_content):
             raise CompkitError(
                 f"unlabelled.teacher {name} was made on other data: train one on these"
             )
