@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
-import struct
-import zlib
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from compkit.competition.base import Competition, Source, Split, Table
 from compkit.errors import CompkitError
+from compkit.images import read_grey
 from compkit.inputs import require_file
 
 _NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
 _FOLDERS: dict[Split, str] = {"train": "X_train", "test": "X_test"}
 _LABELS = "Y_train.csv"
-_KINDS = {
-    "I;16": "16-bit grey",
-    "I": "32-bit grey",
-    "P": "palette",
-    "1": "1-bit",
-    "LA": "grey+alpha",
-}
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class Raidium(Competition):
@@ -94,7 +75,7 @@ class RaidiumSource(Source):
     def image(self, split: Split, index: int) -> np.ndarray:
         """Return one image, uint8, shape (H, H); `CompkitError` if it is not one of the set."""
         path = self._path(split, index)
-        pixels = _decode(path)
+        pixels = read_grey(path, ("PNG",), colour=False)
         size = self._side()
         if pixels.shape != (size, size):
             height, width = pixels.shape
@@ -122,7 +103,7 @@ class RaidiumSource(Source):
     def _side(self) -> int:
         if self._size is None:
             path = self._path("train", 0)
-            height, width = _decode(path).shape
+            height, width = read_grey(path, ("PNG",), colour=False).shape
             if height != width:
                 raise CompkitError(
                     f"{path} is {width}×{height}: images must be square: crop or pad all of them, "
@@ -154,30 +135,6 @@ def _state(path: Path) -> tuple[int, ...]:
     except OSError as error:
         raise CompkitError(f"{path} cannot be read ({error.strerror}): fetch it again") from None
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def _decode(path: Path) -> np.ndarray:
-    try:
-        data = path.read_bytes()
-        # Only `verify` looks at the checksums, and an image cannot be read after it.
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.verify()
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            mode = image.mode
-            pixels = np.asarray(image) if mode == "L" else None
-    except _UNREADABLE as error:
-        raise CompkitError(
-            f"{path} cannot be read as a PNG ({_reason(error)}): fetch it again"
-        ) from None
-    if pixels is None:
-        kind = _KINDS.get(mode, mode)
-        raise CompkitError(f"{path} is a {kind} PNG: convert it to 8-bit grey (mode L)")
-    return pixels
-
-
-def _reason(error: BaseException) -> str:
-    # Pillow names the in-memory buffer, which tells nobody anything
-    return "not a PNG" if "BytesIO" in str(error) else str(error)
 
 
 def _check_columns(path: Path, columns: tuple[str, ...], images: tuple[str, ...]) -> None:
