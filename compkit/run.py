@@ -39,7 +39,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class _Made:
+class Made:
     """What ``run.json`` holds: where the data lay, and the digests of training data and test."""
 
     data: str
@@ -124,7 +124,7 @@ class Run:
     @property
     def has_other_test(self) -> bool:
         """Whether the test is another one than lay beside the training data when it began."""
-        return _read(self.directory)[0].test not in (None, self.store.test_content)
+        return read_run(self.directory)[0].test not in (None, self.store.test_content)
 
     def head(self) -> Head:
         """Return a head as its networks have."""
@@ -132,7 +132,7 @@ class Run:
 
     def part(self, encoder: str, fold: int) -> Path:
         """Return the directory of one network."""
-        return self.directory / encoder / ("all" if fold == ALL else f"fold{fold}")
+        return part_of(self.directory, encoder, fold)
 
     def parts(
         self, encoder: str | None = None, fold: int | None = None
@@ -167,6 +167,11 @@ class Run:
         """Whether a network is trained and its out-of-fold maps are written, if it has any."""
         part = self.part(encoder, fold)
         return (part / FITTED).is_file() and (fold == ALL or (part / "oof/maps.json").is_file())
+
+
+def part_of(directory: Path, encoder: str, fold: int) -> Path:
+    """Return the directory of one network in that of its run."""
+    return directory / encoder / ("all" if fold == ALL else f"fold{fold}")
 
 
 def fold_name(encoder: str, fold: int) -> str:
@@ -270,19 +275,19 @@ def open_run(name: str, data: str | None = None) -> Run:
             f"there is no run {name!r} in {root}/{nearest(name, known)}: "
             "train it with compkit train"
         )
-    made, config = _read(directory)
+    made, config = read_run(directory)
     store = open_store(data or made.data)
     _refuse_other_data(name, made.content, store)
     return Run(name, config, store, read_folds(directory / "folds.csv", store))
 
 
-def _read(directory: Path) -> tuple[_Made, RunConfig]:
+def read_run(directory: Path) -> tuple[Made, RunConfig]:
     """Return what a run was made of and with."""
     remedy = "restore it, or train the run again under another name"
     path = directory / "config.yaml"
     if not path.is_file():
         raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
-    made = read_record(_Made, directory / "run.json", remedy)
+    made = read_record(Made, directory / "run.json", remedy)
     return made, from_plain(read_yaml(path), str(path), remedy)
 
 
@@ -296,7 +301,7 @@ def split_of(config: RunConfig, store: Store) -> Folds:
 
 def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     """Prove that a run is to go on with what it was made with; keep how it predicts from now on."""
-    made, before = _read(directory)
+    made, before = read_run(directory)
     if changed := differences(before, config, FREE):
         longer = ""
         if any(one.startswith("training.steps:") for one in changed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,17 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     values = load_yaml(path, "configuration file")
     if not isinstance(values, dict):
         raise CompkitError(f"{path} does not hold settings (`key: value` lines): correct it")
-    if unknown := list(_unknown(values, RunConfig, "")):
-        raise CompkitError(f"{path} has {'; and '.join(unknown)}: see `compkit train --help`")
+    refuse_unknown(values, str(path))
     return values
 
 
-def _unknown(values: dict[str, Any], kind: type, prefix: str) -> Iterator[str]:
+def refuse_unknown(values: Mapping[str, Any], where: str) -> None:
+    """Raise a CompkitError that names all keys that no setting has."""
+    if unknown := list(_unknown(values, RunConfig, "")):
+        raise CompkitError(f"{where} has {'; and '.join(unknown)}: see `compkit train --help`")
+
+
+def _unknown(values: Mapping[str, Any], kind: type, prefix: str) -> Iterator[str]:
     known = {f.name: f for f in fields(kind)}
     for key, value in values.items():
         if key not in known:

@@ -16,6 +16,12 @@ def resized(x: Tensor, shape: tuple[int, int]) -> Tensor:
     return interpolate(x, size=shape, mode="bilinear", align_corners=False, antialias=True)
 
 
+def within(shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the (H, W) of an image whose longer side becomes `side`."""
+    height, width = (max(1, round(length * side / max(shape))) for length in shape)
+    return height, width
+
+
 def shrunk(image: np.ndarray, side: int) -> np.ndarray:
     """Return a grey image, uint8, at `side` pixels, resampled as the predictor does it."""
     shape = (side, side)

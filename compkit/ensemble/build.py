@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
 
 
 @dataclass(frozen=True)
-class _Listed:
+class Listed:
     """A member as ``ensemble.json`` lists it."""
 
     run: str
@@ -126,7 +127,12 @@ class _Listed:
 class _Ensemble:
     """What ``ensemble.json`` must hold."""
 
-    mean_of: tuple[_Listed, ...]
+    mean_of: tuple[Listed, ...]
+
+
+def listed_in(directory: Path) -> tuple[Listed, ...]:
+    """Return what an ensemble's ``ensemble.json`` lists."""
+    return read_record(_Ensemble, directory / ENSEMBLE, "run compkit ensemble again").mean_of
 
 
 def read_ensemble(name: str, data: str | None = None) -> Mixture:
@@ -137,8 +143,7 @@ def read_ensemble(name: str, data: str | None = None) -> Mixture:
     CompkitError
         If it is damaged, or a member is not there any more.
     """
-    path = runs_root() / name / ENSEMBLE
-    listed = read_record(_Ensemble, path, "run compkit ensemble again").mean_of
+    listed = listed_in(runs_root() / name)
     opened = {one.run: open_run(one.run, data) for one in listed}
     members: list[Member] = []
     for one in listed:

@@ -80,8 +80,27 @@ class Decoder:
         write_record(path, written(asdict(self)))
 
 
-def read_decoder(path: Path, mixture: Mixture) -> Decoder:
+_REMEDY = "delete it and run compkit train again, or for an ensemble compkit ensemble"
+
+
+def load_decoder(path: Path) -> Decoder:
     """Read what `Decoder.save` wrote; its absence is an error, never a default.
+
+    Raises
+    ------
+    CompkitError
+        If it is absent or damaged.
+    """
+    if not path.is_file():
+        raise CompkitError(
+            f"there is no tuned decoder {path}: run compkit train on this run again, or for "
+            "an ensemble compkit ensemble"
+        )
+    return read_record(Decoder, path, _REMEDY)
+
+
+def read_decoder(path: Path, mixture: Mixture) -> Decoder:
+    """Do as `load_decoder`, with proof that it is a decoder of these maps.
 
     Parameters
     ----------
@@ -93,23 +112,17 @@ def read_decoder(path: Path, mixture: Mixture) -> Decoder:
     CompkitError
         If it is absent, damaged, or of another head or images.
     """
-    if not path.is_file():
-        raise CompkitError(
-            f"there is no tuned decoder {path}: run compkit train on this run again, or for "
-            "an ensemble compkit ensemble"
-        )
-    remedy = "delete it and run compkit train again, or for an ensemble compkit ensemble"
-    decoder = read_record(Decoder, path, remedy)
+    decoder = load_decoder(path)
     if decoder.head != mixture.head.name:
         configs = {str(member.run.directory / "config.yaml") for member in mixture.members}
         raise CompkitError(
             f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
-            f"{mixture.head.name}: if that was edited, put it back; else {remedy}"
+            f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
         )
     try:
         _prove(decoder, mixture)
     except CompkitError as error:
-        raise CompkitError(f"{path} is damaged ({error}): {remedy}") from None
+        raise CompkitError(f"{path} is damaged ({error}): {_REMEDY}") from None
     return decoder
 
 

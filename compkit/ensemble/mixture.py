@@ -52,21 +52,26 @@ class MapMean:
             names.remove("foreground")
         self.head = make_head(replace(config, head="+".join(names)), self.side, shares)
 
-    def __call__(self, maps: Sequence[np.ndarray | None]) -> np.ndarray:
+    def __call__(
+        self, maps: Sequence[np.ndarray | None], grid: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """Return the mean, float32 (M, side, side), of maps (m, h, w); None is left out.
+
+        With a `grid`, (H, W), that is its size.
 
         Raises
         ------
         CompkitError
             If nothing is left of a channel.
         """
-        shape = (len(self.head.maps), self.side, self.side)
+        grid = grid or (self.side, self.side)
+        shape = (len(self.head.maps), *grid)
         total, count = np.zeros(shape, np.float32), np.zeros((shape[0], 1, 1), np.float32)
         for channels_of, one in zip(self._channels, maps, strict=True):
             if one is None:
                 continue
             values = torch.from_numpy(one.astype(np.float32))[None]
-            resampled = resized(values, (self.side, self.side))[0].numpy()
+            resampled = resized(values, grid)[0].numpy()
             for part, channels in channels_of.items():
                 total[self.head.channels[part]] += resampled[channels]
                 count[self.head.channels[part]] += 1

@@ -88,15 +88,20 @@ def write_maps(
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_2_0(file, header)
                     begun = True
-                if not (maps.min() >= 0 and maps.max() <= 1):  # nor is it so of NaN
-                    raise CompkitError(
-                        f"the network predicts what is not from 0 to 1, so {directory} is not "
-                        "written: predict at --machine.precision 32, or train it again"
-                    )
+                refuse_improbable(maps, f"{directory} is not written")
                 file.write(np.ascontiguousarray(maps, dtype="<f2").tobytes())
         digest = digest_of(temporary / "maps.npy")
         write_record(
             temporary / "maps.json", asdict(Listing(tuple(images), tuple(channels), made, digest))
+        )
+
+
+def refuse_improbable(maps: np.ndarray, lost: str) -> None:
+    """Raise a CompkitError, that says what is lost, if values are not from 0 to 1."""
+    if not (maps.min() >= 0 and maps.max() <= 1):  # nor is it so of NaN
+        raise CompkitError(
+            f"the network predicts what is not from 0 to 1, so {lost}: predict at "
+            "--machine.precision 32, or train it again"
         )
 
 

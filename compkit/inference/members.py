@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from compkit.config import RunConfig
 from compkit.config.files import FREE, differences
 from compkit.errors import CompkitError
 from compkit.files import locked
@@ -101,11 +102,16 @@ def member_predictor(run: Run, encoder: str, fold: int, views: Sequence[str]) ->
     CompkitError
         If its checkpoint is absent or unreadable.
     """
-    path, inference = _checkpoint(run, encoder, fold), run.config.inference
+    path = _checkpoint(run, encoder, fold)
     _refuse_stranger(run, encoder, fold, path)
-    network, head, config = load_checkpoint(path)
-    network = network.to(device_of(run.config.machine))
-    return Predictor(network, head, views, config.input.size, inference.tile)
+    return network_predictor(path, run.config, views)
+
+
+def network_predictor(path: Path, config: RunConfig, views: Sequence[str]) -> Predictor:
+    """Return the predictor of a checkpoint, on the device and with the tiles of a configuration."""
+    network, head, made = load_checkpoint(path)
+    network = network.to(device_of(config.machine))
+    return Predictor(network, head, views, made.input.size, config.inference.tile)
 
 
 def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
@@ -116,11 +122,7 @@ def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
             f"{path} is of {made.encoder} on images of {made.side} pixels, not of {encoder} on "
             f"{run.side}: put the one back that was trained there"
         )
-    if changed := differences(made.config, run.config, FREE):
-        raise CompkitError(
-            f"{path} was trained with another configuration than {run.directory / 'config.yaml'} "
-            f"({'; '.join(changed)}): put back whichever of them was changed"
-        )
+    refuse_other_settings(path, run.config, run.directory)
     if fold != ALL and made.seen is not None:
         # A split made by hand may part exact copies, of which one is to be seen and one is not.
         own = run.store.digests(run.folds.train_indices(fold))
@@ -132,10 +134,24 @@ def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
             )
 
 
+def refuse_other_settings(path: Path, config: RunConfig, directory: Path) -> None:
+    """Raise a CompkitError if a checkpoint was trained with other settings than its run's."""
+    if changed := differences(read_card(path).config, config, FREE):
+        raise CompkitError(
+            f"{path} was trained with another configuration than {directory / 'config.yaml'} "
+            f"({'; '.join(changed)}): put back whichever of them was changed"
+        )
+
+
 def _checkpoint(run: Run, encoder: str, fold: int) -> Path:
+    return checkpoint_of(run.part(encoder, fold), run.config)
+
+
+def checkpoint_of(part: Path, config: RunConfig) -> Path:
+    """Return the file, in one network's directory, that predicts."""
     # What was trained on all images has not been validated: its best epoch is not known.
-    kept = "last" if fold == ALL else run.config.inference.checkpoint
-    return run.part(encoder, fold) / f"{kept}.ckpt"
+    kept = "last" if part.name == "all" else config.inference.checkpoint
+    return part / f"{kept}.ckpt"
 
 
 def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
@@ -146,8 +162,24 @@ def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
     CompkitError
         If its checkpoint is not the one that was trained here; or if it is absent and unknown.
     """
-    path, part = _checkpoint(run, encoder, fold), run.part(encoder, fold)
-    known = (read_fitted(part).checkpoints or {}).get(path.name)
+    path = _checkpoint(run, encoder, fold)
+    found = trained_weights(path)
+    if path.is_file():
+        _refuse_stranger(run, encoder, fold, path)
+    inference, store = run.config.inference, run.store
+    data = store.test_content if kind == "test" else store.content
+    return Origin(found, data, inference.views, inference.tile)
+
+
+def trained_weights(path: Path) -> str:
+    """Return the digest of a network's weights, known though the checkpoint may have gone.
+
+    Raises
+    ------
+    CompkitError
+        If it is not the checkpoint that was trained there; or if it is absent and unknown.
+    """
+    known = (read_fitted(path.parent).checkpoints or {}).get(path.name)
     found = weights_digest(path) if path.is_file() else known
     if found is None:
         raise CompkitError(f"there is no checkpoint {path}: {again(path)}")
@@ -156,8 +188,4 @@ def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
             f"{path} is not the checkpoint that was trained there: put that one back, or "
             f"{again(path)}"
         )
-    if path.is_file():
-        _refuse_stranger(run, encoder, fold, path)
-    inference, store = run.config.inference, run.store
-    data = store.test_content if kind == "test" else store.content
-    return Origin(found, data, inference.views, inference.tile)
+    return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compkit.data.contrast import equalised
-from compkit.data.resample import resized
+from compkit.data.resample import resized, within
 from compkit.heads.base import Head
 from compkit.inference.tiles import tiled
 from compkit.inference.tta import View, parse_view
@@ -28,7 +28,8 @@ class Predictor:
     views : sequence of str
         See `compkit.inference.tta.parse_view`.
     size : int or None
-        The side that the network was trained at; maps are of that size. None takes the images'.
+        The side that the network was trained at; maps are of that size, the longer side of images
+        that are not square. None takes the images'.
     tile : int or None
         Side of the tiles that the network is shown of a larger image; None shows it whole.
     """
@@ -59,7 +60,7 @@ class Predictor:
         x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
         x = x.to(device)[:, None].float()
         if self.size is not None:
-            x = resized(x, (self.size, self.size))
+            x = resized(x, within((x.shape[-2], x.shape[-1]), self.size))
         if self.network.inputs.contrast == "clahe":
             x = _equalised(x)
         x = x / 255

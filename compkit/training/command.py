@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from compkit.api import train
 from compkit.config import RunConfig
 from compkit.config.command_line import CommandLine
 from compkit.root import runs_at
@@ -34,12 +35,8 @@ def run_command(argv: Sequence[str]) -> None:
         For any bad input.
     """
     arguments, config = parse(argv)
-    from compkit.folds.table import ALL
-    from compkit.training.job import train
-
-    fold = ALL if arguments["fold"] == "all" else arguments["fold"]
     with runs_at(arguments["runs"]):
-        train(config, arguments["data"], arguments["run"], fold, arguments["encoder"])
+        train(config, *(arguments[name] for name in ("data", "run", "fold", "encoder")))
 
 
 def parse(argv: Sequence[str]) -> tuple[dict[str, Any], RunConfig]:

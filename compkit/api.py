@@ -1,0 +1,160 @@
+"""What ``import compkit`` offers to scripts and notebooks, and what the commands do.
+
+All of it raises `CompkitError` for bad input, with the sentence that a command would print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from compkit.config import RunConfig
+from compkit.errors import CompkitError
+
+if TYPE_CHECKING:
+    from compkit.ensemble.model import Model
+
+__all__ = ["CompkitError", "load", "score", "submit", "train"]
+
+
+def train(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    data: str | Path,
+    run: str,
+    fold: int | Literal["all"] | None = None,
+    encoder: str | None = None,
+) -> None:
+    """Train what is unfinished of a run; when all is done, tune its decoder and print its scores.
+
+    Parameters
+    ----------
+    config
+        The settings that differ from the defaults, as nested mappings; or all of them; or a YAML.
+    data
+        A folder in the challenge's layout, or ``phantom:size=128,labelled=40,…``.
+    run
+        Its name; it lies in ``runs/``, or where COMPKIT_RUNS says.
+    fold, encoder
+        Train these alone; the fold ``"all"`` is a network on every labelled image.
+
+    Examples
+    --------
+    >>> tiny = {"training": {"steps": 2, "steps_per_epoch": 2, "warmup": 0}}
+    >>> compkit.train(tiny, "phantom:size=32,labelled=6", run="part", fold=0, encoder="resnet18")
+    Traceback (most recent call last):
+    compkit.errors.CompkitError: the run part has no encoder 'resnet18': its encoders are ...
+    """
+    from compkit.config.files import from_plain, refuse_unknown
+    from compkit.folds.table import ALL
+    from compkit.training.command import parse
+    from compkit.training.job import train
+
+    if isinstance(config, Mapping):
+        refuse_unknown(config, "config")
+        config = from_plain(config, "config")
+    elif not isinstance(config, RunConfig):
+        _, config = parse(["--config", str(config), "--data", str(data), "--run", run])
+    train(config, str(data), run, ALL if fold == "all" else fold, encoder)
+
+
+def load(where: str | Path) -> Model:
+    """Open a run or an ensemble by its name or directory, or one network by its ``.ckpt`` file.
+
+    Nothing of the data that it learnt from is needed. A run and an ensemble predict with all their
+    networks, views and the tuned decoder; a single network with its head's own parameters.
+
+    Examples
+    --------
+    >>> run = compkit.load("demo")
+    >>> images.shape, images.dtype
+    ((3, 32, 32), dtype('uint8'))
+    >>> run.predict(images).shape
+    (3, 32, 32)
+    >>> run.predict(images[0]).dtype  # region ids; 0 is background
+    dtype('int32')
+    >>> labels = run.predict([images[0], images[1, :20]])  # of any sizes
+    >>> [one.shape for one in labels]
+    [(32, 32), (20, 32)]
+    >>> {name: maps.shape for name, maps in run.predict_maps(images).items()}
+    {'foreground': (3, 32, 32), 'boundary.border': (3, 32, 32)}
+    """
+    from compkit.ensemble.model import open_model
+
+    return open_model(where)
+
+
+def score(truth: Any, labels: Any) -> dict[str, float]:
+    """Return every measure of label maps against the true ones, the mean over images.
+
+    Parameters
+    ----------
+    truth, labels : integer ndarray, or sequence of such
+        Region ids; 0 is background. One image (H, W), or several alike in number and sizes.
+
+    Examples
+    --------
+    >>> truth = np.array([[1, 1, 0], [2, 2, 0]])
+    >>> perfect = compkit.score(truth, truth)
+    >>> perfect["adjusted_all"], perfect["pixel_dice"]
+    (1.0, 1.0)
+    >>> renamed = np.array([[7, 7, 0], [3, 3, 0]])  # ids mean nothing
+    >>> compkit.score(truth, renamed) == perfect
+    True
+    """
+    from compkit.submission.report import report_of
+
+    true, found = _label_maps(truth, "truth"), _label_maps(labels, "labels")
+    shapes = [[one.shape for one in maps] for maps in (true, found)]
+    if shapes[0] != shapes[1]:
+        raise CompkitError(
+            f"truth is {len(true)} label maps and labels {len(found)}, or sizes differ: give "
+            "those of the same images"
+        )
+    return report_of(tuple(map(str, range(len(true)))), zip(true, found, strict=True)).means
+
+
+def submit(
+    run: str | Sequence[str],
+    out: str | Path,
+    data: str | Path | None = None,
+    encoder: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Predict the test images and write a submission, its manifest and a row in the ledger.
+
+    Parameters
+    ----------
+    run
+        A run or an ensemble by name, or several runs, whose mean is taken.
+    out
+        The CSV to write.
+    data
+        Where the data lie now, if not where the run was trained: the same training data, beside any
+        test.
+    encoder
+        Take the networks of this encoder alone.
+    overwrite
+        Replace a file at `out` that compkit did not write.
+
+    Examples
+    --------
+    >>> compkit.submit("demo", out="demo.csv")
+    >>> Path("demo.csv").is_file(), Path("demo.json").is_file()
+    (True, True)
+    """
+    from compkit.submission.submit import submit
+
+    names = [run] if isinstance(run, str) else list(run)
+    submit(names, Path(out), None if data is None else str(data), encoder, overwrite)
+
+
+def _label_maps(given: Any, what: str) -> list[np.ndarray]:
+    """Return one label map, or each of several, proven to be some."""
+    alone = not isinstance(given, list | tuple) and np.ndim(given) == 2
+    maps = [np.asarray(one) for one in ([given] if alone else given)]
+    if not maps or any(one.ndim != 2 or one.dtype.kind not in "iu" or not one.size for one in maps):
+        raise CompkitError(f"{what} takes label maps of whole numbers, (H, W) each")
+    return maps

@@ -1,0 +1,228 @@
+"""What a run, an ensemble or one network predicts of any images; of its data nothing is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compkit.config import RunConfig
+from compkit.ensemble.build import ENSEMBLE, listed_in
+from compkit.ensemble.decoder import load_decoder
+from compkit.ensemble.mixture import MapMean
+from compkit.errors import CompkitError, nearest
+from compkit.folds import ALL
+from compkit.images import CHANNELS, grey
+from compkit.inference.maps import refuse_improbable
+from compkit.inference.members import (
+    checkpoint_of,
+    network_predictor,
+    refuse_other_settings,
+    trained_weights,
+)
+from compkit.inference.predict import Predictor
+from compkit.machine import autocast
+from compkit.models.checkpoint import read_card, weights_digest
+from compkit.root import runs_root
+from compkit.run import FITTED, KINDS, part_of, read_run
+
+
+class Model:
+    """Networks whose maps are averaged, and the decoder of the mean.
+
+    Parameters
+    ----------
+    name : str
+    members : sequence of (RunConfig, sequence of Path)
+        Of each how it predicts, and its networks' checkpoints; members weigh the same.
+    params : dict, optional
+        Of the decoder; by default the head's own.
+
+    Attributes
+    ----------
+    name : str
+    networks : int
+        How many there are.
+    params : dict
+        Of the decoder.
+    made : str
+        A digest of all that predictions depend on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        members: Sequence[tuple[RunConfig, Sequence[Path]]],
+        params: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self._members: list[tuple[RunConfig, list[Predictor]]] = []
+        told: list[object] = []
+        for config, paths in members:
+            views = config.inference.views
+            self._members.append((config, [network_predictor(p, config, views) for p in paths]))
+            told.append([views, config.inference.tile, *map(weights_digest, paths)])
+        cards = [read_card(paths[0]) for _, paths in members]
+        heads = [predictors[0].head for _, predictors in self._members]
+        self._mean = MapMean(heads, [card.side for card in cards], members[0][0])
+        self.networks = sum(len(paths) for _, paths in members)
+        self.params = self._mean.head.defaults if params is None else params
+        self._mean.head.check_params(self.params)
+        self.made = hashlib.sha256(json.dumps([told, self.params]).encode()).hexdigest()
+
+    def predict(self, images: Any) -> Any:
+        """Return the regions of an image or of several, int32 label maps; 0 is background.
+
+        Networks see images as their run was configured: resized (of one that is not square, the
+        longer side), equalised, in tiles. Label maps have the images' own size.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, or list of such
+            One image, (H, W) or (H, W, C) with 1, 3 or 4 channels, which is turned grey; or an
+            array (N, H, W) or (N, H, W, C); or a list of images of any sizes.
+
+        Returns
+        -------
+        ndarray of int32, or list of such
+            (H, W), (N, H, W) or a list, as the images were given.
+
+        Raises
+        ------
+        CompkitError
+            For what is no image of 8 bits.
+        """
+        found = [self.decode(maps, image.shape) for image, maps in self.each(_greys(images))]
+        return found if isinstance(images, list | tuple) else _joined(images, found)
+
+    def predict_maps(self, images: Any) -> Any:
+        """Return the maps that `predict` decodes, by name, float32 between 0 and 1.
+
+        Parameters
+        ----------
+        images
+            As for `predict`.
+
+        Returns
+        -------
+        dict of str to ndarray of float32, or list of such
+            Maps (h, w) of one image, (N, h, w) of an array of images, at the size that the network
+            saw; of a list of images, a dict each.
+        """
+        found = [maps for _, maps in self.each(_greys(images))]
+        names = self._mean.head.maps
+        if isinstance(images, list | tuple):
+            return [dict(zip(names, maps, strict=True)) for maps in found]
+        maps = np.moveaxis(_joined(images, found), -3, 0)
+        return dict(zip(names, maps, strict=True))
+
+    def decode(self, maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the regions, int32 (H, W), of an image of this shape, of its maps (M, h, w)."""
+        return self._mean.head.decode(maps, self.params, (shape[0], shape[1]))
+
+    def each(self, images: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield grey images, uint8 (H, W), with their maps (M, h, w); memory holds one batch."""
+        for _, alike in groupby(images, key=lambda image: image.shape):
+            while batch := list(islice(alike, self._members[0][0].inference.batch)):
+                yield from zip(batch, self._maps(np.stack(batch)), strict=True)
+
+    def _maps(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the maps (M, h, w) of images (N, H, W), as those of a submission are made."""
+        members = []
+        for config, predictors in self._members:
+            with autocast(config.machine):
+                found = [predictor(images).cpu().numpy() for predictor in predictors]
+            for maps in found:
+                refuse_improbable(maps, "there is nothing to decode")
+            # Of 16 bits, as in files, so that an image has the same regions either way.
+            kept = [maps.astype(np.float16).astype(np.float32) for maps in found]
+            members.append(np.mean(kept, axis=0))
+        grid = max((maps.shape[-2:] for maps in members), key=np.prod)
+        for of_image in zip(*members, strict=True):
+            yield self._mean(of_image, grid)
+
+
+def open_model(where: str | Path) -> Model:
+    """Open a run or an ensemble by its name or directory, or one network by its checkpoint.
+
+    Nothing of the data is needed. A single network is decoded with its head's own parameters; what
+    was tuned is that of a run.
+
+    Raises
+    ------
+    CompkitError
+        If there is none, it is not finished, or a network of it is missing or not its own.
+    """
+    path = Path(where)
+    if path.suffix == ".ckpt":
+        return Model(str(where), [(read_card(path).config, [path])])
+    directory = _located(path)
+    decoder = load_decoder(directory / "decoder.json")
+    if (directory / ENSEMBLE).is_file():
+        listed = [(directory.parent / one.run, one.encoder) for one in listed_in(directory)]
+        wanted = None
+    else:
+        listed = [(directory, encoder) for encoder in read_run(directory)[1].encoders]
+        wanted = [int(fold) for fold in decoder.fold_params]
+    members = [_member(run, encoder, wanted) for run, encoder in listed]
+    return Model(directory.name, members, decoder.params)
+
+
+def _located(path: Path) -> Path:
+    """Return the directory of a run or an ensemble."""
+    root = runs_root()
+    places = [path] if path.name != str(path) else [root / path, path]
+    for place in places:
+        if (place / "run.json").is_file() or (place / ENSEMBLE).is_file():
+            return place
+        for marker, kind in KINDS.items():
+            if (place / marker).is_file():
+                raise CompkitError(f"{place} is {kind}: give a run or an ensemble")
+    known = [made.parent.name for name in ("run.json", ENSEMBLE) for made in root.glob(f"*/{name}")]
+    raise CompkitError(
+        f"there is no run or ensemble {places[0]}{nearest(path.name, known)}: give its name or "
+        "directory, or a checkpoint that ends in .ckpt"
+    )
+
+
+def _member(
+    directory: Path, encoder: str, folds: Sequence[int] | None
+) -> tuple[RunConfig, list[Path]]:
+    """Return how an encoder of a run predicts, and its networks: of some folds, or all that are."""
+    _, config = read_run(directory)
+    if folds is None:
+        folds = sorted(int(p.parent.name[4:]) for p in directory.glob(f"{encoder}/fold*/{FITTED}"))
+    parts = [part_of(directory, encoder, fold) for fold in folds]
+    if (whole := part_of(directory, encoder, ALL) / FITTED).is_file():
+        parts.append(whole.parent)
+    if not parts:
+        raise CompkitError(f"{directory / encoder} holds no trained network: train it")
+    paths = [checkpoint_of(part, config) for part in parts]
+    for path in paths:
+        read_card(path)  # which says so if it is not there
+        trained_weights(path)
+        refuse_other_settings(path, config, directory)
+    return config, paths
+
+
+def _greys(images: Any) -> Iterator[np.ndarray]:
+    """Yield each of some images in grey."""
+    if not isinstance(images, list | tuple):
+        images = np.asarray(images)
+        images = [images] if _is_one(images) else images
+    for number, image in enumerate(images):
+        yield grey(np.asarray(image), f"image {number}")
+
+
+def _is_one(images: np.ndarray) -> bool:
+    return images.ndim == 2 or (images.ndim == 3 and images.shape[2] in CHANNELS)
+
+
+def _joined(images: Any, found: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what was found of one image, or of an array of them as an array."""
+    return found[0] if _is_one(np.asarray(images)) else np.stack(found)
