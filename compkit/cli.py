@@ -59,6 +59,7 @@ def _parser(asked: str | None) -> argparse.ArgumentParser:
     _add_pretrain(commands)
     _add_ensemble(commands)
     _add_submit(commands)
+    _add_predict(commands)
     _add_oof(commands)
     _add_views(commands)
     _add_blend(commands)
@@ -249,9 +250,29 @@ def _add_members(p: argparse.ArgumentParser) -> None:
 
 
 def _submit(a: argparse.Namespace) -> None:
-    from compkit.submission.submit import submit
+    from compkit.api import submit
 
-    submit(a.names, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
+    submit(a.names, a.out, a.data, a.encoder, a.overwrite)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    p = _add(commands, "predict", "write label maps of any folder of images, as PNGs")
+    p.add_argument(
+        "--run", required=True, metavar="NAME",
+        help="a run of compkit train or an ensemble, by name or directory; or one .ckpt file",
+    )  # fmt: skip
+    p.add_argument("--images", type=Path, required=True, metavar="DIR", help="PNG, JPEG or TIFF")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    p.add_argument("--overlay", action="store_true", help="draw regions' outlines into overlay/")
+    p.add_argument("--overwrite", action="store_true", help="replace files that are not compkit's")
+    _add_runs(p)
+    p.set_defaults(command=_predict)
+
+
+def _predict(a: argparse.Namespace) -> None:
+    from compkit.ensemble.folder import predict_folder
+
+    predict_folder(a.run, a.images, a.out, a.overlay, a.overwrite)
 
 
 def _add_oof(commands: argparse._SubParsersAction) -> None:

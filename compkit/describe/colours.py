@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
+from skimage.segmentation import find_boundaries
 
 from compkit.describe.statistics import neighbours
 from compkit.regions import numbered
@@ -27,11 +28,20 @@ def coloured(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
         Ids from 0, the background, which stays grey.
     image : ndarray of uint8, shape (H, W)
     """
-    grey = np.repeat(image[..., None] / 255, 3, axis=2)
+    return _painted(image, colour_numbers(labels), _OPAQUE)
+
+
+def outlined(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return a grey image with its regions' outlines in colours, as `coloured` returns regions."""
     colours = colour_numbers(labels)
+    return _painted(image, np.where(find_boundaries(labels, mode="inner"), colours, 0), 1.0)
+
+
+def _painted(image: np.ndarray, colours: np.ndarray, opaque: float) -> np.ndarray:
+    """Return a grey image with colours by number where they are above 0."""
+    grey = np.repeat(image[..., None] / 255, 3, axis=2)
     wheel = np.array([_colour(number) for number in range(int(colours.max(initial=0)) + 1)])
-    mixed = _OPAQUE * wheel[colours] + (1 - _OPAQUE) * grey
-    return np.where(colours[..., None] > 0, mixed, grey)
+    return np.where(colours[..., None] > 0, opaque * wheel[colours] + (1 - opaque) * grey, grey)
 
 
 def colour_numbers(labels: np.ndarray) -> np.ndarray:

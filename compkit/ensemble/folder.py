@@ -1,0 +1,144 @@
+"""Label maps of a folder of images: all of ``compkit predict``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from compkit.data.store import image_digest
+from compkit.describe.colours import outlined
+from compkit.ensemble.model import open_model
+from compkit.errors import CompkitError
+from compkit.files import digest_of, replacing, require_writable
+from compkit.images import check_header, read_grey
+from compkit.inputs import parse_json
+from compkit.progress import say, task
+from compkit.schema import checked
+
+#: Files that are taken for images; others are passed over.
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+#: Where a PNG of ours says what it is.
+_KEY = "compkit"
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a PNG of ours says: digests of what made it, of the image's file, of its own pixels."""
+
+    by: str
+    of: str
+    pixels: str
+
+
+def predict_folder(
+    run: str, images: Path, out: Path, overlay: bool = False, overwrite: bool = False
+) -> None:
+    """Write a label map of every image in a folder, as a PNG named like the image.
+
+    It has 16 bits where ids need them. What the same networks made of an image before stays, so
+    the same command goes on after a kill. Memory holds one batch of images.
+
+    Parameters
+    ----------
+    run : str
+        A run, an ensemble or a checkpoint, as for `compkit.ensemble.model.open_model`.
+    images : Path
+        PNGs, JPEGs and TIFFs of any sizes; hidden files and others are passed over.
+    overlay : bool
+        Write the images with their regions' outlines, too, to ``overlay/`` in `out`.
+    overwrite : bool
+        Replace files there that compkit did not write, or that were edited.
+
+    Raises
+    ------
+    CompkitError
+        If an image is none; if a file there must not be replaced; or as `open_model`.
+    """
+    paths = _images_in(images)
+    model = open_model(run)
+    folders = [out, out / "overlay"] if overlay else [out]
+    for folder in folders:
+        if folder.resolve() == images.resolve():
+            raise CompkitError(f"{folder} holds the images themselves: give another --out")
+        require_writable(folder)
+    todo = []
+    for path in paths:
+        check_header(path)
+        wanted = (model.made, digest_of(path))
+        standing = [_standing(_place(folder, path), overwrite) for folder in folders]
+        if any(made is None or (made.by, made.of) != wanted for made in standing):
+            todo.append(path)
+    with task("predicting", len(paths)) as bar:
+        bar.skip(done := len(paths) - len(todo))
+        each = model.each(read_grey(path) for path in todo)
+        for path, (image, maps) in zip(todo, each, strict=True):
+            labels = model.decode(maps, image.shape)
+            pictures = [labels.astype(np.uint8 if labels.max() < 256 else np.uint16)]
+            if overlay:
+                pictures.append((outlined(labels, image) * 255).round().astype(np.uint8))
+            for folder, picture in zip(folders, pictures, strict=True):
+                _write(_place(folder, path), picture, model.made, digest_of(path))
+            bar.advance()
+    kept = f"; {done} were there already" if done else ""
+    say(f"{out}: label maps of {len(paths)} images, by {model.networks} networks{kept}")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Return the images in a folder, no two of which are called alike."""
+    if not folder.is_dir():
+        raise CompkitError(f"there is no folder {folder}: --images takes one with images")
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+    if not paths:
+        raise CompkitError(f"there is no image ({', '.join(_SUFFIXES)}) in {folder}")
+    stem, count = Counter(path.stem for path in paths).most_common(1)[0]
+    if count > 1:
+        raise CompkitError(
+            f"{count} images in {folder} are called {stem}, and so would be their label maps: "
+            "rename them"
+        )
+    return paths
+
+
+def _place(folder: Path, image: Path) -> Path:
+    return folder / f"{image.stem}.png"
+
+
+def _standing(path: Path, overwrite: bool) -> _Made | None:
+    """Return what a file says of itself; None if there is none, or one that may be replaced."""
+    if not path.exists():
+        return None
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            made = checked(_Made, parse_json(image.info[_KEY]), str(path), "")
+            if made.pixels == _digest(np.asarray(image)):
+                return made
+    except (CompkitError, OSError, SyntaxError, ValueError, LookupError, TypeError):
+        pass  # not of ours, or not any more
+    if not overwrite:
+        raise CompkitError(
+            f"{path} is there and is not as compkit wrote it: take another --out, or give "
+            "--overwrite to lose what is there"
+        )
+    return None
+
+
+def _write(path: Path, pixels: np.ndarray, by: str, of: str) -> None:
+    about = PngInfo()
+    about.add_text(_KEY, json.dumps(asdict(_Made(by, of, _digest(pixels)))))
+    with replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=about)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    return image_digest(pixels.astype(np.uint16))  # whatever type it is read back as
