@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,6 +31,12 @@ def runs_root() -> Path:
             f"runs cannot lie in {root}, which is a file: give --runs (or COMPKIT_RUNS) a folder"
         )
     return root
+
+
+def runs_option() -> str:
+    """Return what a command that is suggested has to be told to find the same runs."""
+    given = _given.get()
+    return "" if given is None else f" --runs {shlex.quote(str(given))}"
 
 
 @contextmanager

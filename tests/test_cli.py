@@ -13,7 +13,7 @@ from compkit.cli import _parser
 from compkit.cli import main as compkit
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
-from compkit.root import runs_at, runs_root
+from compkit.root import runs_at, runs_option, runs_root
 from compkit.run import open_run, start_run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -42,6 +42,7 @@ def test_runs_lie_where_the_command_or_the_environment_says(tmp_path, monkeypatc
     with runs_at("here"):
         start_run("a", RunConfig(), "phantom:size=32,labelled=6,unlabelled=0,test=1")
         assert open_run("a").directory == Path("here/a")
+        assert runs_option() == " --runs here"  # as commands suggest the next one
     assert (tmp_path / "here/a/run.json").is_file()
     ask = ["submit", "--run", "a", "--out", "x.csv"]
     for words, where in (
@@ -53,6 +54,7 @@ def test_runs_lie_where_the_command_or_the_environment_says(tmp_path, monkeypatc
         assert compkit([*ask, *words]) == 2
         assert where in capsys.readouterr().err
     assert runs_root() == Path("others")
+    assert runs_option() == ""
     monkeypatch.delenv("COMPKIT_RUNS")
     assert runs_root() == Path("runs")
     with pytest.raises(CompkitError, match="no run 'a' in runs/"):

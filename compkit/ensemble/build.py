@@ -19,7 +19,7 @@ from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
-from compkit.root import runs_root
+from compkit.root import runs_option, runs_root
 from compkit.run import claim_directory, open_run, refuse_name
 from compkit.schema import read_record, write_record
 
@@ -112,7 +112,7 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
     for doubt in doubts:
         say(f"* {doubt}")
-    say(f"next: compkit submit --run {name} --out submissions/{name}.csv")
+    say(f"next: compkit submit --run {name}{runs_option()} --out submissions/{name}.csv")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -75,6 +75,10 @@ class Model:
         self._mean.head.check_params(self.params)
         self.made = hashlib.sha256(json.dumps([told, self.params]).encode()).hexdigest()
 
+    @overload
+    def predict(self, images: np.ndarray) -> np.ndarray: ...
+    @overload
+    def predict(self, images: list[np.ndarray] | tuple[np.ndarray, ...]) -> list[np.ndarray]: ...
     def predict(self, images: Any) -> Any:
         """Return the regions of an image or of several, int32 label maps; 0 is background.
 
@@ -100,6 +104,12 @@ class Model:
         found = [self.decode(maps, image.shape) for image, maps in self.each(_greys(images))]
         return found if isinstance(images, list | tuple) else _joined(images, found)
 
+    @overload
+    def predict_maps(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+    @overload
+    def predict_maps(
+        self, images: list[np.ndarray] | tuple[np.ndarray, ...]
+    ) -> list[dict[str, np.ndarray]]: ...
     def predict_maps(self, images: Any) -> Any:
         """Return the maps that `predict` decodes, by name, float32 between 0 and 1.
 

@@ -28,22 +28,7 @@ def submit(
     encoder: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Ensemble the runs on the test images and write a submission.
-
-    Writes `out`, the manifest beside it (``.json``), and a row in ``ledger.csv`` beside them.
-
-    Parameters
-    ----------
-    names : sequence of str
-        One ensemble of `compkit ensemble`; or runs on the same data, of which all folds and
-        encoders are averaged.
-    data : str, optional
-        Where the data lie now, if not where the runs were trained: the same training data, beside
-        any test.
-    encoder : str, optional
-        Take the members of this encoder alone.
-    overwrite : bool
-        Replace whatever file is at `out`, and where its manifest belongs.
+    """Ensemble the runs on the test images and write a submission (see `compkit.api.submit`).
 
     Raises
     ------

@@ -16,7 +16,7 @@ from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
-from compkit.root import runs_root
+from compkit.root import runs_option, runs_root
 from compkit.run import Run, split_of, start_run
 from compkit.training.fit import fit_fold
 from compkit.training.pseudo import open_teacher, unlabelled_images
@@ -104,4 +104,4 @@ def _finish(run: Run) -> None:
         metrics,
         run.folds.doubts(),
     )
-    say(f"next: compkit submit --run {run.name} --out submissions/{run.name}.csv")
+    say(f"next: compkit submit --run {run.name}{runs_option()} --out submissions/{run.name}.csv")
