@@ -28,7 +28,9 @@ _KINDS = {
     "LA": "grey+alpha",
 }
 _COLOURS = ("1", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_UNREADABLE = (
+
+#: What Pillow raises of a file that is no image, or damaged.
+UNREADABLE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -62,7 +64,7 @@ def read_grey(path: Path, formats: tuple[str, ...] = FORMATS, colour: bool = Tru
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _refuse(image, path, colour)
             return grey(np.asarray(image if image.mode == "L" else image.convert("RGB")))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error, formats) from None
 
 
@@ -71,7 +73,7 @@ def check_header(path: Path) -> None:
     try:
         with Image.open(path, formats=FORMATS) as image:
             _refuse(image, path, colour=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error, FORMATS) from None
 
 

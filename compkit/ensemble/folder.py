@@ -16,7 +16,7 @@ from compkit.describe.colours import outlined
 from compkit.ensemble.model import open_model
 from compkit.errors import CompkitError
 from compkit.files import digest_of, replacing, require_writable
-from compkit.images import check_header, read_grey
+from compkit.images import UNREADABLE, check_header, read_grey
 from compkit.inputs import parse_json
 from compkit.progress import say, task
 from compkit.schema import checked
@@ -123,7 +123,7 @@ def _standing(path: Path, overwrite: bool) -> _Made | None:
             made = checked(_Made, parse_json(image.info[_KEY]), str(path), "")
             if made.pixels == _digest(np.asarray(image)):
                 return made
-    except (CompkitError, OSError, SyntaxError, ValueError, LookupError, TypeError):
+    except (CompkitError, LookupError, TypeError, *UNREADABLE):
         pass  # not of ours, or not any more
     if not overwrite:
         raise CompkitError(
