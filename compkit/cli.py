@@ -40,7 +40,7 @@ def _run(argv: Sequence[str]) -> None:
         arguments.command(arguments)
 
 
-def _parser(asked: str | None) -> argparse.ArgumentParser:
+def _parser(asked: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="compkit",
         allow_abbrev=False,  # as plugins are taken by their whole option
