@@ -31,11 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     words = plugins.take(argv)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    parser = _parser(asked)
     if words and words[0] in _WITH_SETTINGS:
         import_module(_WITH_SETTINGS[words[0]][0]).run_command(words[1:])
         return
-    asked = next((word for word in words if not word.startswith("-")), None)
-    arguments = _parser(asked).parse_args(words)
+    arguments = parser.parse_args(words)
     with runs_at(getattr(arguments, "runs", None)):
         arguments.command(arguments)
 

@@ -199,9 +199,12 @@ def test_a_competition_is_that_of_the_data(fresh):
 
 
 def test_a_command_of_compkit_stays_its_own(fresh, capsys):
-    package(fresh, "[compkit.commands]\nledger = theirs:fill\nscan = theirs:fill\n", "1 / 0")
-    assert main(["ledger"]) == 2
-    assert "twice, by compkit and by the package theirs" in capsys.readouterr().err
+    names = ("ledger", "train", "scan")
+    entries = "".join(f"{name} = theirs:fill\n" for name in names)
+    package(fresh, f"[compkit.commands]\n{entries}", "1 / 0")
+    for own in names[:2]:
+        assert main([own]) == 2
+        assert "twice, by compkit and by the package theirs" in capsys.readouterr().err
     assert main(["scan"]) == 2
     assert "'scan' of the package theirs (theirs:fill) cannot be" in capsys.readouterr().err
     assert main(["scam"]) == 2
