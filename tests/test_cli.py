@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """Return the parsers of all commands by name."""
-    (found,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (found,) = (a for a in _parser(None)._actions if isinstance(a, argparse._SubParsersAction))
     return found.choices
 
 
