@@ -29,11 +29,11 @@ test: $(READY)
 clean:
 	rm -rf $(DATA) runs/demo folds/demo.csv $(foreach s,watershed lite0 lite1 demo,submissions/$(s).csv submissions/$(s).json)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml research/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("compkit needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	@echo "setting up .venv: about 3 GB to download, a minute or more"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt \
-	    --editable ".[dev,weights,sam,pretrain]"
+	    --editable ".[dev,weights]" --editable ./research
 	touch $(READY)

@@ -11,7 +11,7 @@ from pathlib import Path
 from compkit import __version__, plugins
 from compkit.display import print_line
 from compkit.entry import guarded
-from compkit.pretrain.methods import METHODS
+from compkit.errors import CompkitError
 from compkit.registry import Registry
 from compkit.root import RUNS_HELP, runs_at
 
@@ -22,6 +22,9 @@ _WITH_SETTINGS = {
     "train": ("compkit.training.command", "train a run: every fold × encoder"),
     "tune": ("compkit.tuning.command", "search the settings of a run by their out-of-fold score"),
 }
+
+#: Commands of the package in research/, which may not be installed.
+_RESEARCH = ("pretrain", "sam")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +60,6 @@ def _parser(asked: str | None = None) -> argparse.ArgumentParser:
     _add_baseline(commands)
     for name, (_, text) in _WITH_SETTINGS.items():
         _add(commands, name, text)
-    _add_pretrain(commands)
     _add_ensemble(commands)
     _add_submit(commands)
     _add_predict(commands)
@@ -81,7 +83,8 @@ def _add_runs(p: argparse.ArgumentParser) -> None:
     p.add_argument("--runs", type=Path, metavar="DIR", help=RUNS_HELP)
 
 
-def _add_out(p: argparse.ArgumentParser, text: str) -> None:
+def add_out(p: argparse.ArgumentParser, text: str) -> None:
+    """Add what every command has that writes a submission."""
     p.add_argument("--out", type=Path, required=True, help=text)
     p.add_argument(
         "--overwrite", action="store_true",
@@ -166,51 +169,19 @@ def _add_baseline(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "baseline", "write the submission of a method that is not trained here")
     methods = p.add_subparsers(title="methods", required=True, metavar="METHOD")
     w = _add(methods, "watershed", "the organisers' baseline")
-    s = _add(methods, "sam", "the masks of Segment Anything, without prompts (needs transformers)")
-    for method in (w, s):
-        method.add_argument("--data", required=True, help=_DATA)
-        _add_out(method, "the CSV to write")
+    w.add_argument("--data", required=True, help=_DATA)
+    add_out(w, "the CSV to write")
     w.add_argument(
         "--tune", action="store_true",
         help="tune its parameters on the labelled images first, and say what that buys out of fold",
     )  # fmt: skip
-    s.add_argument(
-        "--weights", required=True,
-        help="a folder with config.json, preprocessor_config.json and safetensors, or a hub's name "
-        "such as facebook/sam-vit-base",
-    )  # fmt: skip
     w.set_defaults(command=_watershed)
-    s.set_defaults(command=_sam)
 
 
 def _watershed(a: argparse.Namespace) -> None:
     from compkit.baselines.submission import submit_watershed
 
     submit_watershed(a.data, a.out, a.tune, a.overwrite)
-
-
-def _sam(a: argparse.Namespace) -> None:
-    from compkit.baselines.submission import submit_sam
-
-    submit_sam(a.data, a.weights, a.out, a.overwrite)
-
-
-def _add_pretrain(commands: argparse._SubParsersAction) -> None:
-    text = "train encoders on all images, without labels"
-    p = commands.add_parser(
-        "pretrain", help=text, description=text,
-        usage="compkit pretrain METHOD --config FILE --data DIR --run NAME [--SETTING VALUE ...]",
-        epilog="`compkit pretrain METHOD --help` lists the settings, as of compkit train.",
-    )  # fmt: skip
-    p.add_argument("method", metavar="METHOD", choices=list(METHODS), help=", ".join(METHODS))
-    p.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    p.set_defaults(command=_pretrain)
-
-
-def _pretrain(a: argparse.Namespace) -> None:
-    from compkit.pretrain.command import run_command
-
-    run_command(a.method, a.rest)
 
 
 def _add_ensemble(commands: argparse._SubParsersAction) -> None:
@@ -244,7 +215,7 @@ def _add_members(p: argparse.ArgumentParser) -> None:
         "--run", dest="names", action="append", required=True, metavar="NAME",
         help="a run of compkit train, or an ensemble; give it again for the mean of several runs",
     )  # fmt: skip
-    _add_out(p, "the CSV to write, in submissions/")
+    add_out(p, "the CSV to write, in submissions/")
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
     _add_runs(p)
@@ -309,7 +280,7 @@ def _views(a: argparse.Namespace) -> None:
 def _add_blend(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, "blend", "combine finished submissions by what they agree on")
     p.add_argument("inputs", type=Path, nargs="+", metavar="SUBMISSION", help="two CSVs or more")
-    _add_out(p, "the CSV to write, in submissions/")
+    add_out(p, "the CSV to write, in submissions/")
     p.add_argument(
         "--metric", default="adjusted_all",
         help="agree by this: adjusted_all, adjusted_foreground or plain_foreground",
@@ -399,6 +370,11 @@ def _add_others(commands: argparse._SubParsersAction, asked: str | None) -> None
     """Add what packages and plugins add; only the command that is asked for is imported."""
     own = dict.fromkeys(commands.choices, "compkit.cli:main")
     registry = Registry("compkit.commands", "command", own)
+    if asked in _RESEARCH and asked not in registry.names():
+        raise CompkitError(
+            f"compkit {asked} comes with the package of research/: run pip install ./research in "
+            "the folder of compkit"
+        )
     fill = registry.get(asked) if asked is not None else None
     for name in registry.names():
         if name not in own:

@@ -25,13 +25,10 @@ from compkit.schema import read_record, write_record
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
 
-#: In a run's directory, says that it is one of ``compkit pretrain``.
-PRETRAINED = "pretrain.yaml"
-
 #: What kind of directory each of these files makes one under `runs_root`.
 KINDS = {
     "run.json": "a run of compkit train",
-    PRETRAINED: "a pretraining",
+    "pretrain.yaml": "a pretraining",  # by the package in research/
     "ensemble.json": "an ensemble",
     "study.db": "a study of compkit tune",
     "best.yaml": "a study of compkit tune",

@@ -207,11 +207,18 @@ def test_a_command_of_compkit_stays_its_own(fresh, capsys):
         assert "twice, by compkit and by the package theirs" in capsys.readouterr().err
     assert main(["scan"]) == 2
     assert "'scan' of the package theirs (theirs:fill) cannot be" in capsys.readouterr().err
-    assert main(["scam"]) == 2
-    assert "no command 'scam'; did you mean 'scan'" in capsys.readouterr().err
+    assert main(["scann"]) == 2
+    assert "no command 'scann'; did you mean 'scan'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     assert re.search(r"scan +from the package theirs", capsys.readouterr().out)
+
+
+def test_a_command_of_research_says_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.setattr(registry, "_installed", lambda group: [])
+    for name in ("pretrain", "sam"):
+        assert main([name, "mae"]) == 2
+        assert f"compkit {name} comes with the package" in capsys.readouterr().err
 
 
 def test_a_plugin_stands_before_or_after_the_command_or_in_the_environment(

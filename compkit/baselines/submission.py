@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
-from compkit.baselines.masks import label_map
-from compkit.baselines.sam import SegmentAnything
 from compkit.baselines.tuned import tune_watershed
 from compkit.baselines.watershed import WatershedParams, watershed
 from compkit.data.store import Store, open_store
@@ -44,28 +42,10 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
         method = "tuned watershed"
     pool = Parallel(n_jobs=cpu_count(), return_as="generator")
     maps = pool(delayed(watershed)(np.asarray(image), params) for image in store.test_images)
-    _submit(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
+    submit_maps(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
 
 
-def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> None:
-    """Make the masks of Segment Anything of every test image of `data` the submission `out`.
-
-    Parameters
-    ----------
-    weights : str
-        A checkpoint's folder, or its name on the hub of transformers.
-    overwrite : bool
-        Replace whatever file is at `out`, and where its manifest belongs.
-    """
-    claim(out, overwrite)
-    network = SegmentAnything(weights)
-    store = open_store(data)
-    images = (np.asarray(image) for image in store.test_images)
-    maps = (label_map(network.masks(image).masks()) for image in images)
-    _submit(store, out, maps, "Segment Anything", "masks", {"weights": weights}, overwrite)
-
-
-def _submit(
+def submit_maps(
     store: Store,
     out: Path,
     maps: Iterable[np.ndarray],
@@ -74,6 +54,17 @@ def _submit(
     about: Mapping[str, Any],
     overwrite: bool,
 ) -> None:
+    """Write label maps of all test images as the submission `out`, to which a claim is laid.
+
+    Parameters
+    ----------
+    maps : iterable of ndarray of int, shape (H, W)
+        In the store's order. Of more regions than may be, the smallest become background.
+    method, parts : str
+        What made them, and what their regions are called, for people.
+    about : mapping
+        What the manifest says of it beside the data; the ledger takes the scores in `out_of_fold`.
+    """
     limit = store.competition.rules.max_label
     dtype = np.uint16 if limit > 255 else np.uint8
     labels = np.zeros((len(store.test), store.size, store.size), dtype)

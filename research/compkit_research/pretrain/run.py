@@ -19,11 +19,14 @@ from compkit.folds import Folds
 from compkit.folds.copies import count_different
 from compkit.inputs import load_yaml
 from compkit.models.network import Network
-from compkit.pretrain.images import hidden_count, split_images
-from compkit.pretrain.methods import Options
 from compkit.root import runs_root
-from compkit.run import PRETRAINED, claim_directory, refuse_name, split_of
+from compkit.run import claim_directory, refuse_name, split_of
 from compkit.schema import checked
+from compkit_research.pretrain.images import hidden_count, split_images
+from compkit_research.pretrain.methods import Options
+
+#: In a run's directory, says that it is a pretraining.
+PRETRAINED = "pretrain.yaml"
 
 
 @dataclass(frozen=True, eq=False)

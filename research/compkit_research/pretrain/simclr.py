@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from compkit.config import RunConfig
-from compkit.errors import CompkitError
 from compkit.models.network import Network, feature_maps, padded
-from compkit.pretrain.images import Pair
-from compkit.pretrain.module import PretrainModule
+from compkit_research.pretrain.images import Pair
+from compkit_research.pretrain.module import PretrainModule
 
 
 class Simclr(PretrainModule):
@@ -30,18 +29,13 @@ class Simclr(PretrainModule):
         Divides the cosines in the loss.
     pretrained : bool
         Load encoder weights as configured.
-
-    Raises
-    ------
-    CompkitError
-        If lightly is not installed.
     """
 
     def __init__(
         self, config: RunConfig, encoder: str, side: int, temperature: float, pretrained: bool
     ) -> None:
         super().__init__(config, encoder, side)
-        require_lightly()
+        # Here, since it takes seconds, and the other methods do without.
         from lightly.loss import NTXentLoss
         from lightly.models.modules import SimCLRProjectionHead
 
@@ -80,16 +74,6 @@ class Simclr(PretrainModule):
         images, _ = padded(self.stride, images)
         deepest = feature_maps(self.backbone, images, self.config.input)[-1]
         return self.projection(deepest.mean(dim=(2, 3))).float()
-
-
-def require_lightly() -> None:
-    """Raise a CompkitError if lightly is not installed."""
-    try:
-        import lightly  # noqa: F401
-    except ImportError:
-        raise CompkitError(
-            'simclr needs the package lightly: install it with pip install "compkit[pretrain]"'
-        ) from None
 
 
 def contrastive_accuracy(one: Tensor, other: Tensor) -> Tensor:

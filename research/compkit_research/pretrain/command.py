@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from compkit.config.command_line import CommandLine
-from compkit.pretrain.methods import METHODS, Options
 from compkit.root import runs_at
+from compkit_research.pretrain.methods import METHODS, Options
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "mask_ratio": {
@@ -34,6 +35,18 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def pretrain(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``compkit pretrain``, and what is called with them."""
+    parser.description = "Train encoders on all images, without labels."
+    parser.usage = (
+        "compkit pretrain METHOD --config FILE --data DIR --run NAME [--SETTING VALUE ...]"
+    )
+    parser.epilog = "`compkit pretrain METHOD --help` lists the settings, as of compkit train."
+    parser.add_argument("method", metavar="METHOD", choices=list(METHODS), help=", ".join(METHODS))
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(command=lambda a: run_command(a.method, a.rest))
+
+
 def run_command(method: str, argv: Sequence[str]) -> None:
     """Parse the rest of the command line of ``compkit pretrain METHOD`` and pretrain.
 
@@ -53,7 +66,7 @@ def run_command(method: str, argv: Sequence[str]) -> None:
         },
     )
     arguments, config = line.parse(argv)
-    from compkit.pretrain.job import pretrain
+    from compkit_research.pretrain.job import pretrain
 
     options = Options(**{name: arguments[name] for name in line.own})
     with runs_at(arguments["runs"]):

@@ -1,24 +1,18 @@
-"""Segment Anything as a baseline, with tiny networks of the real classes."""
+"""Segment Anything's masks as a submission, with tiny networks of the real classes."""
 
 import json
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
+from tiny_sam import SIDE, tiny_sam, tiny_sam2, tiny_sam_hq
 
-from compkit.baselines import sam
-from compkit.baselines.masks import Runs
-from compkit.baselines.sam import GENERATION, SegmentAnything
 from compkit.cli import main
-
-transformers = pytest.importorskip(
-    "transformers", reason='needs transformers: pip install -c constraints.txt -e ".[sam]"'
-)
-
-from tiny_sam import SIDE, tiny_sam, tiny_sam2, tiny_sam_hq  # noqa: E402
+from compkit_research.sam.masks import Runs
+from compkit_research.sam.network import GENERATION, SegmentAnything, _downloaded
 
 DATA = "phantom:size=64,labelled=4,unlabelled=0,test=2"
 
@@ -61,7 +55,7 @@ def calls(monkeypatch) -> list[int]:
 
 
 def run(weights: Path | str, out: Path) -> int:
-    return main(["baseline", "sam", "--data", DATA, "--weights", str(weights), "--out", str(out)])
+    return main(["sam", "--data", DATA, "--weights", str(weights), "--out", str(out)])
 
 
 def test_the_baseline_is_a_sound_submission_and_its_masks_are_kept(
@@ -166,13 +160,6 @@ def refused(weights: Path | str, tmp_path: Path, capsys) -> str:
     return said[0]
 
 
-def test_without_transformers_the_command_to_install_it_is_told(
-    weights, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    assert 'pip install -c constraints.txt -e ".[sam]"' in refused(weights, tmp_path, capsys)
-
-
 def test_weights_that_are_nowhere(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -199,7 +186,7 @@ def test_a_full_disk_is_not_an_absent_model(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     with pytest.raises(OSError, match="No space left"):
-        sam._downloaded("someone/sam")
+        _downloaded("someone/sam")
 
 
 def test_a_file_is_no_folder(weights, tmp_path, capsys):

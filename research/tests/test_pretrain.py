@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,10 @@ from compkit.errors import CompkitError
 from compkit.folds import Folds
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
-from compkit.pretrain.images import (
+from compkit.run import start_run
+from compkit.training.command import parse
+from compkit.training.command import run_command as train
+from compkit_research.pretrain.images import (
     Pairs,
     Puzzles,
     hidden_count,
@@ -33,15 +35,12 @@ from compkit.pretrain.images import (
     images_of,
     split_images,
 )
-from compkit.pretrain.job import pretrain_encoder
-from compkit.pretrain.methods import Options
-from compkit.pretrain.probe import cross_validated, probed
-from compkit.pretrain.reconstruct import Reconstruction, explained_variance, sums
-from compkit.pretrain.run import start_pretraining
-from compkit.pretrain.simclr import chance, contrastive_accuracy
-from compkit.run import start_run
-from compkit.training.command import parse
-from compkit.training.command import run_command as train
+from compkit_research.pretrain.job import pretrain_encoder
+from compkit_research.pretrain.methods import Options
+from compkit_research.pretrain.probe import cross_validated, probed
+from compkit_research.pretrain.reconstruct import Reconstruction, explained_variance, sums
+from compkit_research.pretrain.run import start_pretraining
+from compkit_research.pretrain.simclr import chance, contrastive_accuracy
 
 DATA = "phantom:size=64,labelled=6,unlabelled=4,test=4,seed=2"
 ENCODER = "resnet10t"
@@ -229,6 +228,13 @@ def test_bad_input_is_one_sentence(workplace, capsys, method, name, changed, exp
     assert not Path("runs/new").exists()
 
 
+def test_help_lists_the_settings_of_a_run_and_the_methods_own(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        compkit(["pretrain", "mae", "--help"])
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--training.lr", "--mask-ratio", "--runs DIR"))
+
+
 def test_no_such_method(capsys):
     with pytest.raises(SystemExit, match="2"):
         compkit(["pretrain", "mea", "--config", "x"])
@@ -242,14 +248,6 @@ def test_runs_of_one_kind_do_not_take_each_others_place(workplace, capsys):
     start_run("trained", parse(settings("trained"))[1], DATA)
     assert compkit(["pretrain", "mae", *settings("trained")]) == 2
     assert "is a run of compkit train" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_without_lightly_the_extra_is_named(workplace, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "lightly", None)
-    assert compkit(["pretrain", "simclr", *settings("absent")]) == 2
-    assert 'pip install "compkit[pretrain]"' in capsys.readouterr().err
-    assert not Path("runs/absent").exists()
 
 
 @given(st.integers(16, 100), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**31))

@@ -12,17 +12,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compkit.baselines.masks import Runs, read_masks, write_masks
 from compkit.config import MachineConfig
 from compkit.data.store import cache_root
 from compkit.errors import CompkitError
 from compkit.files import digest_of
+from compkit_research.sam.masks import Runs, read_masks, write_masks
 
 #: How masks are generated: the library's defaults, spelt out since cached masks depend on them.
 GENERATION = {
@@ -58,15 +57,10 @@ class SegmentAnything:
     Raises
     ------
     CompkitError
-        If transformers is not installed or there is no such checkpoint.
+        If there is no such checkpoint.
     """
 
     def __init__(self, weights: str) -> None:
-        if find_spec("transformers") is None:
-            raise CompkitError(
-                "the baseline sam needs the library transformers, which is not installed: "
-                'run pip install -c constraints.txt -e ".[sam]" in the folder of compkit'
-            )
         self._folder = _located(weights)
         made = {"weights": _digest_of(self._folder), **GENERATION}
         key = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()

@@ -17,14 +17,6 @@ from compkit.folds import ALL
 from compkit.leak import inherited
 from compkit.models.channels import channel_counts
 from compkit.models.weights import save_encoder
-from compkit.pretrain.images import Pairs, Puzzle, Puzzles, split_images
-from compkit.pretrain.methods import METHODS, Options
-from compkit.pretrain.module import PretrainModule
-from compkit.pretrain.pictures import draw_reconstructions
-from compkit.pretrain.probe import Probe, probe_encoder
-from compkit.pretrain.reconstruct import Reconstruction
-from compkit.pretrain.run import Pretraining, start_pretraining
-from compkit.pretrain.simclr import Simclr, chance, require_lightly
 from compkit.progress import say
 from compkit.run import FITTED, read_fitted
 from compkit.schema import read_record
@@ -32,6 +24,14 @@ from compkit.training.callbacks import LAST, Watch, finish
 from compkit.training.curve import draw_curve
 from compkit.training.loop import drawn, fit
 from compkit.training.module import seed_of
+from compkit_research.pretrain.images import Pairs, Puzzle, Puzzles, split_images
+from compkit_research.pretrain.methods import METHODS, Options
+from compkit_research.pretrain.module import PretrainModule
+from compkit_research.pretrain.pictures import draw_reconstructions
+from compkit_research.pretrain.probe import Probe, probe_encoder
+from compkit_research.pretrain.reconstruct import Reconstruction
+from compkit_research.pretrain.run import Pretraining, start_pretraining
+from compkit_research.pretrain.simclr import Simclr, chance
 
 #: How many held-back images are drawn beside their reconstructions.
 _DRAWN = 6
@@ -64,8 +64,6 @@ def pretrain(method: str, options: Options, config: RunConfig, data: str, name: 
     CompkitError
         For any bad input, before anything is trained.
     """
-    if method == "simclr":
-        require_lightly()
     run = start_pretraining(name, method, options, config, data)
     if run.folds is None:
         say(f"fewer labelled images than folds.k ({config.folds.k}): encoders are not probed")

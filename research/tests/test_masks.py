@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from compkit.baselines.masks import Runs, label_map, read_masks, write_masks
+from compkit_research.sam.masks import Runs, label_map, read_masks, write_masks
 
 
 def box(top: int, left: int, bottom: int, right: int, size: int = 8) -> np.ndarray:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from compkit.config import RunConfig
 from compkit.models.network import Network, padded
-from compkit.pretrain.images import Puzzle
-from compkit.pretrain.module import PretrainModule
+from compkit_research.pretrain.images import Puzzle
+from compkit_research.pretrain.module import PretrainModule
 
 #: The grey value that hidden pixels have at first: the mean that images are normalised with.
 _GREY = 0.449

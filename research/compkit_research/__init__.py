@@ -1,0 +1,1 @@
+"""What compkit's report tried, and no result recommends."""

@@ -1,0 +1,31 @@
+"""Segment Anything's masks of every test image as a submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from compkit.baselines.submission import submit_maps
+from compkit.data.store import open_store
+from compkit.submission.publish import claim
+from compkit_research.sam.masks import label_map
+from compkit_research.sam.network import SegmentAnything
+
+
+def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> None:
+    """Make the masks of Segment Anything of every test image of `data` the submission `out`.
+
+    Parameters
+    ----------
+    weights : str
+        A checkpoint's folder, or its name on the hub of transformers.
+    overwrite : bool
+        Replace whatever file is at `out`, and where its manifest belongs.
+    """
+    claim(out, overwrite)
+    network = SegmentAnything(weights)
+    store = open_store(data)
+    images = (np.asarray(image) for image in store.test_images)
+    maps = (label_map(network.masks(image).masks()) for image in images)
+    submit_maps(store, out, maps, "Segment Anything", "masks", {"weights": weights}, overwrite)
