@@ -7,9 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from compkit.config import RunConfig
+from compkit.config import InputConfig, RunConfig
+from compkit.models.channels import input_channels
 from compkit.models.checkpoint import CARD, card
 from compkit.training.module import optimisers, seed_of
 
@@ -49,3 +50,27 @@ class PretrainModule(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seen = list(checkpoint[CARD].get("seen", ()))
+
+
+def feature_maps(encoder: nn.Module, images: Tensor, inputs: InputConfig) -> list[Tensor]:
+    """Return what a network's encoder makes of grey images, the finest map first.
+
+    Parameters
+    ----------
+    encoder : Module
+        That of a `Network`.
+    images : Tensor of float32, shape (N, 1, H, W)
+        Between 0 and 1; H and W are multiples of the network's stride.
+    inputs : InputConfig
+        Which channels are made of the grey image.
+
+    Returns
+    -------
+    list of Tensor
+        Of shape (N, C, h, w) each, all coarser than the images.
+    """
+    channels = input_channels(images, inputs).contiguous(memory_format=torch.channels_last)
+    maps = encoder(channels)
+    # A plain transformer's encoder returns its class tokens beside its maps.
+    maps = maps[0] if isinstance(maps, tuple) else maps
+    return [m for m in maps if m.shape[1] and m.shape[-1] < images.shape[-1]]

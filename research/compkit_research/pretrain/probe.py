@@ -23,7 +23,8 @@ from compkit.data.resample import shrunk_labels
 from compkit.data.store import Store
 from compkit.folds import Folds
 from compkit.machine import autocast, device_of
-from compkit.models.network import feature_maps, padded
+from compkit.models.network import padded
+from compkit_research.pretrain.module import feature_maps
 
 #: Cells along a side that a map must have to be probed: fewer tell little of where regions are.
 _CELLS = 8

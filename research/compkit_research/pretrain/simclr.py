@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from compkit.config import RunConfig
-from compkit.models.network import Network, feature_maps, padded
+from compkit.models.network import Network, padded
 from compkit_research.pretrain.images import Pair
-from compkit_research.pretrain.module import PretrainModule
+from compkit_research.pretrain.module import PretrainModule, feature_maps
 
 
 class Simclr(PretrainModule):
