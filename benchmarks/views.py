@@ -31,7 +31,7 @@ def main() -> None:
     a = parser.parse_args()
     images = np.random.default_rng(0).integers(0, 255, (8, a.size, a.size), np.uint8)
     rows = []
-    for name in ("foreground", "boundary", "affinity", "slots"):
+    for name in ("foreground", "boundary", "affinity"):
         config = RunConfig(head=name, model=ModelConfig(weights="none"))
         head = make_head(config, a.size)
         network = Network(a.encoder, len(head.outputs), config.model, InputConfig())

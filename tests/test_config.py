@@ -176,7 +176,6 @@ def test_weights_are_one_for_all_or_one_each(tmp_path):
         (["--folds.seed", "9" * 30], "folds.seed must be from 0"),
         (["--input.size", "9" * 20], "input.size must be from 16 to"),
         (["--partition.reach", "[.nan, 3]"], "partition.reach must be from 1 to"),
-        (["--partition.slots", "9" * 12], "partition.slots must be from 2 to"),
         (["--training.lr", "1e999"], "training.lr must be from"),
         (["--loss.terms", "{dice: .inf}"], "loss.terms.dice must be from"),
         (["--machine.workers", "-1"], "machine.workers must be from 0 to"),

@@ -23,8 +23,6 @@ _BOUNDS = {
     "unlabelled.batch": (2, 65536),
     "inference.batch": (1, 65536),
     "machine.workers": (0, 1024),
-    "partition.slots": (2, 4096),
-    "partition.dims": (1, 4096),
     "partition.reach": (1, 4096),
 }
 
@@ -83,8 +81,6 @@ def check(config: RunConfig) -> None:
         "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90, *chances) <= 1,
         "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,
         "augment must not hold a negative number": min(asdict(a).values()) >= 0,
-        "partition.temperature must be positive": p.temperature > 0,
-        "partition.slot_window must be positive": p.slot_window > 0,
         "partition.border must be positive": p.border > 0,
         "partition.touching must not be negative": p.touching >= 0,
         "loss.kappa must not be negative": config.loss.kappa >= 0,

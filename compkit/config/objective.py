@@ -12,9 +12,8 @@ class LossConfig:
     Parameters
     ----------
     terms
-        Weight of each term by name (dice, normalised_dice, generalised_dice, focal_dice,
-        focal_tversky, noise_robust_dice, tvmf_dice, adaptive_tvmf_dice, cross_entropy, or one that
-        is added).
+        Weight of each term by name (dice, normalised_dice, tvmf_dice, adaptive_tvmf_dice,
+        cross_entropy, or one that is added).
     kappa
         Concentration of tvmf_dice.
     adaptive_lambda
@@ -43,17 +42,6 @@ class PartitionConfig:
     reach
         Distances over which pairs of pixels are compared beside touching ones, in pixels at a side
         of 128.
-    slots
-        Number of slots of the head slots; regions of one image beyond it share them.
-    temperature
-        Divides the logits of slots before the softmax.
-    slot_terms
-        Weight of each loss of slots by name (soft_rand_adjusted, soft_rand_foreground,
-        soft_rand_plain, soft_rand_local, set_cross_entropy).
-    slot_window
-        Side of the tiles of soft_rand_local, in pixels at a side of 128.
-    dims
-        Dimensions of the head embedding.
     border
         How far the border of the head boundary reaches on each side, in pixels at a side of 128;
         at least one pixel of the images.
@@ -63,12 +51,5 @@ class PartitionConfig:
 
     weight: float = 1.0
     reach: tuple[float, ...] = (3.0, 9.0, 27.0)
-    slots: int = 48
-    temperature: float = 0.5
-    slot_terms: dict[str, float] = field(
-        default_factory=lambda: {"soft_rand_foreground": 1.0, "set_cross_entropy": 0.3}
-    )
-    slot_window: float = 32.0
-    dims: int = 8
     border: float = 1.0
     touching: float = 4.0

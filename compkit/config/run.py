@@ -130,8 +130,8 @@ class RunConfig:
         U-Net, by the channels of the first level: plain_unet16, plain_unet32, plain_unet64. One
         network each.
     head
-        How regions become maps and back: foreground, affinity, slots, embedding, boundary,
-        distance, or one that is added; or several joined by +.
+        How regions become maps and back: foreground, affinity, boundary, or one
+        that is added; or several joined by +.
     seed
         Seed of weights, order and augmentation.
     ranking

@@ -20,9 +20,6 @@ HEADS = Registry(
         "foreground": "compkit.heads.foreground:Foreground",
         "affinity": "compkit.heads.affinity:Affinity",
         "boundary": "compkit.heads.boundary:Boundary",
-        "distance": "compkit.heads.distance:Distance",
-        "embedding": "compkit.heads.embedding:Embedding",
-        "slots": "compkit.heads.slots:Slots",
     },
 )
 

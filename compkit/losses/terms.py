@@ -10,12 +10,6 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from compkit.losses.dice import dice_loss, normalised_dice_loss
-from compkit.losses.dice_variants import (
-    focal_dice_loss,
-    focal_tversky_loss,
-    generalised_dice_loss,
-    noise_robust_dice_loss,
-)
 from compkit.losses.tvmf import tvmf_dice_loss
 
 
@@ -33,16 +27,13 @@ def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (pixels * weights).sum() / weights.sum().clamp_min(1)
 
 
-def _of_logits(
+def of_logits(
     loss: Callable[..., Tensor], logits: Tensor, targets: Tensor, weights: Tensor, **own: Any
 ) -> Tensor:
+    """Return a loss of probabilities, as of the logits from which they come."""
     return loss(logits.softmax(dim=1), targets, weights, **own)
 
 
-dice = partial(_of_logits, dice_loss)
-normalised_dice = partial(_of_logits, normalised_dice_loss)
-generalised_dice = partial(_of_logits, generalised_dice_loss)
-focal_dice = partial(_of_logits, focal_dice_loss)
-focal_tversky = partial(_of_logits, focal_tversky_loss)
-noise_robust_dice = partial(_of_logits, noise_robust_dice_loss)
-tvmf_dice = adaptive_tvmf_dice = partial(_of_logits, tvmf_dice_loss)
+dice = partial(of_logits, dice_loss)
+normalised_dice = partial(of_logits, normalised_dice_loss)
+tvmf_dice = adaptive_tvmf_dice = partial(of_logits, tvmf_dice_loss)

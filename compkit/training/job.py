@@ -47,9 +47,6 @@ def train(
     run = start_run(name, config, data, encoder=encoder, fold=fold)
     for doubt in run.folds.doubts():
         say(doubt)
-    slots, most = config.partition.slots, int(run.folds.regions.max())
-    if "slots" in config.head.split("+") and most > slots:
-        say(f"images have up to {most} regions, but partition.slots is {slots}: some share a slot")
     parts = list(run.parts(encoder, fold))
     for number, (part_encoder, part_fold) in enumerate(parts, start=1):
         fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")

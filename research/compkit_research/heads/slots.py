@@ -11,32 +11,54 @@ from torch.nn.functional import log_softmax
 from compkit.config import PartitionConfig
 from compkit.heads.pairwise import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
-from compkit.losses.mixture import check_terms
-from compkit.losses.rand import soft_rand_loss
-from compkit.losses.set_cross_entropy import set_cross_entropy
+from compkit_research.losses.rand import soft_rand_loss
+from compkit_research.losses.set_cross_entropy import set_cross_entropy
+
+#: What trained best, by name of the term.
+WEIGHTS = {"soft_rand_foreground": 1.0, "set_cross_entropy": 0.3}
 
 
 class Slots(Pairwise):
-    """A distribution over K slots for each pixel; two pixels agree if they draw the same one."""
+    """A distribution over K slots for each pixel; two pixels agree if they draw the same one.
+
+    Parameters
+    ----------
+    slots : int
+        K; regions of one image beyond it share them.
+    temperature : float
+        Divides the logits before the softmax.
+    terms : mapping of str to float
+        Weight of each of `TERMS`.
+    window : float
+        Side of the tiles of soft_rand_local, in pixels at a side of 128.
+    """
 
     name = "slots"
     weight = 0.3
 
-    def __init__(self, config: PartitionConfig, side: int) -> None:
+    def __init__(
+        self,
+        config: PartitionConfig,
+        side: int,
+        slots: int = 48,
+        temperature: float = 0.5,
+        terms: Mapping[str, float] = WEIGHTS,
+        window: float = 32.0,
+    ) -> None:
         super().__init__(config, side)
-        check_terms("partition.slot_terms", config.slot_terms, TERMS)
-        self.outputs = tuple(f"slot{number}" for number in range(config.slots))
-        self.window = max(2, round(config.slot_window * side / 128))
+        self.outputs = tuple(f"slot{number}" for number in range(slots))
+        self.temperature, self.terms = temperature, terms
+        self.window = max(2, round(window * side / 128))
 
     def loss(self, logits: Tensor, truth: Truth, foreground: Tensor) -> Tensor:
-        log_slots = log_softmax(logits / self.config.temperature, dim=1)
+        log_slots = log_softmax(logits / self.temperature, dim=1)
         total = logits.new_zeros(())
-        for name, weight in self.config.slot_terms.items():
+        for name, weight in self.terms.items():
             total = total + weight * TERMS[name](self, log_slots, truth, foreground)
         return total
 
     def activate(self, logits: Tensor) -> Tensor:
-        slots = (logits / self.config.temperature).softmax(dim=1)
+        slots = (logits / self.temperature).softmax(dim=1)
         channels = []
         for offset in self.offsets:
             here, there = pairs(slots, offset)
@@ -52,7 +74,7 @@ def _joint(log_slots: Tensor, foreground: Tensor) -> Tensor:
     return torch.cat([1 - foreground, foreground * log_slots.exp()], dim=1)
 
 
-#: Loss terms by the name that a configuration gives them. The first three are the soft forms of
+#: Loss terms by name. The first three are the soft forms of
 #: the metrics adjusted_all, adjusted_foreground and plain_foreground.
 TERMS: Mapping[str, _Term] = {
     "soft_rand_adjusted": lambda head, z, t, f: soft_rand_loss(

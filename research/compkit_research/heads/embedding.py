@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compkit.config import PartitionConfig
 from compkit.heads.pairwise import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
-from compkit.losses.discriminative import PUSH, discriminative_loss
+from compkit_research.losses.discriminative import PUSH, discriminative_loss
 
 #: Change of distance over which affinities fall from 1/2 to 1/(1 + e): pairs of one region, at
 #: most 1 apart where the loss is 0, get over 0.9; pairs of two, at least 2 apart, under 0.1.
@@ -21,9 +20,7 @@ class Embedding(Pairwise):
     name = "embedding"
     weight = 0.1
 
-    def __init__(self, config: PartitionConfig, side: int) -> None:
-        super().__init__(config, side)
-        self.outputs = tuple(f"dim{number}" for number in range(config.dims))
+    outputs = tuple(f"dim{number}" for number in range(8))
 
     def loss(self, logits: Tensor, truth: Truth, foreground: Tensor) -> Tensor:
         return discriminative_loss(logits, truth.labels, truth.weights)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from compkit.losses.regions import Regions
+from compkit_research.losses.regions import Regions
 
 #: A pixel within `PULL` of its region's mean is not pulled; means 2 · `PUSH` apart not pushed.
 PULL, PUSH = 0.5, 1.5

@@ -7,7 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from compkit.losses.regions import Regions
+from compkit_research.losses.regions import Regions
 
 
 def set_cross_entropy(log_slots: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from compkit.config import PartitionConfig
 from compkit.heads.boundary import disk, with_every_part
-from compkit.heads.flow import centre_flow
 from compkit.heads.graph import NEIGHBOURS, shifted
 from compkit.heads.partition import Offsets, Partition, Truth
 from compkit.parameters import Param, Params
+from compkit_research.heads.flow import centre_flow
 
 #: Weight of the flows beside the distance in the loss, as in Cellpose.
 _FLOW_WEIGHT = 5.0

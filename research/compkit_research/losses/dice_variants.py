@@ -8,10 +8,13 @@ where no class is present the loss is zero, with a gradient of zero. Smoothing t
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from compkit.losses.dice import PIXELS, class_dice, class_mean
+from compkit.losses.terms import of_logits
 
 #: γ of `dice_loss`.
 _SMOOTH = 1.0
@@ -79,3 +82,9 @@ def noise_robust_dice_loss(
     apart = ((probabilities - targets).abs() ** gamma * weights).sum(PIXELS)
     size = ((probabilities**2 + targets**2) * weights).sum(PIXELS)
     return class_mean(apart / (size + _SMOOTH), targets * weights, "ignore")
+
+
+generalised_dice = partial(of_logits, generalised_dice_loss)
+focal_dice = partial(of_logits, focal_dice_loss)
+focal_tversky = partial(of_logits, focal_tversky_loss)
+noise_robust_dice = partial(of_logits, noise_robust_dice_loss)

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from compkit_research.heads.embedding import Embedding
+from compkit_research.losses.discriminative import PULL, PUSH, discriminative_loss
 
 from compkit.config import PartitionConfig
-from compkit.heads.embedding import Embedding
 from compkit.heads.partition import Truth
-from compkit.losses.discriminative import PULL, PUSH, discriminative_loss
 from compkit.phantom.slices import draw_slice
 
 ONES = torch.ones(1, 1, 1, 5)
@@ -83,7 +83,7 @@ def test_regions_that_are_well_apart_are_told_apart():
 
 def test_the_head_learns_a_small_label_map():
     labels = torch.arange(4).repeat_interleave(4).expand(1, 16, 16)
-    head = Embedding(PartitionConfig(dims=4, reach=(3.0,)), 128)
+    head = Embedding(PartitionConfig(reach=(3.0,)), 128)
     logits = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     logits.requires_grad_()
     adam = torch.optim.Adam([logits], lr=0.1)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from compkit_research.losses.rand import soft_rand_loss
+from compkit_research.losses.set_cross_entropy import set_cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import log_softmax, one_hot
 
-from compkit.losses.rand import soft_rand_loss
-from compkit.losses.set_cross_entropy import set_cross_entropy
 from compkit.metrics.named import image_scores
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compkit.losses.regions import image_numbers, number_regions, pool
+from compkit_research.losses.regions import image_numbers, number_regions, pool
 
 #: Added to denominators that are shares of pairs: an image of one region has none by chance.
 _SMALL = 1e-5

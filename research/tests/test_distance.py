@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from compkit_research.heads.distance import Distance
+from compkit_research.heads.flow import centre_flow
 
 from compkit.config import PartitionConfig
-from compkit.heads.distance import Distance
-from compkit.heads.flow import centre_flow
 from compkit.heads.partition import Truth
 
 
