@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from compkit.config import RunConfig
-from compkit.config.files import FREE, differences, from_plain, read_yaml, save
+from compkit.config.files import FREE, differences, from_plain, save
 from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked
 from compkit.folds import ALL, Folds, make_folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
+from compkit.inputs import load_yaml
 from compkit.leak import refuse_leaks
 from compkit.progress import say
 from compkit.root import runs_root
@@ -285,7 +286,8 @@ def read_run(directory: Path) -> tuple[Made, RunConfig]:
     if not path.is_file():
         raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
     made = read_record(Made, directory / "run.json", remedy)
-    return made, from_plain(read_yaml(path), str(path), remedy)
+    # Not by `read_yaml`: an older compkit had settings that are gone.
+    return made, from_plain(load_yaml(path, "configuration file"), str(path), remedy)
 
 
 def split_of(config: RunConfig, store: Store) -> Folds:

@@ -6,15 +6,15 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import one_hot
+
+from compkit.losses.dice import dice_loss
 from compkit_research.losses.dice_variants import (
     focal_dice_loss,
     focal_tversky_loss,
     generalised_dice_loss,
     noise_robust_dice_loss,
 )
-from torch.nn.functional import one_hot
-
-from compkit.losses.dice import dice_loss
 
 # Two pixels, two classes: p(class 1) = 0.8 and 0.4; the truth is class 1, then class 0.
 P = torch.tensor([[[[0.2, 0.6]], [[0.8, 0.4]]]], dtype=torch.float64)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from compkit_research.heads.distance import Distance
-from compkit_research.heads.flow import centre_flow
 
 from compkit.config import PartitionConfig
 from compkit.heads.partition import Truth
+from compkit_research.heads.distance import Distance
+from compkit_research.heads.flow import centre_flow
 
 
 def made(side: int = 128) -> Distance:

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from compkit_research.heads.embedding import Embedding
-from compkit_research.losses.discriminative import PULL, PUSH, discriminative_loss
 
 from compkit.config import PartitionConfig
 from compkit.heads.partition import Truth
 from compkit.phantom.slices import draw_slice
+from compkit_research.heads.embedding import Embedding
+from compkit_research.losses.discriminative import PULL, PUSH, discriminative_loss
 
 ONES = torch.ones(1, 1, 1, 5)
 

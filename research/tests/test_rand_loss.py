@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from compkit_research.losses.rand import soft_rand_loss
-from compkit_research.losses.set_cross_entropy import set_cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import log_softmax, one_hot
 
 from compkit.metrics.named import image_scores
+from compkit_research.losses.rand import soft_rand_loss
+from compkit_research.losses.set_cross_entropy import set_cross_entropy
 
 SEEDS = st.integers(0, 2**32 - 1)
 VARIANTS = [

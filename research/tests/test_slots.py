@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from compkit_research.heads.slots import TERMS, Slots
-from compkit_research.losses.rand import soft_rand_loss
 
 from compkit.config import PartitionConfig
 from compkit.heads.partition import Truth
 from compkit.phantom.slices import draw_slice
 from compkit.regions import numbered
+from compkit_research.heads.slots import TERMS, Slots
+from compkit_research.losses.rand import soft_rand_loss
 
 BANDS = torch.arange(5).repeat_interleave(4).expand(1, 20, 20)  # background and four regions
 
