@@ -20,6 +20,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import optuna
+from optuna.storages import RetryHeartbeatStaleTrialCallback as Retry
 from optuna.trial import FrozenTrial, TrialState
 
 from compkit.display import print_table
@@ -53,7 +54,7 @@ def main() -> None:
         codes = [worker.wait() for worker in workers]
         found = trials()
     states = Counter(trial.state.name.lower() for trial in found)
-    again = [trial for trial in found if "retry_of" in trial.user_attrs]
+    again = [trial for trial in found if Retry.retried_trial_number(trial) is not None]
     rows = [
         ["workers killed", str(a.kills)],
         ["exit codes of the last workers", " and ".join(map(str, codes))],

@@ -22,7 +22,6 @@ from typing import Any
 import optuna
 
 from compkit.config import FoldsConfig, MachineConfig, RunConfig
-from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.tuning import trial
 from compkit.tuning.job import tune
@@ -51,15 +50,14 @@ def main() -> None:
     narrow = Path(__file__).absolute().parents[1] / "configs" / "tune-short.yaml"
     trial.fit_fold = timed("fits", trial.fit_fold)
     trial.calibrate_run = timed("decoder", trial.calibrate_run)
-    trial.plain_scores = timed("scores fold by fold", trial.plain_scores)
+    trial.group_scores = timed("scores fold by fold", trial.group_scores)
     for name in ("report", "should_prune"):
         setattr(optuna.Trial, name, timed("Optuna within fits", getattr(optuna.Trial, name)))
     whole = timed("trials", trial.Objective.__call__)
     trial.Objective.__call__ = whole  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ.setdefault("COMPKIT_CACHE", str(Path(folder) / "cache"))
-        space = read_space(narrow, config, open_store(data).size)
-        tune(config, data, "overhead", space, trials=a.trials, retrain=0)
+        tune(data, "overhead", read_space(narrow, config), trials=a.trials, retrain=0)
     bare = _SECONDS["fits"] - _SECONDS["Optuna within fits"] + _SECONDS["decoder"]
     rows = [[name, f"{seconds:.1f}"] for name, seconds in _SECONDS.items()]
     rows.append(["trials over what compkit train does", f"{_SECONDS['trials'] / bare:.3f}"])

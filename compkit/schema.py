@@ -46,7 +46,7 @@ def _sum(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def checked(kind: type[T], values: object, where: str, remedy: str) -> T:
+def checked(kind: type[T], values: object, where: str, remedy: str, fault: str = "is damaged") -> T:
     """Return a record of plain values as a (nested) dataclass.
 
     Nothing is converted, but for lists into tuples and whole numbers into floats; keys that are
@@ -62,6 +62,8 @@ def checked(kind: type[T], values: object, where: str, remedy: str) -> T:
         What the values are of, usually a path, for the error.
     remedy : str
         What to do about it, for the error.
+    fault : str
+        What is to be said of values that are of another type, before the reason.
 
     Raises
     ------
@@ -81,11 +83,14 @@ def checked(kind: type[T], values: object, where: str, remedy: str) -> T:
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False)
-        places = [f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg']}" for one in told]
+        places = [
+            f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg'].removeprefix('Value error, ')}"
+            for one in told
+        ]
         reason = "; ".join(places[:_PLACES])
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
-    raise CompkitError(f"{where} is damaged ({reason}): {remedy}")
+    raise CompkitError(f"{where} {fault} ({reason}): {remedy}")
 
 
 @lru_cache

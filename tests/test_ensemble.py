@@ -157,14 +157,6 @@ def test_several_processes_tune_as_one_does(run, monkeypatch):
     assert calibrate(mixture(run)) == alone
 
 
-def test_only_what_is_asked_for_is_tuned(run):
-    one = mixture(run)
-    whole, fill_alone = calibrate(one), calibrate(one, only=("fill",))
-    assert set(fill_alone.params) == set(whole.params)
-    for params in (fill_alone.params, *fill_alone.fold_params.values()):
-        assert params | {"fill": False} == one.head.defaults
-
-
 def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     """Two folds that want opposite thresholds: each is decoded badly with the other's."""
     truth = np.zeros((16, 16), np.uint8)

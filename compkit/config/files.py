@@ -18,7 +18,10 @@ from compkit.schema import checked
 
 
 def from_plain(
-    values: object, where: str = "the configuration", remedy: str = "correct it"
+    values: object,
+    where: str = "the configuration",
+    remedy: str = "correct it",
+    fault: str = "is damaged",
 ) -> RunConfig:
     """Return the configuration that `to_plain` took apart, proven to be one that can work.
 
@@ -26,8 +29,8 @@ def from_plain(
 
     Parameters
     ----------
-    where, remedy : str
-        What the values are of, and what to do if they are damaged, for the error.
+    where, remedy, fault : str
+        For the error, as of `compkit.schema.checked`.
 
     Raises
     ------
@@ -36,11 +39,11 @@ def from_plain(
     """
     from compkit.config.check import check
 
-    config = checked(RunConfig, values, where, remedy)
+    config = checked(RunConfig, values, where, remedy, fault)
     try:
         check(config)
     except CompkitError as error:
-        raise CompkitError(f"{where} is damaged ({error}): {remedy}") from None
+        raise CompkitError(f"{where} {fault} ({error}): {remedy}") from None
     return config
 
 

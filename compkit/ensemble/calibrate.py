@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,7 @@ from compkit.run import Run
 STARTS: tuple[Params, ...] = ({}, {"fill": True})
 
 
-def calibrate(
-    mixture: Mixture, ranking: str | None = None, only: Collection[str] | None = None
-) -> Decoder:
+def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
     """Tune the decoder of an ensemble on its out-of-fold maps.
 
     Parameters
@@ -37,8 +35,6 @@ def calibrate(
     mixture : Mixture
     ranking : str, optional
         Tune for this metric instead of the runs' own.
-    only : collection of str, optional
-        Tune these parameters alone.
     """
     store, run = mixture.store, mixture.members[0].run
     indices = [store.train.index(image) for image in mixture.images]
@@ -53,11 +49,7 @@ def calibrate(
         ranking, head = ranking or run.ranking, mixture.head.name
         evaluate = _Evaluation(mixture.head, maps, truths, beside(ranking))
         folds, groups = run.folds.fold[indices], run.folds.group[indices]
-        space = {
-            name: param if only is None or name in only else Param(param.values[:1])
-            for name, param in mixture.head.space.items()
-        }
-        decoder = _tune(head, space, evaluate, folds, ranking, mixture.images, groups)
+        decoder = _tune(head, mixture.head.space, evaluate, folds, ranking, mixture.images, groups)
         return replace(decoder, maps=mixture.fingerprint)
 
 
@@ -86,9 +78,9 @@ def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Dec
     return decoder
 
 
-def calibrate_run(run: Run, only: Collection[str] | None = None) -> Decoder:
+def calibrate_run(run: Run) -> Decoder:
     """Tune the decoder of a whole run, and save it beside the run."""
-    decoder = calibrate(Mixture(members_of([run])), only=only)
+    decoder = calibrate(Mixture(members_of([run])))
     decoder.save(run.directory / "decoder.json")
     return decoder
 

@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from compkit.config import RunConfig
-from compkit.data.store import open_store
+from compkit.display import print_text
 from compkit.errors import CompkitError
 from compkit.inputs import require_utf8
 from compkit.root import RUNS_HELP, runs_at
@@ -27,32 +29,31 @@ def run_command(argv: Sequence[str]) -> None:
     require_utf8(argv, "a study")
     parser = _parser()
     own, rest = parser.parse_known_args(list(argv))
-    from compkit.tuning.space import SIDE, print_space, read_space
+    from compkit.tuning.space import read_space
 
     if own.space:
-        side = open_store(own.data).size if own.data else SIDE
-        print_space(read_space(own.narrow, _base(rest), side), side)
+        entries = read_space(own.narrow, _base(rest)).plain()
+        print_text(yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=100))
         return
     for name in ("data", "study"):
         if getattr(own, name) is None:
             raise CompkitError(f"--{name} is missing: `compkit tune --help` tells what it takes")
-    if min(own.trials, own.halving) < 1 or own.retrain < 0:
-        raise CompkitError("--trials and --halving must be at least 1, and --retrain not negative")
-    base = _base(rest)
+    if own.trials < 1 or own.retrain < 0:
+        raise CompkitError("--trials must be at least 1, and --retrain not negative")
+    space = read_space(own.narrow, _base(rest))
     from compkit.tuning.job import tune
 
     with runs_at(own.runs):
         tune(
-            base,
             own.data,
             own.study,
-            read_space(own.narrow, base, open_store(own.data).size),
+            space,
             trials=own.trials,
             storage=own.storage,
             sampler=own.sampler,
+            pruner=own.pruner,
             retrain=own.retrain,
             hold_out=own.hold_out,
-            halving=own.halving,
         )
 
 
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--space", action="store_true",
-        help="print what is searched, on images like those of --data, and stop",
+        help="print what is searched, and stop",
     )  # fmt: skip
     parser.add_argument(
         "--narrow", type=Path, metavar="FILE",
@@ -80,15 +81,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--study", help="name of the study, under runs/")
     parser.add_argument("--runs", metavar="DIR", help=RUNS_HELP)
     parser.add_argument(
-        "--trials", type=int, default=50, help="of all workers, in the lowest rung (default: 50)"
-    )
+        "--trials", type=int, default=50,
+        help="of all workers, the configuration itself included (default: 50)",
+    )  # fmt: skip
     parser.add_argument(
         "--storage",
         help="a database's URL or a journal file ending in .log (default: runs/STUDY/study.db)",
     )
     parser.add_argument(
-        "--sampler", default="tpe", choices=["tpe", "cmaes", "random", "grid"],
-        help="how trials are chosen (default: tpe); on a grid, none is stopped early",
+        "--sampler", default="tpe", choices=["tpe", "random", "grid"],
+        help="how trials are chosen (default: tpe)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pruner", default="wilcoxon", choices=["wilcoxon", "halving", "hyperband", "none"],
+        help="when a trial is stopped early: behind the best one on the folds that are done, "
+        "beyond chance (wilcoxon, the default); not among the best third at an epoch (halving, "
+        "hyperband); never (none)",
     )  # fmt: skip
     parser.add_argument(
         "--retrain", type=int, default=3,
@@ -98,11 +106,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--hold-out", type=int, metavar="FOLD",
         help="a fold by which nothing is chosen: the best is scored on it at the end",
-    )  # fmt: skip
-    parser.add_argument(
-        "--halving", type=int, default=1, metavar="RUNGS",
-        help="train most trials for less, by fewer epochs and, of large images, smaller ones: in "
-        "each rung for a third of the next one's work, to which its best third goes up "
-        "(default: 1, all in full)",
     )  # fmt: skip
     return parser

@@ -15,13 +15,13 @@ from optuna import TrialPruned
 
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
-from compkit.data.store import open_store
 from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import Member
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import InUseError
 from compkit.files import locked
+from compkit.metrics.bootstrap import mean
 from compkit.metrics.named import image_score
 from compkit.run import Run, start_run
 from compkit.training.fit import fit_fold
@@ -45,11 +45,6 @@ class Runs:
     data: str
     directory: Path
     hold_out: int | None = None
-
-    @property
-    def side(self) -> int:
-        """Side of the images in pixels, where a configuration does not resize them."""
-        return open_store(self.data).size
 
     @contextmanager
     def owned(self, config: RunConfig, wait: bool = True) -> Iterator[Run]:
@@ -143,7 +138,7 @@ def fold_scores(run: Run, decoder: Decoder) -> list[float]:
     """Return the mean of the metric that ranks over each fold's images; trials score its mean."""
     scores = np.array(decoder.image_scores[run.ranking])
     folds = run.folds.fold[[run.store.train.index(image) for image in decoder.image_names]]
-    return [float(scores[folds == fold].mean()) for fold in np.unique(folds)]
+    return [float(mean(scores[folds == fold])) for fold in np.unique(folds)]
 
 
 def digest(config: RunConfig) -> str:

@@ -1,112 +1,83 @@
-"""The search space: what is searched, as a trial is asked for it."""
+"""The search space: a YAML of ranges and choices, as Optuna is asked for them."""
 
 from __future__ import annotations
 
-import json
-import textwrap
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compkit.config import InputConfig, RunConfig
-from compkit.config.files import setting_names
-from compkit.display import print_table
+import optuna
+
+from compkit.config import RunConfig
+from compkit.config.check import check_all
+from compkit.config.files import from_plain, setting_names, to_plain
 from compkit.errors import CompkitError, nearest
-from compkit.tuning.conditions import resolved
-from compkit.tuning.parameter import Parameter, Trial, shown
-from compkit.tuning.proof import prove
-from compkit.tuning.reading import load, parse
-from compkit.tuning.settings import located, settings_of
-from compkit.tuning.sides import in_pixels
+from compkit.inputs import StrictLoader, load_yaml
+from compkit.schema import checked
+from compkit.tuning.ranges import Range, label
 
 #: The space where a user says nothing else.
 SHIPPED = Path(__file__).with_name("space.yaml")
 
-#: Side of the images, in pixels, where no data is named: the first competition's.
-SIDE = 512
-
 #: A grid of more points is a mistake: each is a training of all folds.
-_MOST = 10_000
+_MOST = 1_000
 
-_ABSENT = object()
+
+class _Loader(StrictLoader):
+    """Reads 1e-3 as a number, as the command line does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+$", re.I),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True)
 class Space:
-    """Parameters and what each may be.
+    """What is searched.
 
-    Parameters
+    Attributes
     ----------
-    parameters : tuple of Parameter
-        What a condition is about comes before it.
+    base : RunConfig
+        What a trial's settings are laid over.
+    fixed : mapping of str to plain value
+        Settings that are the same in every trial, by dotted name.
+    ranges : mapping of str to Range
+        Settings that vary. What a `when` is about comes before it.
     """
 
-    parameters: tuple[Parameter, ...]
+    base: RunConfig
+    fixed: Mapping[str, Any]
+    ranges: Mapping[str, Range]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all that Optuna may be asked for, switches too."""
-        return tuple(name for parameter in self.parameters for name in parameter.asked)
-
-    def suggest(self, trial: Trial) -> dict[str, Any]:
-        """Return a trial's settings by dotted name; others are the configuration's.
-
-        Parameters
-        ----------
-        trial : optuna.trial.BaseTrial
-            It is asked only for what its earlier answers make matter.
-        """
-        answers: dict[str, Any] = {}
-        settings: dict[str, Any] = {}
-        for p in self.parameters:
-            if p.applies(answers):
-                answer = p.ask(trial)
-                answers |= p.stated(answer)
-                settings |= p.settings(answer)
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Return a trial's settings by dotted name; others are the configuration's."""
+        settings = dict(self.fixed)
+        for name, one in self.ranges.items():
+            if self._applies(one, settings):
+                settings[name] = one.ask(name, trial)
         return settings
 
-    def rows(self) -> list[list[str]]:
-        """Return name, range and condition of each parameter, for people."""
-        return [[p.name, p.span(), _condition(p)] for p in self.parameters]
+    def params_of_base(self) -> dict[str, Any] | None:
+        """Return the parameters of a trial that is the base configuration, if one can be."""
+        plain, params = _settings(self.base), {}
+        for name, one in self.ranges.items():
+            if self._applies(one, {}):
+                if not one.holds(plain[name]):
+                    return None
+                params[name] = one.param(plain[name])
+        return params if all(plain[name] == value for name, value in self.fixed.items()) else None
 
-    @property
-    def digest(self) -> str:
-        """The space as text, the same for every order of the same entries."""
-        plain = {}
-        for p in self.parameters:
-            definition = p.definition()
-            if p.when:
-                definition |= {"when": {o: sorted(map(shown, v)) for o, v in p.when.items()}}
-            plain[p.name] = definition
-        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
-
-    def told(self, config: RunConfig) -> dict[str, Any] | None:
-        """Return the answers that give a configuration itself; None where the space lacks it."""
-        answers, lacking = self._answers(config)
-        return None if lacking else answers
-
-    def lacking(self, config: RunConfig) -> str:
-        """Name the first parameter that cannot give what a configuration has; "" if all can."""
-        return self._answers(config)[1]
-
-    def _answers(self, config: RunConfig) -> tuple[dict[str, Any], str]:
-        settings, answers = settings_of(config), dict[str, Any]()
-        for p in self.parameters:
-            if p.applies(answers):
-                told = p.told(settings)
-                if told is None:
-                    return answers, p.name
-                answers |= told
-        return answers, ""
-
-    def grid(self, points: int) -> list[dict[str, Any]]:
-        """Return the answers at every point of a grid, each asked only for what matters there.
+    def grid(self, count: int) -> list[dict[str, Any]]:
+        """Return the parameters at every point of a grid, each with only those that apply there.
 
         Parameters
         ----------
-        points : int
+        count : int
             Most values of a range; a choice has all of its options.
 
         Raises
@@ -114,123 +85,172 @@ class Space:
         CompkitError
             If there are more points than could ever be tried.
         """
-        grid: list[dict[str, Any]] = [{}]
-        for p in self.parameters:
-            own = p.points(points)
-            grid = [a | point for a in grid for point in (own if p.applies(a) else [{}])]
+        grid = [dict(self.fixed)]
+        for name, one in self.ranges.items():
+            own = [{name: value} for value in one.points(count)]
+            grid = [
+                point | more
+                for point in grid
+                for more in (own if self._applies(one, point) else [{}])
+            ]
             if len(grid) > _MOST:
                 raise CompkitError(
-                    f"the grid of this search space has more than {_MOST} points: fix parameters "
-                    "or leave them out, in a search space of your own (--narrow)"
+                    f"the grid of this search space has more than {_MOST} points: fix settings or "
+                    "leave them to the configuration (--narrow)"
                 )
-        return grid
+        return [
+            {name: one.param(point[name]) for name, one in self.ranges.items() if name in point}
+            for point in grid
+        ]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the entries as a file would hold them, by setting."""
+        return {**self.fixed, **{name: one.plain() for name, one in self.ranges.items()}}
+
+    def _applies(self, one: Range, settings: Mapping[str, Any]) -> bool:
+        """Whether a range's conditions hold; what a trial does not set is as configured."""
+        plain = {**_settings(self.base), **self.fixed, **settings}
+        return all(plain[other] in values for other, values in one.when.items())
 
 
-def print_space(space: Space, side: int) -> None:
-    """Print what is searched on images of a side."""
-    print_table(
-        f"Search space for images of {side}²", ["parameter", "range", "where"], space.rows()
-    )
-
-
-def refuse_other(digest_of_study: str, digest: str) -> None:
-    """Refuse to go on with a study of another space.
-
-    Raises
-    ------
-    CompkitError
-        Naming the first difference.
-    """
-    old, new = json.loads(digest_of_study), json.loads(digest)
-    if found := _difference(old, new, ()):
-        raise CompkitError(
-            f"the study searched another space ({found}): give it the space that it began with, "
-            "or begin another study"
-        )
-
-
-def read_space(path: Path | None = None, base: RunConfig | None = None, side: int = SIDE) -> Space:
+def read_space(path: Path | None = None, base: RunConfig | None = None) -> Space:
     """Return the shipped search space, with the entries of a file laid over it.
 
     Parameters
     ----------
     path : Path, optional
-        A file like `SHIPPED`. Its entries replace those that have their name or set the same; a
-        plain value fixes, and null leaves to the configuration. Shipped entries that depend on
-        what is left out, or on options that are left out, are left out, too.
+        A file like `SHIPPED`. Its entries replace those of the same name; a plain value fixes,
+        and null leaves the setting to the configuration.
     base : RunConfig, optional
-        What the settings are laid over; the default configuration if none is given.
-    side : int
-        Of the data's images, in pixels; input sizes are shares of it.
+        What a trial's settings are laid over; the default configuration if none is given.
 
     Raises
     ------
     CompkitError
-        Naming the file, the key and what is wrong.
+        Naming the file, the setting and what is wrong: also where the configuration refuses an
+        end of a range or an option, each of which is tried.
     """
-    base = base or RunConfig()
-    shipped = _shipped(side, base.input)
-    own: dict[str, Parameter] = {}
-    left_out: set[str] = set()
-    for name, entry in ({} if path is None else load(path)).items():
-        with located(str(path), name):
-            _check_name(name, entry, shipped)
-            if entry is None:
-                left_out.add(name)
-            else:
-                own[name] = parse(name, in_pixels(entry, side, base.input), shipped.get(name))
-                _check_alone(own[name], own)
-    replaced = left_out.union(*(p.sets for p in own.values()))
-    left_out |= {n for n, p in shipped.items() if n not in own and replaced & {n, *p.sets}}
-    merged = {name: own.get(name, p) for name, p in shipped.items() if name not in left_out} | own
-    files = {name: str(path if name in own else SHIPPED) for name in merged}
-    space = Space(resolved(merged, set(own), left_out, files))
-    prove(space, files, base)
+    own = {} if path is None else _load(path)
+    entries = _load(SHIPPED) | own
+    fixed, ranges, files = {}, dict[str, Range](), {}
+    for name, entry in entries.items():
+        files[name] = f"{path if name in own else SHIPPED}: {name}"
+        if name not in setting_names():
+            near = nearest(name, setting_names())
+            raise CompkitError(
+                f"{files[name]}: there is no such setting{near}: see `compkit train --help`"
+            )
+        if isinstance(entry, dict) and entry.keys() & {"float", "int", "choice"}:
+            ranges[name] = checked(
+                Range, entry, files[name], "correct it", "is no entry of a search space"
+            )
+        elif entry is not None:
+            fixed[name] = entry
+    for name, one in ranges.items():
+        _check_when(one, ranges, files[name], strict=name in own)
+    space = Space(base or RunConfig(), fixed, _in_order(ranges, files))
+    _try_ends(space, files)
     return space
 
 
-@cache
-def _shipped(side: int, own: InputConfig) -> Mapping[str, Parameter]:
-    entries = load(SHIPPED).items()
-    return {name: parse(name, in_pixels(entry, side, own)) for name, entry in entries}
+def configured(
+    base: RunConfig, settings: Mapping[str, Any], where: str = "the configuration"
+) -> RunConfig:
+    """Return a configuration with other values of some settings.
+
+    Parameters
+    ----------
+    settings : mapping of str to plain value
+        By dotted name.
+    where : str
+        What the settings are of, for the error.
+
+    Raises
+    ------
+    CompkitError
+        If a setting does not take its value, or the configuration cannot work.
+    """
+    plain = to_plain(base)
+    for name, value in settings.items():
+        section, _, key = name.rpartition(".")
+        (plain[section] if section else plain)[key] = value
+    return from_plain(plain, where, "correct it", "does not fit")
 
 
-def _check_name(name: str, entry: Any, shipped: Mapping[str, Parameter]) -> None:
-    """Refuse an entry that is neither a setting nor named options nor about a shipped one."""
-    known = dict.fromkeys([*shipped, *setting_names()])
-    named = isinstance(entry, dict) and isinstance(entry.get("choice"), dict)
-    if name not in known and not named:
-        raise CompkitError(
-            f"there is no such setting or parameter{nearest(name, known)}: see `train.py --help`"
-        )
+def _load(path: Path) -> dict[str, Any]:
+    entries = load_yaml(path, "search space", _Loader) or {}
+    if not isinstance(entries, dict):
+        raise CompkitError(f"{path} does not hold entries (`setting: …` lines): correct it")
+    return {str(name): entry for name, entry in entries.items()}
 
 
-def _check_alone(parameter: Parameter, own: Mapping[str, Parameter]) -> None:
-    for other in own.values():
-        twice = set(parameter.sets) & set(other.sets)
-        if other is not parameter and twice:
-            raise CompkitError(f"{other.name} sets {min(twice)}, too: leave one of them out")
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Return every setting of a configuration by its dotted name, in plain values."""
+    plain, settings = to_plain(config), {}
+    for name in setting_names():
+        section, _, key = name.rpartition(".")
+        settings[name] = (plain[section] if section else plain)[key]
+    return settings
 
 
-def _condition(parameter: Parameter) -> str:
-    either = (
-        f"{other} is {' or '.join(map(shown, values))}" for other, values in parameter.when.items()
-    )
-    return " and ".join(either)
+def _in_order(ranges: Mapping[str, Range], files: Mapping[str, str]) -> dict[str, Range]:
+    """Return ranges in the file's order, but each after those that its `when` is about."""
+    ordered: dict[str, Range] = {}
+    while left := [name for name in ranges if name not in ordered]:
+        ready = (n for n in left if not (ranges[n].when.keys() & set(left)))
+        name = next(ready, None)
+        if name is None:
+            raise CompkitError(
+                f"{files[left[0]]}: its `when` depends on itself, by way of "
+                f"{', '.join(left[1:]) or 'nothing else'}: leave one `when` out"
+            )
+        ordered[name] = ranges[name]
+    return ordered
 
 
-def _difference(old: Any, new: Any, place: tuple[str, ...]) -> str | None:
-    """Return the first difference of two digests, as ``place was this and is that``."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new})
-        found = (_difference(old.get(k, _ABSENT), new.get(k, _ABSENT), (*place, k)) for k in keys)
-        return next(filter(None, found), None)
-    if old == new:
-        return None
-    return f"{': '.join(place)} was {_brief(old)} and is {_brief(new)}"
+def _check_when(one: Range, ranges: Mapping[str, Range], where: str, strict: bool) -> None:
+    """Refuse conditions on what is no choice and, if strict, on what is none of its options."""
+    for other, values in one.when.items():
+        if other not in setting_names():
+            near = nearest(other, setting_names())
+            raise CompkitError(
+                f"{where}: `when` names {other!r}, which is no setting{near}: correct it"
+            )
+        if other not in ranges:
+            continue
+        options = ranges[other].options
+        if options is None:
+            raise CompkitError(
+                f"{where}: `when` names {other}, which is a range: make that a choice, or change "
+                "this entry, too"
+            )
+        if unknown := [str(label(v)) for v in values if strict and v not in options]:
+            known = [str(label(option)) for option in options]
+            raise CompkitError(
+                f"{where}: `when` wants {unknown[0]} of {other}{nearest(unknown[0], known)}: "
+                f"take some of {'; '.join(known)}"
+            )
 
 
-def _brief(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    return textwrap.shorten(json.dumps(value, ensure_ascii=False), 100, placeholder=" …")
+def _try_ends(space: Space, files: Mapping[str, str]) -> None:
+    """Refuse ends of ranges and options that the configuration's own check refuses.
+
+    Each is tried alone over the configuration and what is fixed, beside what its `when` asks for.
+    """
+    check_all(space.base)
+    base = space.base
+    for name, value in space.fixed.items():
+        base = _try(base, {name: value}, f"{files[name]} {label(value)}")
+    for name, one in space.ranges.items():
+        beside = {other: values[0] for other, values in one.when.items()}
+        for value in one.ends():
+            _try(base, beside | {name: value}, f"{files[name]} {label(value)}")
+
+
+def _try(base: RunConfig, settings: Mapping[str, Any], where: str) -> RunConfig:
+    config = configured(base, settings, where)
+    try:
+        check_all(config, encoders=(config.encoders, config.model) != (base.encoders, base.model))
+    except CompkitError as error:
+        raise CompkitError(f"{where}: {error}") from None
+    return config

@@ -1,39 +1,66 @@
-"""One trial: settings trained fold by fold, and stopped once they cannot be the best."""
+"""One trial: settings trained fold by fold, scored, and stopped where the pruner says so."""
 
 from __future__ import annotations
 
 import time
+import warnings
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.trial import FrozenTrial, TrialState
 
 from compkit.config import RunConfig
-from compkit.config.check import check
 from compkit.ensemble.calibrate import calibrate_run, default_scores
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
-from compkit.metrics.bootstrap import Groups, standard_error
+from compkit.metrics.bootstrap import mean
 from compkit.progress import say
 from compkit.run import Run
 from compkit.training.fit import fit_fold
-from compkit.tuning.halving import reduced
 from compkit.tuning.runs import Runs, digest, fold_scores
-from compkit.tuning.settings import configured
-from compkit.tuning.space import Space
-from compkit.tuning.study import called, told
+from compkit.tuning.space import Space, configured
 
-#: How often settings whose trial was interrupted are tried again.
-_RETRIES = 3
+#: The pruners that compare trials at an epoch.
+BY_EPOCH = ("halving", "hyperband")
 
-#: What is tuned of the decoder in the lower rungs, where all of it would take as long as training;
-#: the order of trials hardly depends on the rest.
-_QUICKLY = ("fill",)
+#: Of so many trials that come to a rung of successive halving, one goes on.
+_REDUCTION = 3
 
-#: Standard errors by which a trial may lie behind the best one on the folds that are done.
-_BEHIND = 2.0
+
+def make_pruner(name: str, config: RunConfig, folds: int) -> optuna.pruners.BasePruner:
+    """Return one of Optuna's pruners for trials that are trained as configured.
+
+    Parameters
+    ----------
+    folds : int
+        Folds that each trial is trained on.
+    """
+    if name == "wilcoxon":
+        return WilcoxonPruner()
+    if name == "none":
+        return NopPruner()
+    epochs = _epochs(config)
+    least = max(1, epochs // 2)  # the first half of a fit says little
+    if name == "halving":
+        return SuccessiveHalvingPruner(min_resource=least, reduction_factor=_REDUCTION)
+    return HyperbandPruner(least, epochs * folds * len(config.encoders), _REDUCTION)
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials, best first, and of equal settings one."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    by_run: dict[str, FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda trial: -(trial.value or 0.0)):
+        by_run.setdefault(trial.user_attrs["run"], trial)
+    return list(by_run.values())
+
+
+def is_base(trial: FrozenTrial | optuna.Trial) -> bool:
+    """Whether a trial is the configuration that the others are laid over."""
+    return bool(trial.user_attrs.get("base", False))
 
 
 class Objective:
@@ -44,103 +71,94 @@ class Objective:
 
     Parameters
     ----------
-    base : RunConfig
-        What the trial's settings are laid over.
     space : Space
     runs : Runs
         Where its run lies, and which folds it is trained on.
-    times : int
-        How many times less work than the settings say it is trained for (see `reduced`).
-    prunes : bool
-        Whether it may be stopped early.
+    pruner : str
+        As `make_pruner` knows it; it decides what is reported to Optuna.
+
+    Attributes
+    ----------
+    number : int or None
+        Of the last trial that began.
     """
 
-    def __init__(
-        self, base: RunConfig, space: Space, runs: Runs, times: int = 1, prunes: bool = True
-    ) -> None:
-        self._base, self._space, self._runs = base, space, runs
-        self._times, self._prunes = times, prunes
+    def __init__(self, space: Space, runs: Runs, pruner: str) -> None:
+        self._space, self._runs, self._pruner = space, runs, pruner
+        self.number: int | None = None
 
     def __call__(self, trial: optuna.Trial) -> float:
+        self.number = trial.number
         try:
-            settings = self._space.suggest(trial)
-            trial.set_user_attr("settings", settings)
-            config = reduced(configured(self._base, settings), self._times, self._runs.side)
-            trial.set_user_attr("run", digest(config))
-            check(config)
-            with self._runs.owned(config) as run:
-                return self._score(trial, run)
-        except KeyboardInterrupt:
-            try_again(trial.study, trial)
-            raise
+            return self._run(trial)
         except optuna.TrialPruned:
             raise
         except Exception as error:
             refused = None if isinstance(error, CompkitError) else sentence_of(error)
             sentence = refused or " ".join(f"{error}".split()) or repr(error)
             trial.set_user_attr("error", sentence)
-            say(f"{called(trial.study, trial.number)} failed: {sentence}")
+            say(f"trial {trial.number} failed: {sentence}")
             raise
 
+    def _run(self, trial: optuna.Trial) -> float:
+        outside = is_base(trial) and self._space.params_of_base() is None
+        settings = {} if outside else self._space.suggest(trial)
+        trial.set_user_attr("settings", settings)
+        config = configured(self._space.base, settings)
+        trial.set_user_attr("run", digest(config))
+        with self._runs.owned(config) as run:
+            return self._score(trial, run)
+
     def _score(self, trial: optuna.Trial, run: Run) -> float:
-        start = time.monotonic()
-        epochs = run.config.training.steps // run.config.training.steps_per_epoch
-        trial.set_user_attr("epochs", epochs)
-        parts = list(run.parts())
+        start, epochs, parts = time.monotonic(), _epochs(run.config), list(run.parts())
         for number, (encoder, fold) in enumerate(parts):
 
-            def watch(epoch: int, score: float, number: int = number, fold: int = fold) -> None:
-                trial.report(score, number * epochs + epoch)
-                if self._prunes and trial.should_prune():
-                    _prune(trial, f"fold {fold}, epoch {epoch}")
+            def watch(epoch: int, score: float, before: int = number * epochs) -> None:
+                if self._pruner in BY_EPOCH:
+                    _report(trial, {before + epoch: score}, prune=True)
 
-            label = f"{called(trial.study, trial.number)}, {number + 1}/{len(parts)}: "
+            label = f"trial {trial.number}, {number + 1}/{len(parts)}: "
             fit_fold(run, encoder, fold, label, watch)
-            images, groups, scores = plain_scores(run)
-            last = number + 1 == len(parts)
-            if self._prunes and not last and hopeless(trial.study, images, scores, groups):
-                _prune(trial, f"fold {fold}")
-        decoder = calibrate_run(run, _QUICKLY if self._times > 1 else None)
+            rest = [other for _, other in parts[number + 1 :]]
+            if self._pruner == "wilcoxon" and fold not in rest:
+                _report(trial, group_scores(run), prune=bool(rest))
+        decoder = calibrate_run(run)
         by_fold = fold_scores(run, decoder)
         trial.set_user_attr("image_scores", decoder.image_scores[run.ranking])
-        trial.set_user_attr("plain_scores", dict(zip(images, scores.tolist(), strict=True)))
         trial.set_user_attr("fold_scores", by_fold)
         trial.set_user_attr("seconds", round(time.monotonic() - start, 1))
-        return float(np.mean(by_fold))
+        # These are the same for all trials.
+        trial.study.set_user_attr("image_groups", decoder.image_groups)
+        trial.study.set_user_attr("doubts", run.folds.doubts())
+        return float(mean(np.array(by_fold)))
 
 
-def plain_scores(run: Run) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the images out of fold so far, their groups, and scores under default decoding."""
+def group_scores(run: Run) -> dict[int, float]:
+    """Return the mean score of each group of images out of fold so far, decoded by default.
+
+    Groups, not images, are what Wilcoxon's test may take for independent.
+    """
     members = members_of([run], partial=True)
     mixture = Mixture(members)
     images = [image for image in mixture.images if all(image in m.out_of_fold for m in members)]
-    groups = run.folds.group[[run.store.train.index(image) for image in images]]
-    return images, groups, default_scores(mixture, images)
+    scores = default_scores(mixture, images)
+    of = run.folds.group[[run.store.train.index(image) for image in images]]
+    said = {
+        number: scores[(of == group) & ~np.isnan(scores)]
+        for number, group in enumerate(np.unique(run.folds.group))
+    }
+    return {number: float(values.mean()) for number, values in said.items() if len(values)}
 
 
-def hopeless(
-    study: optuna.Study, images: list[str], scores: np.ndarray, groups: Groups = None
-) -> bool:
-    """Tell whether scores lie behind the best trial's on the same images beyond chance."""
-    done = [t for t in study.get_trials(deepcopy=False) if "plain_scores" in t.user_attrs]
-    if not done:
-        return False
-    best = max(done, key=lambda t: t.value or 0.0).user_attrs["plain_scores"]
-    behind = np.array([best[image] for image in images]) - scores
-    return bool(behind.mean() > _BEHIND * standard_error(behind, groups))
+def _report(trial: optuna.Trial, scores: dict[int, float], prune: bool) -> None:
+    """Report scores by step, and end the trial if the pruner says so; the base is never pruned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one that goes on after a kill reports some steps again
+        for step, score in scores.items():
+            trial.report(score, step)
+        if prune and not is_base(trial) and trial.should_prune():
+            raise optuna.TrialPruned
 
 
-def try_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
-    """Put the settings of an interrupted trial in line; their run goes on where it was."""
-    retries = trial.user_attrs.get("retries", 0) + 1
-    if retries <= _RETRIES:
-        drawn = trial.params if "settings" in trial.user_attrs else {}  # else all are drawn again
-        answers = trial.user_attrs.get("told", {}) | drawn
-        told(study, answers, retries=retries, retry_of=trial.number)
-        name = called(study, trial.number)
-        say(f"{name} was interrupted: its settings go on as another trial")
-
-
-def _prune(trial: optuna.Trial, where: str) -> None:
-    trial.set_user_attr("pruned_at", where)
-    raise optuna.TrialPruned(where)
+def _epochs(config: RunConfig) -> int:
+    return config.training.steps // config.training.steps_per_epoch
