@@ -47,16 +47,17 @@ def train(
     Traceback (most recent call last):
     compkit.errors.CompkitError: the run part has no encoder 'resnet18': its encoders are ...
     """
+    from compkit.config.command_line import CommandLine
     from compkit.config.files import from_plain, refuse_unknown
     from compkit.folds.table import ALL
-    from compkit.training.command import parse
     from compkit.training.job import train
 
     if isinstance(config, Mapping):
         refuse_unknown(config, "config")
         config = from_plain(config, "config")
     elif not isinstance(config, RunConfig):
-        _, config = parse(["--config", str(config), "--data", str(data), "--run", run])
+        words = ["--config", str(config), "--data", str(data), "--run", run]
+        _, config = CommandLine("compkit.train", "", {}).parse(words)
     train(config, str(data), run, ALL if fold == "all" else fold, encoder)
 
 
@@ -86,13 +87,15 @@ def load(where: str | Path) -> Model:
     return open_model(where)
 
 
-def score(truth: Any, labels: Any) -> dict[str, float]:
+def score(truth: Any, labels: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
     """Return every measure of label maps against the true ones, the mean over images.
 
     Parameters
     ----------
     truth, labels : integer ndarray, or sequence of such
         Region ids; 0 is background. One image (H, W), or several alike in number and sizes.
+    metrics
+        Those of plugins and packages by which to score, too.
 
     Examples
     --------
@@ -104,6 +107,7 @@ def score(truth: Any, labels: Any) -> dict[str, float]:
     >>> compkit.score(truth, renamed) == perfect
     True
     """
+    from compkit.metrics.named import beside
     from compkit.submission.report import report_of
 
     true, found = _label_maps(truth, "truth"), _label_maps(labels, "labels")
@@ -113,7 +117,8 @@ def score(truth: Any, labels: Any) -> dict[str, float]:
             f"truth is {len(true)} label maps and labels {len(found)}, or sizes differ: give "
             "those of the same images"
         )
-    return report_of(tuple(map(str, range(len(true)))), zip(true, found, strict=True)).means
+    images = tuple(map(str, range(len(true))))
+    return report_of(images, zip(true, found, strict=True), beside(*metrics)).means
 
 
 def submit(

@@ -64,7 +64,6 @@ def _parser(asked: str | None = None) -> argparse.ArgumentParser:
     _add_submit(commands)
     _add_predict(commands)
     _add_oof(commands)
-    _add_views(commands)
     _add_blend(commands)
     _add_check(commands)
     _add_score(commands)
@@ -257,24 +256,6 @@ def _oof(a: argparse.Namespace) -> None:
     from compkit.submission.submit import write_out_of_fold
 
     write_out_of_fold(a.names, a.out, data=a.data, encoder=a.encoder, overwrite=a.overwrite)
-
-
-def _add_views(commands: argparse._SubParsersAction) -> None:
-    p = _add(commands, "views", "measure on out-of-fold images what TTA views bring")
-    p.add_argument("--run", required=True, metavar="NAME", help="a finished run of compkit train")
-    p.add_argument(
-        "--view", dest="views", action="append", metavar="VIEW",
-        help="as in inference.views; give it again for more (default: flips, turns and scales)",
-    )  # fmt: skip
-    p.add_argument("--data", help="where the data lie now, if not where the run was trained")
-    _add_runs(p)
-    p.set_defaults(command=_views)
-
-
-def _views(a: argparse.Namespace) -> None:
-    from compkit.ensemble.audit import VIEWS, audit
-
-    audit(a.run, a.views or VIEWS, a.data)
 
 
 def _add_blend(commands: argparse._SubParsersAction) -> None:

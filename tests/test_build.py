@@ -14,7 +14,6 @@ from fakes import put_fit
 
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, RunConfig
-from compkit.ensemble import audit
 from compkit.ensemble.opened import open_mixture
 from compkit.files import read_json, write_json
 from compkit.folds import Folds
@@ -22,9 +21,6 @@ from compkit.run import FITTED, start_run
 
 DATA = "phantom:size=32,labelled=12,unlabelled=0,test=3,seed=5"
 CONFIG = RunConfig(encoders=("resnet10t",), head="foreground", folds=FoldsConfig(k=3))
-
-
-PLAIN_MAPS = np.linspace(0, 1, 12 * 32 * 32, dtype=np.float32).reshape(12, 1, 32, 32)
 
 
 def make_run(name: str, seed: int, noise: float, sure: float = 1.0):
@@ -83,21 +79,14 @@ def test_after_a_kill_while_an_ensemble_is_saved_the_name_is_not_refused(runs):
 
 
 def test_scores_of_cut_groups_are_marked(runs, capsys, monkeypatch):
-    monkeypatch.setattr(audit, "_predicted", lambda run, views, _folder: [PLAIN_MAPS] * len(views))
-    commands = (
-        ["ensemble", "--name", "e", *(f"--run={run.name}" for run in runs[:2])],
-        ["views", "--run", "good"],
-    )
-    for command in commands:
-        assert compkit(command) == 0
-        assert "*" not in capsys.readouterr().out
+    command = ["ensemble", "--name", "e", *(f"--run={run.name}" for run in runs[:2])]
+    assert compkit(command) == 0
+    assert "*" not in capsys.readouterr().out
     monkeypatch.setattr(Folds, "doubts", lambda _: ["cut groups"])
-    for command in commands:
-        assert compkit(command) == 0
-        printed = capsys.readouterr()
-        assert re.search(r"\d\.\d{4}\*", printed.out) and "* cut groups\n" in printed.out
-    assert compkit(commands[0]) == 0
-    assert re.search(r"adjusted_all \d\.\d{4}\*.*\* cut groups", capsys.readouterr().err, re.DOTALL)
+    assert compkit(command) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"\d\.\d{4}\*", printed.out) and "* cut groups\n" in printed.out
+    assert re.search(r"adjusted_all \d\.\d{4}\*.*\* cut groups", printed.err, re.DOTALL)
 
 
 def test_bad_input_is_named(runs, capsys):

@@ -334,7 +334,7 @@ def test_an_edited_configuration_is_not_blamed_on_the_decoder_alone(run, capsys)
 
 def test_what_is_said_of_a_lost_checkpoint_trains_it_again(run, monkeypatch, capsys):
     calibrate_run(run)
-    assert compkit(["views", "--run", "a"]) == 2  # nothing here has checkpoints
+    assert compkit(["submit", "--run", "a", "--out", "a.csv"]) == 2  # nothing here has checkpoints
     said = capsys.readouterr().err
     told = re.search(r"no checkpoint (\S+)/last\.ckpt: delete (\S+) and run compkit train on", said)
     assert Path(told[1]) == Path(told[2]) == run.part("resnet10t", 0)

@@ -439,21 +439,6 @@ def test_a_network_on_all_images_joins_submissions_and_is_never_out_of_fold(
 
 
 @pytest.mark.slow
-def test_the_views_of_a_run_are_measured(workplace, monkeypatch, capsys):
-    monkeypatch.chdir(workplace)
-    assert compkit(["views", "--run", "whole", "--view", "hflip", "--view", "rot90"]) == 0
-    shown = capsys.readouterr()
-    rows = {words[0]: words for line in shown.out.splitlines() if (words := line.split())}
-    assert [rows[view][-1] for view in ("identity", "hflip", "rot90")] == ["yes", "yes", "NO"]
-    decoder = json.loads(Path("runs/whole/decoder.json").read_text())
-    # The run's own views are these two, and their maps were kept as 16-bit floats.
-    gain = float(rows["identity"][1]) + float(rows["hflip"][2])
-    assert gain == pytest.approx(decoder["scores"]["adjusted_all"], abs=5e-3)
-    assert "never saw the like of rot90" in shown.err
-    assert compkit(["views", "--run", "whole", "--view", "hflop"]) == 2
-
-
-@pytest.mark.slow
 def test_an_unreadable_checkpoint_is_named(workplace, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     path = Path("runs/whole/resnet10t/fold1/last.ckpt")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig
+from compkit.config import InputConfig, ModelConfig, RunConfig
 from compkit.data.resample import resized
-from compkit.ensemble.audit import seen
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.predict import Predictor
@@ -52,23 +50,6 @@ def test_through_shows_the_function_the_view():
     x = torch.arange(4.0).reshape(1, 1, 2, 2)
     out = parse_view("hflip").through(lambda y: y + y[..., :1], x)
     assert out.tolist() == [[[[1, 2], [5, 6]]]]
-
-
-@pytest.mark.parametrize(
-    ("augment", "known"),
-    [
-        ({"hflip": 0.0}, ["identity", "scale0.8"]),
-        ({}, ["identity", "hflip", "hflip+scale1.2", "scale0.8"]),
-        ({"vflip": 0.1}, ["identity", "hflip", "vflip", "rot180", "hflip+scale1.2", "scale0.8"]),
-        ({"hflip": 0.0, "rot90": 0.5}, ["identity", "rot90", "rot180", "scale0.8"]),
-        ({"rot90": 0.5, "scale": 0.0}, ["identity", "hflip", "vflip", "rot90", "rot180"]),
-        ({"affine_p": 0.0}, ["identity", "hflip"]),
-    ],
-)
-def test_views_are_known_from_the_augmentation(augment, known):
-    views = ("identity", "hflip", "vflip", "rot90", "rot180", "hflip+scale1.2", "scale0.8")
-    config = replace(AugmentConfig(), **augment)
-    assert [view for view in views if seen(parse_view(view), config)] == known
 
 
 @pytest.mark.parametrize("bad", ["hflop", "scale", "scale9", "scalex", "", "hflip+"])

@@ -45,17 +45,9 @@ class Predictor:
         self.network, self.head, self.size, self.tile = network, head, size, tile
         self.views = tuple(parse_view(view) for view in views)
 
+    @torch.no_grad()
     def __call__(self, images: np.ndarray | Tensor) -> Tensor:
         """Return maps, float32 (N, M, h, w) on the network's device, of uint8 images (N, H, W)."""
-        views = self.by_view(images)
-        total = next(views)
-        for maps in views:
-            total += maps
-        return total / len(self.views)
-
-    @torch.no_grad()
-    def by_view(self, images: np.ndarray | Tensor) -> Iterator[Tensor]:
-        """Yield what `__call__` averages, one view at a time."""
         device = next(self.network.parameters()).device
         x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
         x = x.to(device)[:, None].float()
@@ -64,12 +56,14 @@ class Predictor:
         if self.network.inputs.contrast == "clahe":
             x = _equalised(x)
         x = x / 255
-        for view in self.views:
-            # Resampling may overshoot a probability by a rounding error.
-            yield self._view(view, x).clamp(0, 1)
+        total = self._view(self.views[0], x)
+        for view in self.views[1:]:
+            total += self._view(view, x)
+        return total / len(self.views)
 
     def _view(self, view: View, x: Tensor) -> Tensor:
-        return self.head.reorient(view.through(self._blended, x), view.matrix)
+        # Resampling may overshoot a probability by a rounding error.
+        return self.head.reorient(view.through(self._blended, x), view.matrix).clamp(0, 1)
 
     def _blended(self, x: Tensor) -> Tensor:
         if self.tile is None:
