@@ -177,7 +177,7 @@ def test_a_grid_that_nobody_can_try_is_refused():
         ("encoders: {choice: [[resnet81]]}", "encoders resnet81: there is no timm encoder"),
         ("loss.terms: {choice: [{dise: 1}]}", "loss.terms dise: 1: .*did you mean 'dice'"),
         ("seed: {int: [0, 9], when: {hed: slots}}", "seed: .*'hed'.*did you mean 'head'"),
-        ("seed: {int: [0, 9], when: {head: slot}}", "seed: .*slot of head.*did you mean 'slots'"),
+        ("seed: {int: [0, 9], when: {head: boundry}}", "seed: .*boundry of head.*'boundary'"),
         ("seed: {int: [0, 9], when: {head: []}}", "seed .*when.head"),
         ("seed: {int: [0, 9], when: {training.lr: 0.1}}", "seed: .*is a range"),
         ("augment.blur: {float: [0, 1]}", "augment.blur_p: `when` names augment.blur.* a range"),

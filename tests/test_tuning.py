@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
-import yaml
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from studies import (
+    DATA,
+    DATABASE,
+    loaded,
+    states,
+    study_place,
+    tune,
+)
 
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
@@ -33,72 +33,16 @@ from compkit.tuning import search as searches
 from compkit.tuning import storage as storages
 from compkit.tuning.command import run_command
 from compkit.tuning.search import search
-from compkit.tuning.space import SHIPPED, Space
+from compkit.tuning.space import Space
 from compkit.tuning.storage import open_study
 from compkit.tuning.trial import Objective, group_scores
 
 ROOT = Path(__file__).parents[1]
-DATABASE = "sqlite:///runs/s/study.db"
-DATA = "phantom:size=32,labelled=6,unlabelled=0,test=1"
-#: What of the shipped space is searched here; the rest is left to the configuration.
-SPACE = """
-loss.terms: {choice: [{dice: 1}, {cross_entropy: 1}]}
-training.lr: {float: [1e-4, 1e-2], log: true}
-head: foreground
-"""
-SETTINGS = {
-    "--encoders": "[resnet10t]", "--folds.k": "2", "--input.batch": "2", "--training.steps": "4",
-    "--training.steps_per_epoch": "2", "--training.warmup": "1", "--inference.views": "[identity]",
-}  # fmt: skip
-
-
-#: Runs tune.py, but that a worker is taken for dead after seconds.
-WORKER = """
-import sys
-from compkit.tuning import storage
-storage.BEAT, storage.GRACE = 1, 5
-from compkit.entry import guarded
-from compkit.tuning.command import run_command
-sys.exit(guarded(lambda: run_command(sys.argv[1:])))
-"""
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
-    others = [name for name in yaml.safe_load(SHIPPED.read_text()) if f"{name}:" not in SPACE]
-    Path("space.yaml").write_text(SPACE + "".join(f"{name}: null\n" for name in others))
-    return tmp_path
-
-
-def arguments(study: str = "s", **changed: str) -> list[str]:
-    options = {"--data": DATA, "--study": study, "--narrow": "space.yaml", "--sampler": "random",
-               "--retrain": "0", "--trials": "3"} | SETTINGS  # fmt: skip
-    options |= {
-        f"--{name.replace('__', '.').replace('hold_out', 'hold-out')}": value
-        for name, value in changed.items()
-    }
-    return [word for pair in options.items() for word in pair]
-
-
-def tune(**changed: str) -> int:
-    return guarded(lambda: run_command(arguments(**changed)))
-
-
-def worker(**changed: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", WORKER, *arguments(**changed)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def loaded(storage: str = DATABASE) -> optuna.Study:
-    journal = storage.endswith(".log")
-    opened = JournalStorage(JournalFileBackend(storage)) if journal else storage
-    return optuna.load_study(study_name="s", storage=opened)
-
-
-def states(storage: str = DATABASE) -> list[TrialState]:
-    return [trial.state for trial in loaded(storage).get_trials(deepcopy=False)]
+    return study_place(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
@@ -125,34 +69,6 @@ def test_a_study_ends_in_settings_that_train_py_takes_and_is_continued(workplace
     # Of what is scored the maps stay, not the networks, which would fill a disk.
     assert list(Path("runs/s").rglob("maps.npy"))
     assert not list(Path("runs/s").rglob("*.ckpt"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("storage", [DATABASE, "runs/s/study.log"])
-def test_a_killed_workers_trial_goes_on(workplace, storage):
-    changed = {"trials": "1", "storage": storage, "pruner": "halving",
-               "training__steps": "24", "training__steps_per_epoch": "2"}  # fmt: skip
-    begun = Path("absent")
-
-    def epochs() -> int:
-        return begun.read_text().count("\n") if begun.exists() else 0
-
-    for number, sign in enumerate((signal.SIGKILL, signal.SIGINT, None)):
-        process, before, deadline = worker(**changed), epochs(), time.monotonic() + 300
-        while time.monotonic() < deadline and sign is not None and epochs() < before + 2:
-            begun = next(Path("runs/s").rglob("metrics.csv"), begun)
-            assert process.poll() is None, process.stderr.read()
-            assert epochs() >= before  # it goes on where it was
-            time.sleep(0.1)
-        if sign is not None:
-            process.send_signal(sign)
-        errors = process.communicate(timeout=300)[1]
-        assert process.returncode == (-signal.SIGKILL, 130, 0)[number], errors
-        assert "Traceback" not in errors
-    found = loaded(storage=storage).get_trials()
-    assert [trial.state for trial in found] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE]
-    assert len({trial.user_attrs["run"] for trial in found}) == 1
-    assert list(found[-1].intermediate_values) == list(range(1, 2 * 12 + 1))
 
 
 class Drawing:
@@ -259,48 +175,6 @@ def test_a_study_killed_while_its_storage_is_made_goes_on(workplace):
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert Path(storage).exists()
     claim_directory(Path("runs/s"), "study.db")
-
-
-@pytest.mark.slow
-def test_workers_share_a_journal_file(workplace):
-    storage = str(workplace / "study.log")
-    workers = [worker(trials="5", storage=storage) for _ in range(2)]
-    for process in workers:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    found = states(storage)
-    assert len(found) == 5
-    assert set(found) <= {TrialState.COMPLETE, TrialState.PRUNED}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
-                    reason="PostgreSQL (Debian's postgresql) is not installed")  # fmt: skip
-def test_workers_share_a_postgresql_database(workplace):
-    binaries = next(Path("/usr/lib/postgresql").glob("*/bin"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    cluster = Path(tempfile.mkdtemp())  # not in tmp_path, which other users may not enter
-    if as_user:
-        shutil.chown(cluster, "postgres")
-    subprocess.run([*as_user, binaries / "initdb", "-D", cluster, "-A", "trust"], check=True)
-    server = [*as_user, binaries / "pg_ctl", "-D", cluster, "-w"]
-    subprocess.run([*server, "-o", f"-p {port} -k {cluster}", "start"], check=True)
-    try:
-        user = "postgres" if as_user else os.environ.get("USER", "postgres")
-        storage = f"postgresql://{user}@127.0.0.1:{port}/postgres"
-        workers = [worker(trials="3", storage=storage) for _ in range(2)]
-        for process in workers:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-        found = states(storage)
-        assert len(found) == 3
-        assert TrialState.RUNNING not in found
-    finally:
-        subprocess.run([*server, "-m", "immediate", "stop"], check=True)
-        shutil.rmtree(cluster)
 
 
 @pytest.mark.slow
