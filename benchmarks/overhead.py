@@ -49,7 +49,7 @@ def main() -> None:
     data = a.data if a.data.startswith("phantom:") else str(Path(a.data).absolute())
     narrow = Path(__file__).absolute().parents[1] / "configs" / "tune-short.yaml"
     trial.fit_fold = timed("fits", trial.fit_fold)
-    trial.calibrate_run = timed("decoder", trial.calibrate_run)
+    trial.tune_run = timed("decoder", trial.tune_run)
     trial.group_scores = timed("scores fold by fold", trial.group_scores)
     for name in ("report", "should_prune"):
         setattr(optuna.Trial, name, timed("Optuna within fits", getattr(optuna.Trial, name)))

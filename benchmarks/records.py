@@ -17,10 +17,10 @@ import torch
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
 from compkit.data.store import Store
-from compkit.ensemble.calibrate import calibrate
 from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
+from compkit.ensemble.tuned import tune_decoder
 from compkit.metrics.rand import METRICS
 from compkit.phantom.batch import label_maps
 from compkit.run import open_run, read_fitted
@@ -110,7 +110,7 @@ def record(variant: str, seed: int, data: str, runs: Sequence[str]) -> str:
         runs=list(runs),
         groups=opened[0].folds.group[mixture.store.labelled].tolist(),
         scores=_scores(report),
-        other=_rounded(calibrate(mixture, METRICS[1]).image_scores),
+        other=_rounded(tune_decoder(mixture, METRICS[1]).image_scores),
         sizes={name: round(iou, _DIGITS) for name, (_, iou) in report.by_size.items()},
         test=_test(mixture, decoder, data),
         best=round(float(np.mean([fit.best_score for fit in fits])), _DIGITS),

@@ -60,7 +60,7 @@ def test_what_another_worker_trains_is_left_for_last(tmp_path, monkeypatch):
         yield SimpleNamespace(parts=list)
 
     monkeypatch.setattr(Runs, "owned", owned)
-    monkeypatch.setattr("compkit.tuning.runs.calibrate_run", lambda run: len(trained))
+    monkeypatch.setattr("compkit.tuning.runs.tune_run", lambda run: len(trained))
     configs = {f"seed {seed}": RunConfig(seed=seed) for seed in range(3)}
     decoders = Runs("phantom", tmp_path).evaluated(configs)
     assert trained == [0, 2, 1]

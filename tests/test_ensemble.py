@@ -18,17 +18,17 @@ from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, InputConfig, RunConfig
 from compkit.crossfit import descend, objective
 from compkit.data.store import _TEST, _TRAINING, _digest
-from compkit.ensemble.calibrate import (
-    STARTS,
-    _Evaluation,
-    _tune,
-    calibrate,
-    calibrate_run,
-    tuned_decoder,
-)
 from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.tuned import (
+    STARTS,
+    _Evaluation,
+    _tune,
+    tune_decoder,
+    tune_run,
+    tuned_decoder,
+)
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
 from compkit.heads import make_head
@@ -124,7 +124,7 @@ def test_heads_and_input_sizes_are_joined(run):
 
 
 def test_tuning_finds_the_threshold_that_the_default_misses(run):
-    decoder = calibrate(mixture(run))
+    decoder = tune_decoder(mixture(run))
     assert decoder.default_scores["adjusted_all"] == pytest.approx(0, abs=1e-9)
     assert decoder.tuned
     assert 0.1 < decoder.params["threshold"] <= 0.4
@@ -136,7 +136,7 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
 
 
 def test_the_scores_of_every_image_are_kept(run):
-    decoder = calibrate(mixture(run))
+    decoder = tune_decoder(mixture(run))
     path = run.directory / "decoder.json"
     decoder.save(path)
     kept = read_decoder(path, mixture(run))
@@ -151,10 +151,10 @@ def test_the_scores_of_every_image_are_kept(run):
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):
-    alone = calibrate(mixture(run))
+    alone = tune_decoder(mixture(run))
     monkeypatch.setattr("compkit.parallel._MANY", 0)
     monkeypatch.setattr("compkit.parallel.cpu_count", lambda: 2)
-    assert calibrate(mixture(run)) == alone
+    assert tune_decoder(mixture(run)) == alone
 
 
 def test_tuning_that_does_not_carry_over_keeps_the_defaults():
@@ -202,7 +202,7 @@ def test_several_runs_make_one_ensemble(run):
     other = start_run("b", replace(CONFIG, seed=1, encoders=("resnet10t",)), DATA)
     fill(other, level=0.8)
     assert len(mixture(run, other).members) == 3
-    assert calibrate(mixture(run, other)).images == 6
+    assert tune_decoder(mixture(run, other)).images == 6
 
 
 def refusal(function, *arguments) -> str:
@@ -244,7 +244,7 @@ def test_a_run_of_before_is_taken_with_its_maps(run, capsys):
         maps = read_maps(part)
         write_maps(part, maps.images, maps.channels, maps.values, replace(maps.made, data=old))
     capsys.readouterr()
-    calibrate(mixture(open_run("a")))
+    tune_decoder(mixture(open_run("a")))
     assert "anew" not in capsys.readouterr().err
     assert "made on other data" in refusal(open_run, "a", DATA.replace("test=3", "test=2"))
 
@@ -300,7 +300,7 @@ def test_maps_that_were_changed_are_named(run, spoil):
     ],
 )
 def test_records_that_were_spoilt_are_refused(run, capsys, file, key, value, expected):
-    calibrate_run(run)
+    tune_run(run)
     path = run.directory / file
     values = yaml.safe_load(path.read_text())
     path.write_text(json.dumps(values | {key: value}))
@@ -312,7 +312,7 @@ def test_records_that_were_spoilt_are_refused(run, capsys, file, key, value, exp
 
 
 def test_out_of_fold_regions_that_are_there_are_as_good_as_written(run, capsys):
-    calibrate_run(run)
+    tune_run(run)
     ask, out = ["oof", "--run", "a", "--out", "oof.csv"], Path("oof.csv")
     assert compkit(ask) == 0
     made = out.read_bytes()
@@ -327,13 +327,13 @@ def test_out_of_fold_regions_that_are_there_are_as_good_as_written(run, capsys):
 
 
 def test_an_edited_configuration_is_not_blamed_on_the_decoder_alone(run, capsys):
-    replace(calibrate_run(run), head="boundary").save(run.directory / "decoder.json")
+    replace(tune_run(run), head="boundary").save(run.directory / "decoder.json")
     assert compkit(["oof", "--run", "a", "--out", "oof.csv"]) == 2
     assert "config.yaml tells of foreground: if that was edited, put it" in capsys.readouterr().err
 
 
 def test_what_is_said_of_a_lost_checkpoint_trains_it_again(run, monkeypatch, capsys):
-    calibrate_run(run)
+    tune_run(run)
     assert compkit(["submit", "--run", "a", "--out", "a.csv"]) == 2  # nothing here has checkpoints
     said = capsys.readouterr().err
     told = re.search(r"no checkpoint (\S+)/last\.ckpt: delete (\S+) and run compkit train on", said)
@@ -353,7 +353,7 @@ def test_a_decoder_of_other_maps_is_tuned_anew(run, capsys):
     path = run.directory / "decoder.json"
     assert tuned_decoder(mixture(run), path) == tuned_decoder(mixture(run), path)
     fill(run, level=0.6)
-    assert tuned_decoder(mixture(run), path) == replace(calibrate(mixture(run)))
+    assert tuned_decoder(mixture(run), path) == replace(tune_decoder(mixture(run)))
     assert "tuned on other out-of-fold maps" in capsys.readouterr().err
 
 

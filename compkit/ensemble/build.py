@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from compkit.display import print_scores
-from compkit.ensemble.calibrate import calibrate, default_scores
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import Member, members_of, prove_alike
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.tuned import default_scores, tune_decoder
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
@@ -57,7 +57,7 @@ def build(
             "they have no out-of-fold image to be scored by")  # fmt: skip
     if len(members) > 1:
         _show(mixture)
-    decoder = calibrate(mixture)
+    decoder = tune_decoder(mixture)
     saved = {
         "mean_of": [{"run": m.run.name, "encoder": m.encoder} for m in members],
         "out_of_fold": decoder.scores,

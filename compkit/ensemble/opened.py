@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compkit.ensemble.build import ENSEMBLE, read_ensemble
-from compkit.ensemble.calibrate import calibrate, tuned_decoder
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.tuned import tune_decoder, tuned_decoder
 from compkit.errors import CompkitError
 from compkit.root import runs_root
 from compkit.run import open_run
@@ -40,7 +40,7 @@ def open_mixture(
     else:
         mixture = Mixture(members_of([open_run(name, data) for name in names], encoder))
         if len(names) > 1:
-            return mixture, calibrate(mixture)
+            return mixture, tune_decoder(mixture)
     if encoder is not None and len(mixture.members[0].run.config.encoders) > 1:
         return mixture, tuned_decoder(mixture, runs_root() / names[0] / encoder / "decoder.json")
     return mixture, tuned_decoder(mixture, runs_root() / names[0] / "decoder.json", must_exist=True)

@@ -6,9 +6,9 @@ from compkit.config import MEAN, RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
 from compkit.display import print_scores
-from compkit.ensemble.calibrate import tuned_decoder
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.tuned import tuned_decoder
 from compkit.folds import ALL
 from compkit.heads import make_head
 from compkit.intervals import resampling, shown

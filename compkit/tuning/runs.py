@@ -15,10 +15,10 @@ from optuna import TrialPruned
 
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
-from compkit.ensemble.calibrate import calibrate_run
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.members import Member
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.tuned import tune_run
 from compkit.errors import InUseError
 from compkit.files import locked
 from compkit.metrics.bootstrap import mean
@@ -91,7 +91,7 @@ class Runs:
             parts = list(run.parts())
             for number, (encoder, fold) in enumerate(parts, start=1):
                 fit_fold(run, encoder, fold, f"{label}, {number}/{len(parts)}: ")
-            return calibrate_run(run)
+            return tune_run(run)
 
     def held_out(
         self, config: RunConfig, decoder: Decoder, label: str

@@ -11,9 +11,9 @@ from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, 
 from optuna.trial import FrozenTrial, TrialState
 
 from compkit.config import RunConfig
-from compkit.ensemble.calibrate import calibrate_run, default_scores
 from compkit.ensemble.members import members_of
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.tuned import default_scores, tune_run
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.metrics.bootstrap import mean
@@ -122,7 +122,7 @@ class Objective:
             rest = [other for _, other in parts[number + 1 :]]
             if self._pruner == "wilcoxon" and fold not in rest:
                 _report(trial, group_scores(run), prune=bool(rest))
-        decoder = calibrate_run(run)
+        decoder = tune_run(run)
         by_fold = fold_scores(run, decoder)
         trial.set_user_attr("image_scores", decoder.image_scores[run.ranking])
         trial.set_user_attr("fold_scores", by_fold)

@@ -27,7 +27,7 @@ from compkit.run import Run
 STARTS: tuple[Params, ...] = ({}, {"fill": True})
 
 
-def calibrate(mixture: Mixture, ranking: str | None = None) -> Decoder:
+def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     """Tune the decoder of an ensemble on its out-of-fold maps.
 
     Parameters
@@ -73,14 +73,14 @@ def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Dec
         if decoder.maps == mixture.fingerprint:
             return decoder
         say(f"{path} was tuned on other out-of-fold maps: tuning anew")
-    decoder = calibrate(mixture)
+    decoder = tune_decoder(mixture)
     decoder.save(path)
     return decoder
 
 
-def calibrate_run(run: Run) -> Decoder:
+def tune_run(run: Run) -> Decoder:
     """Tune the decoder of a whole run, and save it beside the run."""
-    decoder = calibrate(Mixture(members_of([run])))
+    decoder = tune_decoder(Mixture(members_of([run])))
     decoder.save(run.directory / "decoder.json")
     return decoder
 
