@@ -21,6 +21,10 @@ __version__ = "0.2.0"
 __all__ = ["CompkitError", "load", "score", "submit", "train"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'compkit' has no attribute {name!r}")

@@ -47,6 +47,8 @@ def train(
     Traceback (most recent call last):
     compkit.errors.CompkitError: the run part has no encoder 'resnet18': its encoders are ...
     """
+    if not (fold is None or fold == "all" or type(fold) is int):
+        raise CompkitError(f"fold is {fold!r}: give a number from 0 up, or 'all'")
     from compkit.config.command_line import CommandLine
     from compkit.config.files import from_plain, refuse_unknown
     from compkit.folds.table import ALL
@@ -54,7 +56,7 @@ def train(
 
     if isinstance(config, Mapping):
         refuse_unknown(config, "config")
-        config = from_plain(config, "config")
+        config = from_plain(config, "config", fault="cannot be")
     elif not isinstance(config, RunConfig):
         words = ["--config", str(config), "--data", str(data), "--run", run]
         _, config = CommandLine("compkit.train", "", {}).parse(words)

@@ -192,7 +192,10 @@ def _add_ensemble(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--partial", action="store_true", help="take members that lack folds, too")
-    p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
+    p.add_argument(
+        "--data", help="where the data lie now, if not where the runs were trained; or the same "
+        "training data beside another test",
+    )  # fmt: skip
     _add_runs(p)
     p.set_defaults(command=_ensemble)
 
@@ -216,7 +219,10 @@ def _add_members(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_out(p, "the CSV to write, in submissions/")
     p.add_argument("--encoder", help="take the members of this encoder alone")
-    p.add_argument("--data", help="where the data lie now, if not where the runs were trained")
+    p.add_argument(
+        "--data", help="where the data lie now, if not where the runs were trained; or the same "
+        "training data beside another test",
+    )  # fmt: skip
     _add_runs(p)
 
 

@@ -101,7 +101,15 @@ def grey(pixels: np.ndarray, what: str = "the image") -> np.ndarray:
     return pixels
 
 
+#: Where a PNG says how many bits a channel has, which Pillow cuts to 8 in colours.
+_DEPTH = 24
+
+
 def _refuse(image: Image.Image, path: Path, colour: bool) -> None:
+    if image.format == "PNG" and image.mode in _COLOURS:
+        with path.open("rb") as file:
+            if file.read(_DEPTH + 1)[_DEPTH:] == b"\x10":
+                raise CompkitError(f"{path} has 16 bits a channel: convert it to 8")
     if image.mode != "L" and not (colour and image.mode in _COLOURS):
         kind = _KINDS.get(image.mode, image.mode)
         raise CompkitError(f"{path} is a {kind} {image.format}: convert it to 8-bit grey (mode L)")

@@ -75,7 +75,7 @@ def load() -> None:
             module = importlib.import_module(name)
         except CompkitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise CompkitError(
                 f"the plugin {file} cannot be imported ({reason(error)}): mend it or leave it out"
             ) from error
@@ -85,7 +85,7 @@ def load() -> None:
             )
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Return what was raised, as half a sentence."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

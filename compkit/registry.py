@@ -90,7 +90,7 @@ class Registry:
             found = entry.load()
         except CompkitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise CompkitError(
                 f"{what} of {_origin(entry)} cannot be imported ({plugins.reason(error)}): mend it "
                 "or leave it out"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +25,7 @@ from compkit.ensemble import folder
 from compkit.ensemble.build import build
 from compkit.ensemble.model import Model
 from compkit.errors import CompkitError
+from compkit.images import read_grey
 from compkit.regions import keep_largest
 
 DATA = "phantom:size=64,labelled=8,unlabelled=0,test=3,seed=1"
@@ -135,6 +138,13 @@ def test_what_is_no_image_of_8_bits_is_refused(place, no_data, wrong):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["in/0.png", Path("in/0.png"), None, 3])
+def test_what_is_no_array_is_refused(place, no_data, wrong):
+    with pytest.raises(CompkitError, match="images are arrays, not"):
+        compkit.load("demo").predict(wrong)
+
+
+@pytest.mark.slow
 def test_a_model_is_opened_by_name_directory_or_checkpoint(place, no_data, monkeypatch, trained):
     (image,) = images(1)
     run = compkit.load("demo")
@@ -186,6 +196,13 @@ def test_a_configuration_is_a_mapping_a_dataclass_or_a_file(place):
             compkit.train(config, DATA, run="x")
     with pytest.raises(CompkitError, match=r"config has an unknown key 'training\.step'"):
         compkit.train({"training": {"step": 3}}, DATA, run="x")
+    for fold in (True, 1.0, "one"):
+        with pytest.raises(CompkitError, match=f"fold is {fold!r}: give a number"):
+            compkit.train({}, DATA, run="x", fold=fold)
+
+
+def test_the_namespace_lists_what_it_offers():
+    assert dir(compkit) == sorted(["CompkitError", "load", "score", "submit", "train"])
 
 
 @pytest.mark.slow
@@ -262,6 +279,33 @@ def test_what_is_there_is_kept_and_what_lacks_is_predicted(place, no_data, monke
     assert after["0.png"] != before["0.png"]
     assert predict("--overlay") == 0  # nothing but the overlays lacked
     assert len(list(Path("out/overlay").iterdir())) == 5
+
+
+@pytest.mark.slow
+def test_no_image_is_replaced_through_a_link_nor_what_is_no_file(place, no_data, capsys):
+    write(place / "in", images())
+    Path("out").mkdir()
+    there = Path("out/0.png")
+    for make, sentence in (
+        (lambda: there.symlink_to("../in/0.png"), "is one of the images themselves"),
+        (lambda: there.symlink_to("nowhere"), "is a link that leads nowhere"),
+        (there.mkdir, "is there and is no file"),
+    ):
+        make()
+        assert predict("--overwrite") == 2
+        assert sentence in capsys.readouterr().err
+        there.rmdir() if there.is_dir() else there.unlink()
+    assert np.array_equal(labels_in(Path("in/0.png")), images()[0])
+    assert not Path("nowhere").exists()
+    os.mkfifo("in/9.png")
+    assert predict() == 2
+    assert "in/9.png is a pipe or a device" in capsys.readouterr().err
+
+
+def test_images_of_16_bits_are_not_cut_to_8(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), np.full((4, 4, 3), 40_000, np.uint16))
+    with pytest.raises(CompkitError, match="has 16 bits a channel"):
+        read_grey(tmp_path / "x.png")
 
 
 @pytest.mark.slow

@@ -326,6 +326,7 @@ def test_no_password_is_shown(tmp_path, storage, shown):
         "nodriver://me:s3cret@h/db",
         "postgresql://me:s3cret@h:none/db",
         "postgresql:me:s3cret@h/db",
+        "postgresql+psycopg://me:a@s3cret@127.0.0.1:9/db",
     ],
 )
 def test_no_sentence_tells_a_password(storage):

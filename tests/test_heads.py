@@ -51,6 +51,16 @@ def test_diagonal_neighbours_are_apart(head):
     assert sorted(head.decode(maps, PLAIN).ravel()) == [0, 0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "decoded", [np.ones((16, 16)), np.ones((5, 5), int), -np.ones((16, 16), int), None]
+)
+def test_what_is_no_label_map_is_no_decoding(monkeypatch, decoded):
+    head = make_head(RunConfig(head="boundary"), 16)
+    monkeypatch.setattr(head.partition, "decode", lambda *_: decoded)
+    with pytest.raises(CompkitError, match="correct its decode"):
+        head.decode(np.ones((len(head.maps), 16, 16), np.float32), head.defaults)
+
+
 def test_small_regions_are_dropped_and_the_rest_renumbered(head):
     maps = np.zeros((1, 10, 10), np.float32)
     maps[0, 0, 0] = maps[0, 4:8, 4:8] = 1

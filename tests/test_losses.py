@@ -161,6 +161,14 @@ def test_a_sum_weighs_its_terms():
     assert of(dice=0.5, cross_entropy=2.0) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [torch.ones(2), 3.0, None])
+def test_what_is_no_scalar_is_no_loss(monkeypatch, value):
+    loss = ClassLoss(LossConfig(terms={"dice": 1.0}), classes=2)
+    monkeypatch.setitem(loss._terms, "dice", lambda *_: value)
+    with pytest.raises(CompkitError, match="the loss 'dice' returns no scalar"):
+        loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), torch.ones(1, 1, 2, 2))
+
+
 def test_kappa_follows_validation_dice():
     loss = ClassLoss(LossConfig(adaptive_lambda=32.0), classes=2)
     assert loss.kappa.tolist() == [0, 0]

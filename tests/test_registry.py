@@ -112,7 +112,14 @@ def test_of_a_package_only_what_is_asked_for_is_imported(fresh):
 
 
 @pytest.mark.parametrize(
-    ("value", "sentence"), [("2.0", "'mine' is 2 of an image"), ("float('inf')", "is inf of")]
+    ("value", "sentence"),
+    [
+        ("2.0", "'mine' is 2 of an image"),
+        ("float('inf')", "is inf of"),
+        ("None", "'mine' cannot be computed .TypeError"),
+        ("1 / 0", "'mine' cannot be computed .ZeroDivisionError"),
+        ("exit()", "'mine' cannot be computed .SystemExit"),
+    ],
 )
 def test_a_metric_keeps_to_its_range(fresh, value, sentence):
     plugins.add(plugin(fresh, METRIC.format(name="mine", value=value)))
@@ -158,6 +165,7 @@ def test_an_unknown_name_is_answered_by_what_there_is(config, sentence):
     ("text", "name", "sentence"),
     [
         ("import nothing_like_this", "mine.py", "mine.py cannot be imported .ModuleNotFoundError"),
+        ("import sys; sys.exit()", "mine.py", "mine.py cannot be imported .SystemExit"),
         ("def f(:", "mine.py", "mine.py cannot be imported .SyntaxError"),
         ("", "my-plugin.py", "cannot be imported under this name"),
         ("", "mine.txt", "cannot be imported under this name"),

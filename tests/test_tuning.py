@@ -240,6 +240,20 @@ def test_the_best_and_the_base_are_scored_on_the_hold_out(workplace, capsys):
     assert "made of something else (hold-out: 1 → 0)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["my notes", "my notes\n", '{"a": 1}\n', "[1]\n"])
+def test_a_file_that_is_no_journal_stays_as_it_is(workplace, capsys, text):
+    Path("notes.log").write_text(text)
+    assert tune(storage="notes.log") == 2
+    assert "notes.log, line 1 is not of a study's journal" in capsys.readouterr().err
+    assert Path("notes.log").read_text() == text
+
+
+@pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:"])
+def test_a_storage_that_keeps_nothing_is_refused(workplace, capsys, storage):
+    assert tune(storage=storage) == 2
+    assert "keeps nothing" in capsys.readouterr().err
+
+
 def test_the_space_is_printed(workplace, capsys):
     assert guarded(lambda: run_command(["--space"])) == 0
     assert "loss.kappa" in capsys.readouterr().out

@@ -63,6 +63,8 @@ def build(
         "out_of_fold": decoder.scores,
     }
     with locked(directory, "saving an ensemble there", wait=True):
+        # An older ensemble of that name must not be left with the new one's decoder by a kill.
+        (directory / ENSEMBLE).unlink(missing_ok=True)
         decoder.save(directory / "decoder.json")
         write_record(directory / ENSEMBLE, saved)  # last: it says that there is an ensemble
     _say_result(name, mixture, decoder)

@@ -17,7 +17,7 @@ from compkit.ensemble.model import open_model
 from compkit.errors import CompkitError
 from compkit.files import digest_of, replacing, require_writable
 from compkit.images import UNREADABLE, check_header, read_grey
-from compkit.inputs import parse_json
+from compkit.inputs import parse_json, require_file
 from compkit.progress import say, task
 from compkit.schema import checked
 
@@ -68,8 +68,10 @@ def predict_folder(
         if folder.resolve() == images.resolve():
             raise CompkitError(f"{folder} holds the images themselves: give another --out")
         require_writable(folder)
-    todo = []
+    todo, given = [], {path.resolve() for path in paths}
     for path in paths:
+        for folder in folders:
+            _refuse_place(_place(folder, path), given)
         check_header(path)
         wanted = (model.made, digest_of(path))
         standing = [_standing(_place(folder, path), overwrite) for folder in folders]
@@ -99,6 +101,8 @@ def _images_in(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
     )
+    for path in paths:
+        require_file(path, "image", "move it away, or correct the link")
     if not paths:
         raise CompkitError(f"there is no image ({', '.join(_SUFFIXES)}) in {folder}")
     stem, count = Counter(path.stem for path in paths).most_common(1)[0]
@@ -112,6 +116,16 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _place(folder: Path, image: Path) -> Path:
     return folder / f"{image.stem}.png"
+
+
+def _refuse_place(path: Path, given: set[Path]) -> None:
+    """Refuse to write where an image lies, or what is no file, whatever is to be overwritten."""
+    if path.resolve() in given:
+        raise CompkitError(f"{path} is one of the images themselves: take another --out")
+    if path.is_symlink() and not path.exists():
+        raise CompkitError(f"{path} is a link that leads nowhere: remove it, or take another --out")
+    if path.exists() and not path.is_file():
+        raise CompkitError(f"{path} is there and is no file: move it away, or take another --out")
 
 
 def _standing(path: Path, overwrite: bool) -> _Made | None:

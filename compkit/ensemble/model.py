@@ -223,6 +223,11 @@ def _member(
 def _greys(images: Any) -> Iterator[np.ndarray]:
     """Yield each of some images in grey."""
     if not isinstance(images, list | tuple):
+        if isinstance(images, str | Path) or not np.ndim(images):
+            raise CompkitError(
+                f"images are arrays, not {type(images).__name__}: read the files first, or use "
+                "compkit predict for a folder"
+            )
         images = np.asarray(images)
         images = [images] if _is_one(images) else images
     for number, image in enumerate(images):

@@ -49,7 +49,11 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
         ranking, head = ranking or run.ranking, mixture.head.name
         evaluate = _Evaluation(mixture.head, maps, truths, beside(ranking))
         folds, groups = run.folds.fold[indices], run.folds.group[indices]
-        decoder = _tune(head, mixture.head.space, evaluate, folds, ranking, mixture.images, groups)
+        names = [member.name for member in mixture.members]
+        label = f"tuning the decoder of {names[0] if len(names) == 1 else f'{len(names)} members'}"
+        decoder = _tune(
+            head, mixture.head.space, evaluate, folds, ranking, mixture.images, groups, label
+        )
         return replace(decoder, maps=mixture.fingerprint)
 
 
@@ -135,6 +139,7 @@ def _tune(
     ranking: str,
     images: Sequence[str],
     groups: np.ndarray | None = None,
+    label: str = "tuning the decoder",
 ) -> Decoder:
-    fit = cross_fit(space, evaluate, folds, ranking, "tuning the decoder", STARTS, groups)
+    fit = cross_fit(space, evaluate, folds, ranking, label, STARTS, groups)
     return Decoder(head=name, **fit.record(ranking, images))

@@ -146,11 +146,21 @@ class Head:
         else:
             coarse = _at(mask.astype(np.float32), maps.shape[1:]) > 0
             labels = self.partition.decode(maps[0], coarse, maps[1:], params)
+            self._refuse_regions(labels, coarse.shape)
             labels = absorb_small(labels, params["fragment"] * labels.size)
             labels = spread(_nearest(labels, shape) * mask, mask)
         if params["fill"]:
             labels = spread(labels, np.ones(shape, bool))
         return numbered(labels)
+
+    def _refuse_regions(self, labels: Any, shape: tuple[int, ...]) -> None:
+        """Refuse what a partition that was added must not return."""
+        found = np.asarray(labels)
+        if found.dtype.kind not in "iu" or found.shape != shape or found.min(initial=0) < 0:
+            raise CompkitError(
+                f"the head {self.name} decodes {found.dtype} of shape {found.shape}, but regions "
+                f"are whole numbers from 0 up, of shape {shape}: correct its decode"
+            )
 
     def check_maps(self, maps: np.ndarray) -> None:
         """Refuse maps (M, H, W) that are not this head's."""

@@ -60,7 +60,10 @@ class ClassLoss:
         total = logits.new_zeros(())
         for name, term in self._terms.items():
             own: dict[str, Any] = {"kappa": kappas[name]} if name in kappas else {}
-            total = total + self.config.terms[name] * term(logits, targets, weights, **own)
+            value = term(logits, targets, weights, **own)
+            if not isinstance(value, Tensor) or value.ndim:
+                raise CompkitError(f"the loss {name!r} returns no scalar tensor: correct it")
+            total = total + self.config.terms[name] * value
         return total
 
     def adapt(self, dice: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def again(path: Path) -> str:
 
     As long as its folder says that the fit is over, compkit train has nothing to do there.
     """
+    if not (path.parent.name == "all" or re.fullmatch(r"fold\d+", path.parent.name)):
+        return "give a checkpoint of compkit, or a copy of one that is whole"
     every = " with --fold all" if path.parent.name == "all" else ""
     return f"delete {path.parent} and run compkit train on this run again{every}"
 

@@ -56,7 +56,7 @@ class Network(nn.Module):
         check_names((encoder,), config)
         weights = config.weights_of(encoder) if pretrained else "none"
         if weights == "auto":
-            weights = packaged(encoder)
+            weights = "none" if encoder in PLAIN else packaged(encoder)
         self.inputs = inputs
         images, coordinates = channel_counts(inputs)
         self.model = _build(

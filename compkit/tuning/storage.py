@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from compkit.config.files import differences, from_plain
 from compkit.errors import CompkitError
+from compkit.inputs import read_text
 from compkit.progress import say
 
 #: Seconds between two signs of life of a worker, and without one until its trial is retried.
@@ -106,6 +108,8 @@ def open_study(
     except (SQLAlchemyError, OSError) as error:
         address = public_address(storage)
         reason = " ".join(_without_secrets(str(error), storage).split())[:200]
+        if storage.count("@") > 1:  # where a password ends, nobody knows: the driver may tell of it
+            reason = type(error).__name__
         raise CompkitError(f"the storage {address} does not answer ({reason}): check it") from None
     return study
 
@@ -185,11 +189,31 @@ def _storage(storage: str) -> BaseStorage:
             f"--storage is {hidden!r}: give a database's URL, as sqlite:///study.db, or a journal "
             "file that ends in .log"
         )
+    _require_journal(Path(storage))
     return JournalWithHeartbeat(storage)
+
+
+def _require_journal(path: Path) -> None:
+    """Refuse a file that holds anything but Optuna's journal, before a line is added to it."""
+    if not path.exists():
+        return
+    lines = read_text(path, "journal file", "correct it").split("\n")
+    # The last one may be half of what another worker is writing.
+    for number, line in enumerate(lines[:-1] or lines, 1):
+        try:
+            known = "op_code" in json.loads(line)
+        except (ValueError, TypeError):
+            known = False
+        if not known:
+            raise CompkitError(
+                f"{path}, line {number} is not of a study's journal: give --storage another file"
+            )
 
 
 def _database(url: str) -> RDBStorage:
     """Open a database; of workers that begin together, only one can make its tables."""
+    if url.startswith("sqlite") and make_url(url).database in (None, "", ":memory:"):
+        raise CompkitError(f"{url} keeps nothing: give --storage a file, as sqlite:///study.db")
     options: dict[str, Any] = {
         "engine_kwargs": {"connect_args": {"timeout": _SQLITE}} if url.startswith("sqlite") else {},
         "heartbeat_interval": BEAT,
