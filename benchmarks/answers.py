@@ -4,8 +4,8 @@
 
 Scores are out of fold: means over images and seeds. Intervals (95 %) resample groups of images, of
 the mean over seeds; `over` is how far a variant is above the first of its table, image by image, on
-seeds that both have. The test's score (of phantoms, whose truth is known) is of the mean of all
-networks of a run.
+seeds that both have; a mean of networks, above the mean of its members' scores. The test's score
+(of phantoms, whose truth is known) is of the mean of all networks of a run.
 """
 
 from __future__ import annotations
@@ -40,29 +40,27 @@ def tables(sweep: Path = SWEEP, kept: Path = RECORDS) -> list[str]:
         for title, variants in spec.items():
             rows = [[one for one in here if one.variant == name] for name in variants]
             if rows[0] and sum(map(bool, rows)) > 1:
-                found.append(_table(title, data, [row for row in rows if row]))
+                found.append(_table(title, data, [row for row in rows if row], here))
     return found
 
 
-def _table(title: str, data: str, rows: list[list[Record]]) -> str:
+def _table(title: str, data: str, rows: list[list[Record]], here: list[Record]) -> str:
     groups = len(set(rows[0][0].groups))
     images = len(rows[0][0].groups)
     lines = [f"**{title}** ({data.split(':')[0]}: {images} images in {groups} groups)", ""]
     lines += [f"| {' | '.join(COLUMNS)} |", "| --- " * len(COLUMNS) + "|"]
-    lines += [f"| {' | '.join(_cells(row, rows[0]))} |" for row in rows]
+    lines += [f"| {' | '.join(_cells(row, rows[0], here))} |" for row in rows]
     return "\n".join(lines)
 
 
-def _cells(row: list[Record], first: list[Record]) -> list[str]:
+def _cells(row: list[Record], first: list[Record], here: list[Record]) -> list[str]:
     ranked, fg, plain = METRICS
     values = _mean([one.scores[ranked] for one in row])
     ends = shown(interval(values, row[0].groups), ".3f")
-    common = {one.seed for one in row} & {one.seed for one in first}
     pairs = [
-        np.asarray(one.scores[ranked]) - np.asarray(other.scores[ranked])
+        np.asarray(one.scores[ranked]) - _mean([other.scores[ranked] for other in against])
         for one in row
-        for other in first
-        if one.seed == other.seed in common
+        if (against := _compared(one, first, here))
     ]
     over = "" if row is first else _over(np.mean(pairs, axis=0), row[0].groups)
     tests = [one.test[ranked] for one in row if one.test]
@@ -76,6 +74,13 @@ def _cells(row: list[Record], first: list[Record]) -> list[str]:
         f"{_mean([one.other[fg] for one in row]).mean():.3f}",
         f"{_mean(tests).mean():.3f}" if tests else "",
     ]
+
+
+def _compared(one: Record, first: list[Record], here: list[Record]) -> list[Record]:
+    """Return what is compared with: of a mean its members, else the first row of its seed."""
+    if len(one.runs) == 1:
+        return [other for other in first if other.seed == one.seed]
+    return [other for other in here if len(other.runs) == 1 and other.runs[0] in one.runs]
 
 
 def _over(values: np.ndarray, groups: list[str]) -> str:
