@@ -371,6 +371,7 @@ if __name__ == "__main__":
     jobs = (delayed(image_scores)(labels, labels, ["region_count"]) for _ in range(2))
     assert Parallel(n_jobs=2)(jobs) == [{"region_count": 1.0}] * 2
     assert Parallel(n_jobs=2)([delayed(len)(store.train), delayed(store.labels_of)(0)])[0] == 6
+    print("all are known")
 """
 
 
@@ -378,4 +379,4 @@ if __name__ == "__main__":
 def test_other_processes_know_what_a_plugin_defines(tmp_path):
     plugin(tmp_path, blocks("python"), "my_plugin.py")
     run = Project(tmp_path, PYTHONPATH=os.pathsep.join(map(str, (tmp_path, ROOT))))
-    run(str(plugin(tmp_path, PROCESSES, "script.py")))
+    assert "all are known" in run(str(plugin(tmp_path, PROCESSES, "script.py")))
