@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -28,6 +29,9 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 #: Seconds between two plain lines when there is no terminal.
 PLAIN_INTERVAL = 15.0
 
+#: Takes what is said where nobody looks, as on another machine.
+_overheard: ContextVar[list[str] | None] = ContextVar("overheard", default=None)
+
 
 class Task(Protocol):
     """What a piece of long work calls as it goes."""
@@ -43,7 +47,9 @@ class Task(Protocol):
 def task(label: str, total: float) -> Iterator[Task]:
     """Show the progress of `total` steps under `label` until the block ends."""
     label = printable(label)
-    if console.is_terminal:
+    if _overheard.get() is not None:
+        yield _Unseen()
+    elif console.is_terminal:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -69,7 +75,29 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
 def say(text: str) -> None:
     """Print one line for people, on standard error."""
+    if (lines := _overheard.get()) is not None:
+        lines.append(text)
+        return
     console.print(printable(text), markup=False)
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Yield a list that takes the lines said until the block ends; no progress is shown."""
+    lines: list[str] = []
+    before = _overheard.set(lines)
+    try:
+        yield lines
+    finally:
+        _overheard.reset(before)
+
+
+class _Unseen:
+    def advance(self, steps: float = 1, note: str = "") -> None:
+        pass
+
+    def skip(self, steps: float) -> None:
+        pass
 
 
 class _Bar:
@@ -106,9 +134,8 @@ class _Lines:
         if finished and now - self._start < 1:
             return  # short work needs no report
         self._last = now
-        done = max(self._done - self._skipped, 1e-9)
-        left = (now - self._start) * (self._total - self._done) / done
-        elapsed = now - self._start
+        done, elapsed = self._done - self._skipped, now - self._start
         line = f"{self._label}: {self._done:g}/{self._total:g}, {elapsed:.0f} s"
-        line += "" if finished else f", ETA {left:.0f} s"
+        if done and not finished:
+            line += f", ETA {elapsed * (self._total - self._done) / done:.0f} s"
         print(f"{line}  {printable(self._note)}".rstrip(), file=sys.stderr, flush=True)

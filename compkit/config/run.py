@@ -112,11 +112,14 @@ class MachineConfig:
         Auto (16-bit mixed where the device has it), 32, 16-mixed or bf16-mixed.
     workers
         Loader processes; null takes none on a CPU and one a core, up to 12, on a GPU.
+    cores
+        Cores of a network that is trained without a GPU on a Ray cluster (`--ray`).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
     workers: int | None = None
+    cores: int = 1
 
 
 @dataclass(frozen=True)

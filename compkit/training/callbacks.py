@@ -29,6 +29,9 @@ from compkit.schema import write_record
 #: Checkpoints of one network: for prediction, and for resuming.
 BEST, LAST = "best.ckpt", "last.ckpt"
 
+#: The history of a fit, an epoch a row.
+HISTORY = "metrics.csv"
+
 #: Called with the number and the score of an epoch; may end the fit by raising.
 Watch = Callable[[int, float], None]
 
@@ -171,6 +174,12 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+
+
+def steps_done(part: Path) -> int:
+    """Return after how many steps the last epoch of one network's directory ended."""
+    path = part / HISTORY
+    return int(pd.read_csv(path)["step"].iloc[-1]) if path.is_file() else 0
 
 
 class FitProgress(Callback):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from compkit.api import train
+from compkit.cluster import RAY_HELP, on_ray
 from compkit.config import RunConfig
 from compkit.config.command_line import CommandLine
 from compkit.root import runs_at
@@ -22,6 +23,7 @@ _LINE = CommandLine(
             "submissions only",
         },
         "encoder": {"type": str, "metavar": "E", "help": "train this encoder alone"},
+        "ray": {"type": str, "metavar": "WHERE", "help": RAY_HELP},
     },
 )
 
@@ -35,7 +37,7 @@ def run_command(argv: Sequence[str]) -> None:
         For any bad input.
     """
     arguments, config = parse(argv)
-    with runs_at(arguments["runs"]):
+    with runs_at(arguments["runs"]), on_ray(arguments["ray"]):
         train(config, *(arguments[name] for name in ("data", "run", "fold", "encoder")))
 
 

@@ -27,7 +27,12 @@ from compkit.training.pseudo import pseudo_labelled, unlabelled_images
 
 
 def fit_fold(
-    run: Run, encoder: str, fold: int, prefix: str = "", watch: Watch | None = None
+    run: Run,
+    encoder: str,
+    fold: int,
+    prefix: str = "",
+    watch: Watch | None = None,
+    wait: bool = False,
 ) -> None:
     """Train one network to its end, from its last epoch's edge if it was interrupted.
 
@@ -42,10 +47,10 @@ def fit_fold(
     Raises
     ------
     CompkitError
-        If another process works in the same directory.
+        If another process works in the same directory, unless told to wait for it.
     """
     part, label = run.part(encoder, fold), fold_name(encoder, fold)
-    with locked(part, f"training {label}"):
+    with locked(part, f"training {label}", wait):
         if run.is_done(encoder, fold):
             say(f"{prefix}{label}: done (score {read_fitted(part).score:.4f})")
             return

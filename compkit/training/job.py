@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from compkit.cluster import is_on_ray, spread
 from compkit.config import MEAN, RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
@@ -17,7 +20,8 @@ from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
 from compkit.root import runs_option, runs_root
-from compkit.run import Run, split_of, start_run
+from compkit.run import Run, fold_name, open_run, read_fitted, split_of, start_run
+from compkit.training.callbacks import steps_done
 from compkit.training.fit import fit_fold
 from compkit.training.pseudo import open_teacher, unlabelled_images
 
@@ -48,8 +52,11 @@ def train(
     for doubt in run.folds.doubts():
         say(doubt)
     parts = list(run.parts(encoder, fold))
-    for number, (part_encoder, part_fold) in enumerate(parts, start=1):
-        fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")
+    if is_on_ray():
+        _spread(run, parts, data)
+    else:
+        for number, (part_encoder, part_fold) in enumerate(parts, start=1):
+            fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")
     if unfinished := run.unfinished():
         say(f"{run.directory}: still to train: {', '.join(unfinished)}")
         return
@@ -57,6 +64,24 @@ def train(
         say("submissions of this run now count the new networks in, one more a member")
         return
     _finish(run)
+
+
+def _spread(run: Run, parts: Sequence[tuple[str, int]], data: str) -> None:
+    """Fit networks on a Ray cluster, as many at once as it has devices."""
+    whole = run.config.training.steps
+
+    def steps() -> float:
+        return sum(whole if run.is_done(*part) else steps_done(run.part(*part)) for part in parts)
+
+    todo = [(run.name, data, *part) for part in parts if not run.is_done(*part)]
+    spread(fit_part, todo, run.config.machine, f"{len(parts)} networks", whole * len(parts), steps)
+
+
+def fit_part(name: str, data: str, encoder: str, fold: int) -> None:
+    """Train one network of a run that is there, as a task of its own."""
+    run = open_run(name, data)
+    fit_fold(run, encoder, fold, wait=True)
+    say(f"{fold_name(encoder, fold)}: score {read_fitted(run.part(encoder, fold)).score:.4f}")
 
 
 def _check_weights(config: RunConfig, fold: int) -> None:

@@ -29,6 +29,7 @@ from compkit.models.checkpoint import BROKEN, card_of, read_checkpoint, refusing
 from compkit.progress import say, task
 from compkit.schema import checked
 from compkit.training.callbacks import (
+    HISTORY,
     LAST,
     AtomicCheckpoints,
     AveragedWeights,
@@ -74,7 +75,7 @@ def fit(
         The history, an epoch a row.
     """
     write_json(part / "environment.json", _environment())
-    keeper, history = KeepBestAndLast(part, watch), History(part / "metrics.csv")
+    keeper, history = KeepBestAndLast(part, watch), History(part / HISTORY)
     last = part / LAST
     begun = last.is_file()
     epochs = _epochs_done(last, module, config) if begun else 0

@@ -1,0 +1,71 @@
+"""Networks trained on a Ray cluster: a real one, of several nodes on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ray = pytest.importorskip("ray")
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from compkit.cli import main  # noqa: E402
+
+DATA = "phantom:size=32,labelled=9,unlabelled=0,test=3"
+SETTINGS = [
+    "--encoders", "[plain_unet16,plain_unet32]", "--folds.k", "3", "--input.batch", "2",
+    "--training.steps", "24", "--training.steps_per_epoch", "2", "--training.warmup", "1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    return tmp_path
+
+
+def train(*more: str) -> subprocess.Popen:
+    words = [sys.executable, "-m", "compkit.cli", "train", "--data", DATA, *SETTINGS, *more]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+def weights(run: str) -> dict[str, dict[str, str]]:
+    found = sorted(Path("runs", run).glob("*/fold*/fit.json"))
+    return {str(path.parent.relative_to(f"runs/{run}")): json.loads(path.read_text())["checkpoints"]
+            for path in found}  # fmt: skip
+
+
+def epochs(run: str) -> list[int]:
+    return [path.read_text().count("\n") for path in Path("runs", run).glob("*/fold*/metrics.csv")]
+
+
+@pytest.mark.slow
+def test_fits_outlive_a_node_and_are_those_of_one_process(place):
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+        process = train("--run", "spread", "--ray", cluster.address)
+        deadline = time.monotonic() + 300
+        while len(epochs("spread")) < 3 or min(epochs("spread")) < 3:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        errors = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, errors
+    finally:
+        cluster.shutdown()
+    assert "1 machine(s) were lost" in errors
+    alone = train("--run", "alone")
+    assert alone.wait(300) == 0
+    assert len(weights("alone")) == 6
+    assert weights("spread") == weights("alone")
