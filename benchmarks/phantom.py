@@ -24,8 +24,7 @@ from compkit.describe.statistics import summarise
 from compkit.display import print_table
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
-from compkit.phantom.batch import write_images
-from compkit.phantom.slices import draw_slice
+from compkit.phantom.slices import draw_labels, draw_slice
 
 SIZE = 512
 SEED = 0
@@ -70,7 +69,7 @@ def timed(count: int) -> float:
     """Return the seconds in which `count` images are drawn and written, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        for _ in write_images(Path(folder), SEED, "test", count, SIZE):
+        for _ in draw_labels(SEED, "test", count, SIZE, Path(folder)):
             pass
         return time.perf_counter() - start
 

@@ -22,7 +22,7 @@ from compkit.ensemble.mixture import Mixture
 from compkit.ensemble.opened import open_mixture
 from compkit.ensemble.tuned import tune_decoder
 from compkit.metrics.rand import METRICS
-from compkit.phantom.batch import label_maps
+from compkit.phantom.slices import draw_labels
 from compkit.run import open_run, read_fitted
 from compkit.schema import checked
 from compkit.submission.report import Report, report_of
@@ -164,7 +164,7 @@ def _truth(store: Store, data: str) -> Sequence[np.ndarray] | None:
     """Return the test's label maps: of a phantom drawn, else of a file beside the images."""
     if data.startswith("phantom"):
         settings = store.competition.source(data).settings  # type: ignore[attr-defined]
-        return list(label_maps(settings.seed, "test", settings.test, settings.size))
+        return list(draw_labels(settings.seed, "test", settings.test, settings.size))
     path = Path(data) / "Y_test.csv"
     if not path.is_file():
         return None

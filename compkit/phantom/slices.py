@@ -1,39 +1,45 @@
-"""One image of the phantom with its regions: the generator's whole interface."""
+"""Images of the phantom with their regions: the generator's whole interface."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cc3d
+import cv2
+import joblib
 import numpy as np
 
-from compkit.phantom import bowel, organs, pelvis, trunk
-from compkit.phantom.kinds import KINDS, LABELLED, TEST_ONLY
+from compkit.phantom import organs, trunk
+from compkit.phantom.kinds import KIND_NUMBER, LABELLED, TEST_ONLY
 from compkit.phantom.patient import Patient, patient_of
 from compkit.phantom.render import render
-from compkit.phantom.scene import KIND_NUMBER, Scene
+from compkit.phantom.scene import Scene
 
 SPLITS = {"train": 0, "test": 1}
 #: Smallest labelled region, as a share of the image; and in pixels, whatever the size.
 SMALLEST_SHARE, SMALLEST_PIXELS = 1.2e-4, 5
+#: Below this many slices the start of further processes costs more than they save.
+FEW = 100
 #: Painted in this order: what comes later lies over what came before.
 PARTS = (
     trunk.shell,
-    pelvis.buttocks,
+    trunk.buttocks,
     trunk.back,
     organs.lungs,
     organs.liver,
     organs.spleen,
     organs.stomach,
     organs.kidneys,
-    bowel.mesentery,
-    bowel.small_bowel,
-    bowel.colon,
-    pelvis.organs,
+    organs.mesentery,
+    organs.small_bowel,
+    organs.colon,
+    organs.pelvic_organs,
     trunk.spine,
     organs.great_vessels,
-    pelvis.bones,
+    trunk.pelvis,
     trunk.ribs,
 )
 
@@ -48,7 +54,7 @@ class Slice:
     labels : ndarray of uint8, shape (size, size)
         Regions as an annotator of this split would give them; each is 4-connected.
     kinds : ndarray of uint8, shape (size, size)
-        For every pixel the number of its kind: position in `KINDS` plus one, 0 for nothing.
+        For every pixel the number of its kind: position in `kinds.KINDS` plus one, 0 for nothing.
     patient : int
         Number within the split.
     """
@@ -73,13 +79,33 @@ def draw_slice(seed: int, split: str, index: int, size: int) -> Slice:
     return Slice(render(scene.look, patient, scene.z, noise), labels, kinds, number)
 
 
+def draw_labels(
+    seed: int, split: str, count: int, size: int, folder: Path | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the labels of the first `count` images of a split, in order, drawn on all cores.
+
+    The images are written to `folder`, if there is one, as ``0.png`` …
+    """
+    parallel = joblib.Parallel(
+        1 if count < FEW else -1, return_as="generator", pre_dispatch="4*n_jobs"
+    )
+    draw = joblib.delayed(_drawn)
+    return parallel(draw(folder, seed, split, index, size) for index in range(count))
+
+
+def _drawn(folder: Path | None, seed: int, split: str, index: int, size: int) -> np.ndarray:
+    drawn = draw_slice(seed, split, index, size)
+    if folder is not None:
+        png = cv2.imencode(".png", drawn.image)[1].tobytes()
+        (folder / f"{index}.png").write_bytes(png)
+    return drawn.labels
+
+
 def _annotate(scene: Scene, split: str, rng: np.random.Generator) -> np.ndarray:
     """Number the connected parts of what is labelled in `split`, at random, in 1..255."""
     named = LABELLED + TEST_ONLY if split == "test" else LABELLED
-    wanted = np.zeros(len(KINDS) + 1, bool)
-    wanted[[KIND_NUMBER[kind] for kind in named]] = True
-    chosen = wanted[np.array(scene.region_kind)]
-    parts = cc3d.connected_components(scene.region * chosen[scene.region], connectivity=4)
+    wanted = np.isin(scene.region_kind, [KIND_NUMBER[kind] for kind in named])
+    parts = cc3d.connected_components(scene.region * wanted[scene.region], connectivity=4)
     area = np.bincount(parts.ravel())
     large = area >= max(SMALLEST_PIXELS, SMALLEST_SHARE * scene.size**2)
     large[0] = False
