@@ -20,9 +20,8 @@ import numpy as np
 from compkit.blend.consensus import find_consensus
 from compkit.config.files import save
 from compkit.display import print_table
-from compkit.ensemble.members import Member, members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import default_scores
+from compkit.ensemble.decoder import default_scores
+from compkit.ensemble.mixture import Member, Mixture, members_of
 from compkit.files import replacing_directory
 from compkit.inference.members import write_member_maps
 from compkit.intervals import half, resampling, shown

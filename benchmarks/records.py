@@ -17,10 +17,9 @@ import torch
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
 from compkit.data.store import Store
-from compkit.ensemble.decoder import Decoder, out_of_fold_regions
+from compkit.ensemble.build import open_mixture
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions, tune_decoder
 from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.opened import open_mixture
-from compkit.ensemble.tuned import tune_decoder
 from compkit.metrics.rand import METRICS
 from compkit.phantom.slices import draw_labels
 from compkit.run import open_run, read_fitted

@@ -192,6 +192,7 @@ def _add_ensemble(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--partial", action="store_true", help="take members that lack folds, too")
+    p.add_argument("--overwrite", action="store_true", help="replace an ensemble of other members")
     p.add_argument(
         "--data", help="where the data lie now, if not where the runs were trained; or the same "
         "training data beside another test",
@@ -203,7 +204,7 @@ def _add_ensemble(commands: argparse._SubParsersAction) -> None:
 def _ensemble(a: argparse.Namespace) -> None:
     from compkit.ensemble.build import build
 
-    build(a.name, a.names, a.encoder, a.partial, a.data)
+    build(a.name, a.names, a.encoder, a.partial, a.data, a.overwrite)
 
 
 def _add_submit(commands: argparse._SubParsersAction) -> None:

@@ -164,6 +164,11 @@ def test_a_network_that_lacks_or_is_another_is_named(place, no_data, trained, mo
     write(place / "in", images())
     shutil.copytree(trained / "runs", "runs")
     monkeypatch.setenv("COMPKIT_RUNS", "runs")
+    decoder = Path("runs/demo/decoder.json")
+    shutil.copy("runs/demo/resnet10t/decoder.json", decoder)
+    assert predict() == 2
+    assert f"{decoder} was tuned on maps of other networks" in capsys.readouterr().err
+    shutil.copy("runs/both/decoder.json", decoder)  # of the same networks
     path = Path("runs/demo/resnet10t/fold1/last.ckpt")
     path.unlink()
     for run in ("demo", "both"):

@@ -20,7 +20,7 @@ import torch
 from compkit.cli import main as compkit
 from compkit.competition.table import read_table
 from compkit.data.store import open_store
-from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import members_of
 from compkit.entry import guarded
 from compkit.errors import CompkitError
 from compkit.files import locked

@@ -13,7 +13,6 @@ from torch import Tensor
 from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 
-
 _NONE = np.eye(2, dtype=int)
 
 

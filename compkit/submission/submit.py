@@ -10,9 +10,9 @@ import numpy as np
 
 from compkit.competition.table import write_table
 from compkit.crossfit import written
+from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder, out_of_fold_regions
 from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.opened import open_mixture
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import low_high, resampling, shown

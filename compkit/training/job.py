@@ -6,9 +6,8 @@ from compkit.config import MEAN, RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
 from compkit.display import print_scores
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import tuned_decoder
+from compkit.ensemble.decoder import tuned_decoder
+from compkit.ensemble.mixture import Mixture, members_of
 from compkit.folds import ALL
 from compkit.heads import make_head
 from compkit.intervals import resampling, shown
@@ -101,4 +100,7 @@ def _finish(run: Run) -> None:
         metrics,
         run.folds.doubts(),
     )
+    for label, decoder in decoders.items():
+        if not decoder.tuned:
+            say(f"{label}: decoder {decoder.verdict}")
     say(f"next: compkit submit --run {run.name}{runs_option()} --out submissions/{run.name}.csv")

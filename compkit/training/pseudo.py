@@ -10,10 +10,9 @@ import torch
 from compkit.data.dataset import TrainingSet
 from compkit.data.resample import resized
 from compkit.data.store import Store
+from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.members import Member
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.opened import open_mixture
+from compkit.ensemble.mixture import Member, Mixture
 from compkit.errors import CompkitError
 from compkit.folds import ALL, Folds
 from compkit.heads.base import Head

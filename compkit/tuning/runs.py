@@ -15,10 +15,8 @@ from optuna import TrialPruned
 
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
-from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.members import Member
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import tune_run
+from compkit.ensemble.decoder import Decoder, tune_run
+from compkit.ensemble.mixture import Member, Mixture
 from compkit.errors import InUseError
 from compkit.files import locked
 from compkit.metrics.bootstrap import mean

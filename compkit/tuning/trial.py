@@ -11,9 +11,8 @@ from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, 
 from optuna.trial import FrozenTrial, TrialState
 
 from compkit.config import RunConfig
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import default_scores, tune_run
+from compkit.ensemble.decoder import default_scores, tune_run
+from compkit.ensemble.mixture import Mixture, members_of
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.metrics.bootstrap import mean
