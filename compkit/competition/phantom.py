@@ -14,7 +14,7 @@ from compkit.competition.base import Competition, Source, Split, Table
 from compkit.errors import CompkitError, brief, nearest
 from compkit.failures import sentence_of
 from compkit.files import read_json, replacing_directory, write_json
-from compkit.progress import say, track
+from compkit.progress import say
 
 # The generator and the table are imported where they are used: listing the competitions is quick.
 
@@ -136,17 +136,32 @@ class PhantomSource(Source):
 
     def draw(self, split: Split, folder: Path | None = None) -> np.ndarray:
         """Return the labels of a split, uint8 (N, size, size); write its images to a folder."""
-        from compkit.phantom.slices import draw_labels
+        from compkit.parallel import each_image
 
         settings, names = self.settings, self.train if split == "train" else self.test
         labelled = settings.labelled if split == "train" else len(names)
         drawn = labelled if folder is None else len(names)
         labels = np.zeros((len(names), settings.size, settings.size), np.uint8)
-        maps = draw_labels(settings.seed, split, drawn, settings.size, folder)
-        for index, each in enumerate(track(maps, f"phantom, {split}", drawn)):
+        work = ((folder, settings, split, index) for index in range(drawn))
+        # Drawing takes about as long at any size.
+        found = each_image(_drawn, work, f"phantom, {split}", drawn, drawn * 512**2)
+        for index, each in enumerate(found):
             if index < labelled:
                 labels[index] = each
         return labels
+
+
+def _drawn(folder: Path | None, settings: PhantomSettings, split: Split, index: int) -> np.ndarray:
+    """Return the labels of one image, and write it to a folder if there is one."""
+    import cv2
+
+    from compkit.phantom.slices import draw_slice
+
+    drawn = draw_slice(settings.seed, split, index, settings.size)
+    if folder is not None:
+        png = cv2.imencode(".png", drawn.image)[1].tobytes()
+        (folder / f"{index}.png").write_bytes(png)
+    return drawn.labels
 
 
 def write_phantom(settings: PhantomSettings, out: Path) -> None:

@@ -1,15 +1,11 @@
-"""Images of the phantom with their regions: the generator's whole interface."""
+"""One image of the phantom with its regions: the generator's whole interface."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cc3d
-import cv2
-import joblib
 import numpy as np
 
 from compkit.phantom import organs, trunk
@@ -21,8 +17,6 @@ from compkit.phantom.scene import Scene
 SPLITS = {"train": 0, "test": 1}
 #: Smallest labelled region, as a share of the image; and in pixels, whatever the size.
 SMALLEST_SHARE, SMALLEST_PIXELS = 1.2e-4, 5
-#: Below this many slices the start of further processes costs more than they save.
-FEW = 100
 #: Painted in this order: what comes later lies over what came before.
 PARTS = (
     trunk.shell,
@@ -77,28 +71,6 @@ def draw_slice(seed: int, split: str, index: int, size: int) -> Slice:
     kinds = np.array(scene.region_kind, np.uint8)[scene.region]
     labels = _annotate(scene, split, np.random.default_rng([*own, zlib.crc32(b"ids")]))
     return Slice(render(scene.look, patient, scene.z, noise), labels, kinds, number)
-
-
-def draw_labels(
-    seed: int, split: str, count: int, size: int, folder: Path | None = None
-) -> Iterator[np.ndarray]:
-    """Yield the labels of the first `count` images of a split, in order, drawn on all cores.
-
-    The images are written to `folder`, if there is one, as ``0.png`` …
-    """
-    parallel = joblib.Parallel(
-        1 if count < FEW else -1, return_as="generator", pre_dispatch="4*n_jobs"
-    )
-    draw = joblib.delayed(_drawn)
-    return parallel(draw(folder, seed, split, index, size) for index in range(count))
-
-
-def _drawn(folder: Path | None, seed: int, split: str, index: int, size: int) -> np.ndarray:
-    drawn = draw_slice(seed, split, index, size)
-    if folder is not None:
-        png = cv2.imencode(".png", drawn.image)[1].tobytes()
-        (folder / f"{index}.png").write_bytes(png)
-    return drawn.labels
 
 
 def _annotate(scene: Scene, split: str, rng: np.random.Generator) -> np.ndarray:
