@@ -23,7 +23,6 @@ from compkit.ensemble.decoder import (
     Decoder,
     evaluation,
     out_of_fold_regions,
-    read_decoder,
     tune_decoder,
     tune_run,
     tuned_decoder,
@@ -132,14 +131,14 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
     assert decoder.interval[0] <= decoder.scores["adjusted_all"] <= decoder.interval[1]
     path = run.directory / "decoder.json"
     decoder.save(path)
-    assert read_decoder(path, mixture(run)).params == decoder.params
+    assert tuned_decoder(mixture(run), path).params == decoder.params
 
 
 def test_the_scores_of_every_image_are_kept(run):
     decoder = tune_decoder(mixture(run))
     path = run.directory / "decoder.json"
     decoder.save(path)
-    kept = read_decoder(path, mixture(run))
+    kept = tuned_decoder(mixture(run), path)
     assert kept.image_names == [run.store.train[i] for i in run.store.labelled]
     pairs = out_of_fold_regions(mixture(run), decoder)
     assert kept.image_scores["adjusted_all"] == [image_scores(*p)["adjusted_all"] for p in pairs]
@@ -147,7 +146,7 @@ def test_the_scores_of_every_image_are_kept(run):
     old = read_json(path)
     del old["image_scores"]
     write_json(path, old)
-    assert "is damaged" in refusal(read_decoder, path, mixture(run))
+    assert "is damaged" in refusal(tuned_decoder, mixture(run), path)
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):

@@ -138,44 +138,6 @@ def prove_networks(decoder: Decoder, path: Path, networks: Sequence[str]) -> Non
         )
 
 
-def read_decoder(path: Path, mixture: Mixture) -> Decoder:
-    """Do as `load_decoder`, with proof that it is a decoder of these images and folds.
-
-    Parameters
-    ----------
-    mixture : Mixture
-        Whose maps it is to decode. It may have been tuned on other ones (see `Decoder.maps`).
-
-    Raises
-    ------
-    CompkitError
-        If it is absent, damaged, or of another head or images.
-    """
-    decoder = load_decoder(path)
-    if decoder.head != mixture.head.name:
-        configs = {str(member.run.directory / "config.yaml") for member in mixture.members}
-        raise CompkitError(
-            f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
-            f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
-        )
-    try:
-        _prove(decoder, mixture)
-    except CompkitError as error:
-        raise CompkitError(f"{path} is damaged ({error}): {_REMEDY}") from None
-    return decoder
-
-
-def _prove(decoder: Decoder, mixture: Mixture) -> None:
-    """Raise a CompkitError if a decoder is not one of what it is to decode."""
-    if tuple(decoder.image_names) != mixture.images:
-        raise CompkitError("its images are others")
-    folds = mixture.members[0].run.folds.fold[mixture.indices]
-    if not set(map(str, folds)) <= set(decoder.fold_params):
-        raise CompkitError("it lacks the parameters of a fold")
-    for params in (decoder.params, *decoder.fold_params.values()):
-        mixture.head.check_params(params)
-
-
 def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Decoder:
     """Return the decoder that was tuned on just these out-of-fold maps, or tune it and save it.
 
@@ -189,10 +151,16 @@ def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Dec
     Raises
     ------
     CompkitError
-        If what lies there is damaged, or absent though it must exist.
+        If what lies there is damaged or of another head, or absent though it must exist.
     """
     if must_exist or path.is_file():
-        decoder = read_decoder(path, mixture)
+        decoder = load_decoder(path)
+        if decoder.head != mixture.head.name:
+            configs = {str(member.run.directory / "config.yaml") for member in mixture.members}
+            raise CompkitError(
+                f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
+                f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
+            )
         if decoder.maps == mixture.fingerprint:
             return decoder
         say(f"{path} was tuned on other out-of-fold maps: tuning anew")
