@@ -6,13 +6,13 @@ depend on its size. A mask is a bool ndarray of shape (size, size).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
 from compkit.phantom.kinds import KIND_NUMBER, LOOK_NUMBER
-from compkit.phantom.patient import Patient
 
 SIDES = (-1, 1)
 
@@ -36,8 +36,13 @@ def swell(z: float, centre: float, half: float) -> float:
     return max(0.0, 1 - ((z - centre) / half) ** 2) ** 0.5
 
 
+def generator(key: tuple[int, ...], name: str) -> np.random.Generator:
+    """Return the generator of the part `name`: parts do not disturb one another's draws."""
+    return np.random.default_rng([*key, zlib.crc32(name.encode())])
+
+
 class Scene:
-    """A slice at height `z` of a patient.
+    """A slice at height `z` of the patient whose generators `rng` gives.
 
     Organs are placed in the patient's own frame (s, t): the fascia, the surface under the fat, is
     where s² + t² is about 1; s grows to the image's right, t from the belly to the back. Radii of
@@ -55,18 +60,18 @@ class Scene:
         What lies under the fat, and what lies inside the body wall.
     """
 
-    def __init__(self, patient: Patient, z: float, size: int) -> None:
-        self.rng, self.z, self.size = patient.rng, z, size
+    def __init__(self, rng: Callable[[str], np.random.Generator], z: float, size: int) -> None:
+        self.rng, self.z, self.size = rng, z, size
         self.look = np.full((size, size), LOOK_NUMBER["air"], np.uint8)
         self.region = np.zeros((size, size), np.uint16)
         self.region_kind = [0]
         self.inside = self.cavity = np.ones((size, size), bool)
-        rng = self.rng("frame")
-        width, flatness = rng.uniform(0.83, 0.99), rng.uniform(0.7, 0.85)
-        self.fat, self.wall = rng.uniform(0.03, 0.12), rng.uniform(0.035, 0.055)
+        frame = self.rng("frame")
+        width, flatness = frame.uniform(0.83, 0.99), frame.uniform(0.7, 0.85)
+        self.fat, self.wall = frame.uniform(0.03, 0.12), frame.uniform(0.035, 0.055)
         self.thick = self.wall
-        self.centre = rng.uniform(-0.05, 0.05), rng.uniform(-0.08, 0.06)
-        self.turn = rng.normal(0, 0.025)
+        self.centre = frame.uniform(-0.05, 0.05), frame.uniform(-0.08, 0.06)
+        self.turn = frame.normal(0, 0.025)
         hips = ramp(z, 0.5, 0.8)
         self.body = width * (1 + 0.05 * hips), width * flatness * (1 - 0.1 * hips)
         self.fascia = self.body[0] - self.fat * (1 + 0.3 * hips), self.body[1] - self.fat
