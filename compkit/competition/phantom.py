@@ -125,7 +125,7 @@ class PhantomSource(Source):
         """Return one grey image, uint8, shape (size, size)."""
         from compkit.phantom.slices import draw_slice
 
-        count = len(self.train if split == "train" else self.test)
+        count = len(getattr(self, split))
         if not 0 <= index < count:
             raise IndexError(f"{split} image {index} of {count}")
         return draw_slice(self.settings.seed, split, index, self.settings.size).image
@@ -138,10 +138,10 @@ class PhantomSource(Source):
         """Return the labels of a split, uint8 (N, size, size); write its images to a folder."""
         from compkit.parallel import each_image
 
-        settings, names = self.settings, self.train if split == "train" else self.test
-        labelled = settings.labelled if split == "train" else len(names)
-        drawn = labelled if folder is None else len(names)
-        labels = np.zeros((len(names), settings.size, settings.size), np.uint8)
+        settings, count = self.settings, len(getattr(self, split))
+        labelled = settings.labelled if split == "train" else count
+        drawn = labelled if folder is None else count
+        labels = np.zeros((count, settings.size, settings.size), np.uint8)
         work = ((folder, settings, split, index) for index in range(drawn))
         # Drawing takes about as long at any size.
         found = each_image(_drawn, work, f"phantom, {split}", drawn, drawn * 512**2)
@@ -180,8 +180,8 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
         return
     try:
         with replacing_directory(out, only_new=True) as folder:
-            _write_split(folder, source, "train", source.train)
-            _write_split(folder, source, "test", source.test)
+            _write_split(folder, source, "train")
+            _write_split(folder, source, "test")
             write_json(folder / SETTINGS_FILE, _identity(settings))
     except OSError as error:
         raise CompkitError(
@@ -210,12 +210,12 @@ def _is_there(source: PhantomSource, out: Path) -> bool:
     return True
 
 
-def _write_split(folder: Path, source: PhantomSource, split: Split, names: tuple[str, ...]) -> None:
+def _write_split(folder: Path, source: PhantomSource, split: Split) -> None:
     from compkit.competition.table import write_table
 
     images = folder / f"X_{split}"
     images.mkdir()
-    write_table(folder / f"Y_{split}.csv", names, source.draw(split, images))
+    write_table(folder / f"Y_{split}.csv", getattr(source, split), source.draw(split, images))
 
 
 def _names(count: int) -> tuple[str, ...]:

@@ -111,13 +111,7 @@ def checkpoint_of(part: Path, config: RunConfig) -> Path:
 
 
 def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
-    """Return what maps of a network are made from.
-
-    Raises
-    ------
-    CompkitError
-        If its checkpoint is not the one that was trained here; or if it is absent and unknown.
-    """
+    """Return what maps of a network are made from; refuse one that was not trained here."""
     path = checkpoint_of(run.part(encoder, fold), run.config)
     found = trained_weights(path)
     if path.is_file():
