@@ -20,7 +20,7 @@ from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
 from compkit.files import scratch
 from compkit.folds import make_folds
-from compkit.folds.copies import count_different
+from compkit.folds.duplicates import count_different
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside

@@ -1,15 +1,39 @@
-"""What is alike among the training images of a store, and how far it can be kept together."""
+"""What is alike among the training images of a store: exact copies, and near-duplicates."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
-from compkit.data.store import Store
-from compkit.folds.copies import copies
-from compkit.folds.similarity import group_images, similarities
+from compkit.data.store import Store, image_digest
+from compkit.folds.similarity import THRESHOLD, group_images, similarities
+
+
+def copies(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Number the distinct images, int64 (N,), in order of first appearance; copies share one."""
+    return pd.factorize(np.array([image_digest(image) for image in images]))[0]
+
+
+def count_different(store: Store) -> int:
+    """Return how many labelled images of `store` are different."""
+    return len(set(store.digests(store.labelled)))
+
+
+def several(kind: np.ndarray, fold: np.ndarray) -> int:
+    """Count the kinds of which images lie in several folds; a fold of -1 is none.
+
+    Parameters
+    ----------
+    kind : ndarray, shape (N,)
+        The group of each image, or the number of the distinct image that it shows.
+    fold : ndarray of int64, shape (N,)
+    """
+    folds_of = pd.Series(fold[fold >= 0]).groupby(kind[fold >= 0]).nunique()
+    return int((folds_of > 1).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +71,11 @@ class Duplicates:
             most, piece = most // 2, max(1, piece // 2)
         return group
 
-    def clean_k(self) -> int:
-        """Return the largest number of folds that needs no cut; below 2 if there is none."""
+    def told(self, grouped: bool) -> dict[str, object]:
+        """Return what a folds file says of them; its groups may be `grouped` by likeness."""
         sizes = self._sizes(self.group)
-        return min(int(np.count_nonzero(sizes)), int(sizes.sum() // sizes.max()))
+        clean_k = min(np.count_nonzero(sizes), sizes.sum() // sizes.max())
+        return {"grouped": str(grouped).lower(), "threshold": THRESHOLD, "clean_k": clean_k}
 
     def _groups(self, most: int, piece: int) -> np.ndarray:
         return group_images(self.similarity, self.counted, most, piece)[self.copy]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store
-from compkit.errors import CompkitError, brief
-from compkit.folds.sheet import Sheet, read_sheet
-
-_LONGEST = 200  # characters of a name
+from compkit.errors import CompkitError
+from compkit.folds.sheet import read_sheet
 
 
 def read_groups(path: Path | str, store: Store) -> np.ndarray:
@@ -34,31 +33,25 @@ def read_groups(path: Path | str, store: Store) -> np.ndarray:
         Naming the file, and the row or image; for instance if a labelled image has no group.
     """
     sheet = read_sheet(Path(path), "file of groups", ("image",))
-    column = next((name for name in ("group", "patient") if name in sheet.columns), None)
+    column = next((name for name in ("group", "patient") if name in sheet.rows), None)
     if column is None:
         raise CompkitError(f"{path} must have one column 'group' (or 'patient') beside 'image'")
-    images, known = set(store.train), dict[str, str]()
-    for number, row in sheet.rows:
-        image, name = row["image"], group_name(sheet, number, row[column])
-        if image not in images:
-            sheet.refuse(number, f"there is no training image {brief(image)}")
-        if known.setdefault(image, name) != name:
-            sheet.refuse(number, f"{image} is in group {name!r}, but above in {known[image]!r}")
-    names = [known.get(image, "") for image in store.train]
-    for index in store.labelled:
-        if not names[index]:
-            raise CompkitError(
-                f"{path} gives no group to {store.train[index]}, which is labelled: every labelled "
-                "image needs a row with its group"
-            )
-    return np.array(names)
-
-
-def group_name(sheet: Sheet, number: int, text: str) -> str:
-    """Return the name of a group in row `number`; refuse one that is too long."""
-    if len(text) > _LONGEST:
-        sheet.refuse(number, f"the name of a group has {len(text)} characters: take {_LONGEST}")
-    return text
+    sheet.places(store.train)
+    group = sheet.names(column)
+    known = group.groupby(sheet.rows["image"]).first()
+    sheet.refuse(
+        group != sheet.rows["image"].map(known),
+        lambda row: (
+            f"{row['image']} is in group {row[column]!r}, but above in {known[row['image']]!r}"
+        ),
+    )
+    names = np.array(known.reindex(store.train, fill_value="").tolist())
+    for index in store.labelled[names[store.labelled] == ""]:
+        raise CompkitError(
+            f"{path} gives no group to {store.train[index]}, which is labelled: every labelled "
+            "image needs a row with its group"
+        )
+    return names
 
 
 def joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
@@ -81,7 +74,5 @@ def joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
     count = len(groups) + int(copy.max()) + 1  # groups first, then distinct images
     links = coo_array((np.ones(len(of)), (of, len(groups) + copy[known])), shape=(count, count))
     _, component = connected_components(links, directed=False)
-    members: dict[int, list[str]] = {}
-    for group, number in zip(groups, component, strict=False):
-        members.setdefault(number, []).append(str(group))
-    return np.array(["+".join(members.get(number, [])) for number in component[len(groups) + copy]])
+    together = pd.Series(groups).groupby(component[: len(groups)]).agg("+".join)
+    return np.array(together.reindex(component[len(groups) + copy], fill_value="").tolist())

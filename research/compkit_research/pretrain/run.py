@@ -16,7 +16,7 @@ from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
-from compkit.folds.copies import count_different
+from compkit.folds.duplicates import count_different
 from compkit.inputs import load_yaml
 from compkit.models.network import Network
 from compkit.root import runs_root
