@@ -14,9 +14,8 @@ from compkit.errors import CompkitError
 from compkit.intervals import known
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import image_scores
-from compkit.metrics.pixels import pixel_scores
 from compkit.metrics.rand import METRICS, contingency
-from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions
+from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions, pixel_scores
 from compkit.progress import track
 from compkit.submission.check import require_images
 
