@@ -12,8 +12,8 @@ from skimage.filters import rank
 from skimage.morphology import disk
 
 from compkit.baselines import tuned
-from compkit.baselines.tuned import SPACE, CachedWatershed, tune_watershed
-from compkit.baselines.watershed import WatershedParams, basins, smoothed, watershed
+from compkit.baselines.tuned import SPACE, tune_watershed
+from compkit.baselines.watershed import WatershedParams, basins, watershed
 from compkit.cli import main
 from compkit.data.store import open_store
 from compkit.folds import Folds
@@ -114,14 +114,12 @@ def test_cached_is_the_same_as_plain(data, seed):
     images = np.random.default_rng(seed).integers(0, 256, (4, 12, 12), np.uint8)
     images = ndi.uniform_filter(images, (0, 3, 3))
     rows = np.array([0, 2, 3])
-    radii = SPACE["median_radius"].values
-    smooth = np.stack([[smoothed(images[row], radius) for row in rows] for radius in radii])
-    cached = CachedWatershed(images, rows, smooth)
+    store = type("Store", (), {"images": images})()
     for _ in range(6):
         params = {name: data.draw(st.sampled_from(param.values)) for name, param in SPACE.items()}
         index = data.draw(st.integers(0, 2))
         wanted = watershed(images[rows[index]], WatershedParams(**params))
-        np.testing.assert_array_equal(cached(index, params), wanted)
+        np.testing.assert_array_equal(tuned._decoded(store, rows, index, params), wanted)
 
 
 @pytest.mark.parametrize("count", [1, 5, 20])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,11 @@ from compkit.crossfit import CrossFit, Evaluation, cross_fit, written
 from compkit.data.store import Store
 from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
-from compkit.files import scratch
 from compkit.folds import make_folds
 from compkit.folds.duplicates import count_different
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside
-from compkit.parallel import each_image
 from compkit.parameters import Param
 from compkit.progress import say
 
@@ -45,38 +44,6 @@ _FOLDS = 5
 
 #: A setting costs about as much as so many of a network's decoder, and so pays for processes.
 _PASSES = 40
-
-
-class CachedWatershed:
-    """The watershed of images that are smoothed already, one setting after another.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (M, H, W)
-    rows : ndarray of int64, shape (N,)
-        Which of the images are meant.
-    smooth : ndarray of uint8, shape (R, N, H, W)
-        They, smoothed by each radius of `SPACE`, in its order.
-    """
-
-    def __init__(self, images: np.ndarray, rows: np.ndarray, smooth: np.ndarray) -> None:
-        self._images, self._rows, self._smooth = images, rows, smooth
-        self._key: tuple[Any, ...] = ()
-        self._basins = np.zeros((0, 0), np.int32)
-
-    def __call__(self, index: int, params: dict[str, Any]) -> np.ndarray:
-        """Return what `watershed` returns for the image of row `index`, int32 (H, W).
-
-        The last basins are kept: which of their pixels are background changes nothing else.
-        """
-        settings = WatershedParams(**params)
-        radius = SPACE["median_radius"].values.index(settings.median_radius)
-        smooth = np.asarray(self._smooth[radius, index])
-        key = (index, replace(settings, background_below=0))
-        if key != self._key:
-            image = np.asarray(self._images[self._rows[index]])
-            self._basins, self._key = basins(image, smooth, settings), key
-        return without_background(self._basins, smooth, settings)
 
 
 def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
@@ -108,10 +75,18 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
     chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
     if len(chosen) < count:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
-    fit = _fitted(store, chosen, folds[chosen], groups[chosen], ranking)
+    rows = store.labelled[chosen]
+    truths, pixels = [store.labels[row] for row in chosen], len(rows) * store.size**2
+    cheap = {"background_below": SPACE["background_below"]}
+    evaluate = Evaluation(
+        partial(_decoded, store, rows), truths, _PASSES * pixels, cheap, beside(ranking)
+    )
+    fit = cross_fit(
+        SPACE, evaluate, folds[chosen], ranking, "tuning the watershed", groups=groups[chosen]
+    )
     _show(fit, ranking, split.doubts())
-    images = [store.train[index] for index in store.labelled[chosen]]
-    return WatershedParams(**fit.params), written(fit.record(ranking, images))
+    names = [store.train[row] for row in rows]
+    return WatershedParams(**fit.params), written(fit.record(ranking, names))
 
 
 def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
@@ -121,32 +96,26 @@ def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
     return np.sort(by_fold[np.linspace(0, len(folds) - 1, count).round().astype(int)])
 
 
-def _fitted(
-    store: Store, chosen: np.ndarray, folds: np.ndarray, groups: np.ndarray, ranking: str
-) -> CrossFit:
-    rows, radii = store.labelled[chosen], SPACE["median_radius"].values
-    shape = (len(radii), len(rows), store.size, store.size)
-    with scratch("smooth") as folder, (folder / "smooth").open("wb") as file:
-        # On disk: memory must not grow with the number of images, nor processes copy them.
-        work = ((np.asarray(store.images[row]), radius) for radius in radii for row in rows)
-        count = len(radii) * len(rows)
-        for smooth in each_image(smoothed, work, "smoothing", count, count * store.size**2):
-            file.write(smooth.tobytes())
-        file.flush()
-        decode = CachedWatershed(
-            store.images, rows, np.memmap(file.name, np.uint8, mode="r", shape=shape)
-        )
-        truths = [store.labels[row] for row in chosen]
-        cheap = {"background_below": SPACE["background_below"]}
-        pixels = _PASSES * len(rows) * store.size**2
-        evaluate = Evaluation(decode, truths, pixels, cheap, beside(ranking))
-        label = "tuning the watershed"
-        return cross_fit(SPACE, evaluate, folds, ranking, label, groups=groups)
+def _decoded(store: Store, rows: np.ndarray, index: int, params: dict[str, Any]) -> np.ndarray:
+    """Return what `watershed` does for the image of row `index`."""
+    settings = WatershedParams(**params)
+    smooth, labels = _cut(store, int(rows[index]), replace(settings, background_below=0))
+    return without_background(labels, smooth, settings)
+
+
+@lru_cache(maxsize=1)  # what is background changes nothing else, and is tried image by image
+def _cut(store: Store, row: int, settings: WatershedParams) -> tuple[np.ndarray, np.ndarray]:
+    image = np.asarray(store.images[row])
+    smooth = smoothed(image, settings.median_radius)
+    return smooth, basins(image, smooth, settings)
 
 
 def _show(fit: CrossFit, ranking: str, doubts: Sequence[str]) -> None:
     rows = [
-        [name, *(_with_interval(one, fit.groups) for one in scores.T)]
+        [
+            name,
+            *(f"{mean(one):.3f} ({shown(interval(one, fit.groups), '.3f')})" for one in scores.T),
+        ]
         for name, scores in (("organisers' parameters", fit.default), ("tuned", fit.honest))
     ]
     images = len(fit.kept)
@@ -158,7 +127,3 @@ def _show(fit: CrossFit, ranking: str, doubts: Sequence[str]) -> None:
         print_line(f"tuned for {ranking}: {', '.join(texts)}")
     else:
         print_line(f"tuning does not raise {ranking} out of fold: the organisers' parameters stay")
-
-
-def _with_interval(values: np.ndarray, groups: np.ndarray | None) -> str:
-    return f"{mean(values):.3f} ({shown(interval(values, groups), '.3f')})"
