@@ -9,18 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from compkit.baselines.watershed import (
-    WatershedParams,
-    basins,
-    smoothed,
-    without_background,
-)
+from compkit.baselines.watershed import WatershedParams, basins, smoothed
 from compkit.crossfit import CrossFit, Evaluation, cross_fit, written
 from compkit.data.store import Store
 from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
 from compkit.folds import make_folds
-from compkit.folds.duplicates import count_different
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside
@@ -63,7 +57,7 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
         If fewer than two images are labelled.
     """
     store.require_labels()
-    count, different = len(store.labelled), count_different(store)
+    count, different = len(store.labelled), len(set(store.digests(store.labelled)))
     if different < 2:
         raise CompkitError(
             "a single image is labelled, or copies of one, so none is left to judge what is tuned "
@@ -100,7 +94,7 @@ def _decoded(store: Store, rows: np.ndarray, index: int, params: dict[str, Any])
     """Return what `watershed` does for the image of row `index`."""
     settings = WatershedParams(**params)
     smooth, labels = _cut(store, int(rows[index]), replace(settings, background_below=0))
-    return without_background(labels, smooth, settings)
+    return np.where(smooth < settings.background_below, 0, labels)
 
 
 @lru_cache(maxsize=1)  # what is background changes nothing else, and is tried image by image

@@ -53,7 +53,7 @@ def watershed(image: np.ndarray, params: WatershedParams = WatershedParams()) ->
         may be more than 255 of them: see `compkit.regions.keep_largest`.
     """
     smooth = smoothed(image, params.median_radius)
-    return without_background(basins(image, smooth, params), smooth, params)
+    return np.where(smooth < params.background_below, 0, basins(image, smooth, params))
 
 
 def smoothed(image: np.ndarray, radius: int) -> np.ndarray:
@@ -73,10 +73,3 @@ def basins(image: np.ndarray, smooth: np.ndarray, params: WatershedParams) -> np
     gradient = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, disk(params.gradient_radius))
     markers, _ = ndi.label(gradient < params.gradient_below)
     return segmentation.watershed(sobel(image), markers, compactness=params.compactness)
-
-
-def without_background(
-    labels: np.ndarray, smooth: np.ndarray, params: WatershedParams
-) -> np.ndarray:
-    """Return basins, int32 (H, W), without the pixels that are too dark in the smoothed image."""
-    return np.where(smooth < params.background_below, 0, labels)

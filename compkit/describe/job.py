@@ -14,6 +14,7 @@ from compkit.describe.statistics import LARGE, SMALL, Regions, measure, summaris
 from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.files import read_json, require_writable, write_json
+from compkit.folds.duplicates import find_duplicates
 from compkit.parallel import each_image
 from compkit.progress import say
 
@@ -78,14 +79,13 @@ def _images(store: Store) -> dict[str, Any]:
 
 
 def _groups(store: Store) -> dict[str, Any]:
-    from compkit.folds.duplicates import find_duplicates
-
     sizes = np.bincount(find_duplicates(store).group)
     return {"count": len(sizes), "largest": int(sizes.max()), "alone": int((sizes == 1).sum())}
 
 
 def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    images, counts, share = found["images"], found["regions_per_image"], found["region_share"]
+    images, counts = found["images"], found["regions_per_image"]
+    share = {name: _percent(value) for name, value in found["region_share"].items()}
     train = f"{images['train']} ({images['labelled']} labelled, {images['unlabelled']} not)"
     groups, coverage = found["groups"], found["coverage"]
     return [
@@ -97,12 +97,10 @@ def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
         ["regions in an image", f"{counts['mean']:.1f} ± {counts['sd']:.1f}"],
         ["  fewest, median, most", f"{counts['min']}, {counts['median']:g}, {counts['max']}"],
         ["pixels labelled", f"{100 * coverage['mean']:.1f} ± {100 * coverage['sd']:.1f} %"],
-        ["area of a region, of the image", f"mean {_percent(share['mean'])}, "
-         f"median {_percent(share['median'])}"],
-        ["  5 % and 95 % quantiles", f"{_percent(share['quantile_05'])}, "
-         f"{_percent(share['quantile_95'])}"],
-        [f"regions under {_percent(SMALL)} of the image", _percent(share["under_small"])],
-        [f"regions over {_percent(LARGE)} of the image", _percent(share["over_large"])],
+        ["area of a region, of the image", f"mean {share['mean']}, median {share['median']}"],
+        ["  5 % and 95 % quantiles", f"{share['quantile_05']}, {share['quantile_95']}"],
+        [f"regions under {_percent(SMALL)} of the image", share["under_small"]],
+        [f"regions over {_percent(LARGE)} of the image", share["over_large"]],
         [f"images with a region over {_percent(LARGE)}", _percent(found["large"]["images"])],
         ["regions that touch another", _of(found["touching"], counts)],
         ["regions in several parts", _of(found["split"], counts)],

@@ -18,11 +18,6 @@ def copies(images: Iterable[np.ndarray]) -> np.ndarray:
     return pd.factorize(np.array([image_digest(image) for image in images]))[0]
 
 
-def count_different(store: Store) -> int:
-    """Return how many labelled images of `store` are different."""
-    return len(set(store.digests(store.labelled)))
-
-
 def several(kind: np.ndarray, fold: np.ndarray) -> int:
     """Count the kinds of which images lie in several folds; a fold of -1 is none.
 

@@ -9,7 +9,7 @@ import numpy as np
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.folds.duplicates import copies, find_duplicates, several
-from compkit.folds.groups import joined, read_groups
+from compkit.folds.reading import joined, read_groups
 from compkit.folds.table import Folds, as_texts, measure_extent
 
 _BINS = 4  # quantile bins of the number of regions, and of coverage
@@ -34,7 +34,7 @@ def make_folds(
     grouped : bool
         Keep near-duplicates in one fold. False overstates scores: it is there to show by how much.
     groups : Path or str, optional
-        A CSV of the groups to keep in one fold instead: see `compkit.folds.groups.read_groups`.
+        A CSV of the groups to keep in one fold instead: see `compkit.folds.reading.read_groups`.
 
     Raises
     ------

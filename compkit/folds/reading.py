@@ -1,4 +1,4 @@
-"""Reading a folds file: one of ``compkit folds``, or one made by hand."""
+"""Reading a folds file, one of ``compkit folds`` or made by hand, and groups that a user knows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError, brief
@@ -15,7 +17,7 @@ from compkit.folds.duplicates import copies, find_duplicates, several
 from compkit.folds.sheet import Sheet, read_sheet
 from compkit.folds.table import TITLE, Folds, as_texts, measure_extent
 
-_WHOLE = r"[0-9]{1,9}(?:\.0+)?"  # programs that know no empty integer write 1.0
+_WHOLE = r"[0-9]{1,9}(?:\.0{1,9})?"  # programs that know no empty integer write 1.0
 
 
 def read_folds(path: Path | str, store: Store) -> Folds:
@@ -69,7 +71,7 @@ def _of_rows(sheet: Sheet, store: Store, made: dict[str, str]) -> Folds:
     """Return what the rows say, each checked by itself."""
     rows, places = sheet.rows, sheet.places(store.train)
     group = np.full(len(store.train), "", object)
-    group[places] = sheet.names("group") if "group" in rows else ""
+    group[places] = sheet.groups("group") if "group" in rows else ""
     labelled = np.isin(places, store.labelled)
     _check_rows(sheet, labelled)
     for index in np.setdiff1d(store.labelled, places):
@@ -83,10 +85,10 @@ def _of_rows(sheet: Sheet, store: Store, made: dict[str, str]) -> Folds:
     if "k" in made:
         kept.refuse(
             fold[places] >= int(made["k"]),
-            lambda row: (
-                f"fold is {float(row['fold']):.0f}, but k={made['k']} in the line "
-                f"{TITLE!r} and folds count from 0: correct one of them"
-            ),
+            "fold is {fold}, but k={k} in the line {title!r} and folds count from 0: correct one "
+            "of them",
+            k=made["k"],
+            title=TITLE,
         )
     if {"regions", "coverage"} <= {*rows}:
         regions, coverage = np.zeros(len(fold), np.int64), np.zeros(len(fold))
@@ -100,49 +102,29 @@ def _of_rows(sheet: Sheet, store: Store, made: dict[str, str]) -> Folds:
 def _check_rows(sheet: Sheet, labelled: np.ndarray) -> None:
     """Refuse rows that contradict others, or the labels that there are."""
     rows, has_fold = sheet.rows, sheet.rows["fold"] != ""
-    sheet.refuse(
-        rows["image"].duplicated(), lambda row: f"{row['image']} has a row already: leave one out"
-    )
+    sheet.refuse(rows["image"].duplicated(), "{image} has a row already: leave one out")
     if "labelled" in rows:
-        word = dict(zip(rows["image"], np.where(labelled, "labelled", "unlabelled"), strict=True))
-        sheet.refuse(
-            rows["labelled"] != labelled.astype(int).astype(str),
-            lambda row: (
-                f"labelled is {brief(row['labelled'])} but {row['image']} is {word[row['image']]}"
-            ),
-        )
-    sheet.refuse(
-        ~labelled & has_fold,
-        lambda row: (
-            f"{row['image']} is unlabelled but has fold {brief(row['fold'])}: leave that empty"
-        ),
-    )
-    sheet.refuse(
-        labelled & ~has_fold,
-        lambda row: f"{row['image']} is labelled but has no fold: give it one",
-    )
+        say = "labelled is {labelled!r} but {image} is "
+        sheet.refuse(labelled & (rows["labelled"] != "1"), say + "labelled")
+        sheet.refuse(~labelled & (rows["labelled"] != "0"), say + "unlabelled")
+    say = "{image} is unlabelled but has fold {fold!r}: leave that empty"
+    sheet.refuse(~labelled & has_fold, say)
+    sheet.refuse(labelled & ~has_fold, "{image} is labelled but has no fold: give it one")
     if "group" in rows and (rows["group"] != "").any():
-        sheet.refuse(
-            labelled & (rows["group"] == ""),
-            lambda row: f"{row['image']} has no group: give it one",
-        )
+        sheet.refuse(labelled & (rows["group"] == ""), "{image} has no group: give it one")
 
 
 def _whole(sheet: Sheet, column: str) -> pd.Series:
     cells = sheet.rows[column]
-    sheet.refuse(
-        ~cells.str.fullmatch(_WHOLE).astype(bool),
-        lambda row: f"{column} is {brief(row[column])}, not a whole number from 0 up",
-    )
+    say = f"{column} is {{{column}!r}}, not a whole number from 0 up"
+    sheet.refuse(~cells.str.fullmatch(_WHOLE).astype(bool), say)
     return cells.astype(float).astype(int)
 
 
 def _shares(sheet: Sheet, column: str) -> pd.Series:
     share = pd.to_numeric(sheet.rows[column].str.replace(",", "."), errors="coerce")
-    sheet.refuse(
-        ~share.between(0, 1),
-        lambda row: f"{column} is {brief(row[column])}, not a number from 0 to 1",
-    )
+    say = f"{column} is {{{column}!r}}, not a number from 0 to 1"
+    sheet.refuse(~share.between(0, 1), say)
     return share
 
 
@@ -197,3 +179,65 @@ def _check_groups(path: Path, folds: Folds) -> None:
                 f"{folds.fold[one]}, {folds.images[other]} in {folds.fold[other]}): put it into "
                 "one, or leave the column 'group' out if it may be parted"
             )
+
+
+def read_groups(path: Path | str, store: Store) -> np.ndarray:
+    """Read the group of each training image from a CSV with the columns image and group.
+
+    Parameters
+    ----------
+    path : Path or str
+        The second column may be called patient, too; other columns do not count.
+
+    Returns
+    -------
+    ndarray of str, shape (N,)
+        Names of any text; empty for an unlabelled image that has none.
+
+    Raises
+    ------
+    CompkitError
+        Naming the file, and the row or image; for instance if a labelled image has no group.
+    """
+    sheet = read_sheet(Path(path), "file of groups", ("image",))
+    column = next((name for name in ("group", "patient") if name in sheet.rows), None)
+    if column is None:
+        raise CompkitError(f"{path} must have one column 'group' (or 'patient') beside 'image'")
+    sheet.places(store.train)
+    known = sheet.groups(column).groupby(sheet.rows["image"]).first()
+    sheet = replace(sheet, rows=sheet.rows.assign(known=sheet.rows["image"].map(known)))
+    sheet.refuse(
+        sheet.rows[column] != sheet.rows["known"],
+        f"{{image}} is in group {{{column}!r}}, but above in {{known!r}}",
+    )
+    names = np.array(known.reindex(store.train, fill_value="").tolist())
+    for index in store.labelled[names[store.labelled] == ""]:
+        raise CompkitError(
+            f"{path} gives no group to {store.train[index]}, which is labelled: every labelled "
+            "image needs a row with its group"
+        )
+    return names
+
+
+def joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    """Join groups that share an exact copy of an image.
+
+    Parameters
+    ----------
+    names : ndarray of str, shape (N,)
+        From `read_groups`.
+    copy : ndarray of int64, shape (N,)
+        Which distinct image each image is.
+
+    Returns
+    -------
+    ndarray of str, shape (N,)
+        Names of groups, those of joined ones with a + between them.
+    """
+    known = names != ""
+    groups, of = np.unique(names[known], return_inverse=True)
+    count = len(groups) + int(copy.max()) + 1  # groups first, then distinct images
+    links = coo_array((np.ones(len(of)), (of, len(groups) + copy[known])), shape=(count, count))
+    _, component = connected_components(links, directed=False)
+    together = pd.Series(groups).groupby(component[: len(groups)]).agg("+".join)
+    return np.array(together.reindex(component[len(groups) + copy], fill_value="").tolist())

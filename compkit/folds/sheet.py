@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,29 +39,35 @@ class Sheet:
     comments: tuple[str, ...]
     rows: pd.DataFrame
 
-    def refuse(self, wrong: np.ndarray | pd.Series, say: Callable[[pd.Series], str]) -> None:
-        """Raise a CompkitError if rows are `wrong`, with what is to be said of the first."""
+    def refuse(self, wrong: np.ndarray | pd.Series, say: str, **more: object) -> None:
+        """Raise a CompkitError about the first row that is `wrong`; `say` names cells by column."""
         for number, row in self.rows[np.asarray(wrong, bool)].iterrows():
-            raise CompkitError(f"{self.path}, row {number}: {say(row)}")
+            cells = {str(name): _Cell(cell) for name, cell in row.items()}
+            raise CompkitError(f"{self.path}, row {number}: {say.format_map(cells | more)}")
 
     def places(self, images: Sequence[str]) -> np.ndarray:
         """Return each row's place in `images`, int (R,); refuse a row of another image."""
         places = pd.Index(images).get_indexer(pd.Index(self.rows["image"]))
-        self.refuse(
-            places < 0,
-            lambda row: (
-                f"there is no training image {brief(row['image'])} (the first is {images[0]!r})"
-            ),
-        )
+        say = "there is no training image {image!r} (the first is {first!r})"
+        self.refuse(places < 0, say, first=images[0])
         return places
 
-    def names(self, column: str) -> pd.Series:
+    def groups(self, column: str) -> pd.Series:
         """Return each row's name of a group; refuse one that is too long."""
-        self.refuse(
-            self.rows[column].str.len() > _LONGEST,
-            lambda row: f"the name of a group has {len(row[column])} characters: take {_LONGEST}",
-        )
-        return self.rows[column]
+        names = self.rows[column]
+        for number, name in names[names.str.len() > _LONGEST].items():
+            raise CompkitError(
+                f"{self.path}, row {number}: the name of a group has {len(name)} characters: take "
+                f"{_LONGEST}"
+            )
+        return names
+
+
+class _Cell(str):
+    """Text that a sentence quotes in brief."""
+
+    def __repr__(self) -> str:
+        return brief(str(self))
 
 
 def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:

@@ -121,10 +121,9 @@ def selection_optimism(scores: np.ndarray, groups: Groups = None, resamples: int
     cross-validation: the .632+ bootstrap method".
     """
     of = group_numbers(groups, scores.shape[1])
-    count = len(np.unique(of))
-    if count < 2:
+    if not of.any():
         return np.nan
-    counts = _draws(count, count, resamples)[:, of]
+    counts = _drawn(of, len(of), resamples)
     left_out = (counts == 0).astype(float)
     usable = left_out.any(axis=1)
     counts, left_out = counts[usable], left_out[usable]
@@ -158,17 +157,13 @@ def shake_up(scores: np.ndarray, size: int, groups: Groups = None) -> ShakeUp:
 
     Parameters
     ----------
-    scores : ndarray of float, shape (K, N)
-        Of K submissions on the same N images.
+    scores, groups
+        As of `selection_optimism`.
     size : int
-        How many images a set has, drawn with replacement; the same for all submissions.
-    groups : sequence of N, optional
-        The group of each image, as of `compkit.metrics.bootstrap.interval`. Whole groups are
-        drawn, as many as have about `size` images.
+        How many images a set has, drawn with replacement; the same for all submissions. Of groups,
+        whole ones are drawn, as many as have about `size` images.
     """
-    of = group_numbers(groups, scores.shape[1])
-    count = len(np.unique(of))
-    counts = _draws(count, max(1, round(size * count / len(of))), _DRAWS)[:, of]
+    counts = _drawn(group_numbers(groups, scores.shape[1]), size, _DRAWS)
     means = scores @ counts.T / counts.sum(axis=1)
     order = np.argsort(-scores.mean(axis=1), kind="stable")
     best = means >= means.max(axis=0) - _EQUAL
@@ -180,7 +175,10 @@ def shake_up(scores: np.ndarray, size: int, groups: Groups = None) -> ShakeUp:
     )
 
 
-def _draws(groups: int, size: int, draws: int) -> np.ndarray:
-    """Return how often each group is in each draw, float64, shape (draws, groups)."""
+def _drawn(of: np.ndarray, size: int, draws: int) -> np.ndarray:
+    """Draw whole groups of some `size` images; return how often each image is in, (draws, N)."""
+    groups = of.max() + 1
+    count = max(1, round(size * groups / len(of)))
     rng = np.random.default_rng(0)
-    return rng.multinomial(size, np.full(groups, 1 / groups), size=draws).astype(float)
+    drawn = rng.multinomial(count, np.full(groups, 1 / groups), size=draws).astype(float)
+    return drawn[:, of]

@@ -19,19 +19,7 @@ _Score = Annotated[float, Field(ge=-1, le=1)]
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Out-of-fold scores of one submission.
-
-    Attributes
-    ----------
-    ranking : str
-        The metric that the submission was tuned for.
-    image_names : tuple of N str
-        The labelled images.
-    image_scores : dict of str to tuple of N float
-        By metric; None where it says nothing of an image.
-    image_groups : tuple of N str, optional
-        The group of each image, where it is known.
-    """
+    """Out-of-fold scores of one submission, as a `compkit.ensemble.decoder.Decoder` has them."""
 
     ranking: str
     image_names: Annotated[tuple[str, ...], Field(min_length=2)]

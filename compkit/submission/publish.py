@@ -182,17 +182,16 @@ def limit_of(submission: Path) -> int | None:
 
 def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     """Refuse what can be the place of no CSV of ours, whatever lies there."""
-    if out.suffix != ".csv":
-        raise CompkitError(f"--out is {out}, but it becomes a CSV: give it a name ending in .csv")
-    if any(unicodedata.category(character) == "Cc" for character in out.name):
-        raise CompkitError(
-            f"--out is {out}, with control characters, which the ledger would keep: take another "
-            "name"
-        )
-    if out.absolute().parent.name in ("X_train", "X_test"):
-        raise CompkitError(f"{out} would lie among a competition's images: give another --out")
-    if out.name.lower() == LEDGER:
-        raise CompkitError(f"{out} is the ledger of the submissions: give another --out")
+    controls = any(unicodedata.category(character) == "Cc" for character in out.name)
+    among_images = out.absolute().parent.name in ("X_train", "X_test")
+    for wrong, why in (
+        (out.suffix != ".csv", "becomes a CSV: give it a name ending in .csv"),
+        (controls, "has control characters, which the ledger would keep: take another name"),
+        (among_images, "would lie among a competition's images: give another --out"),
+        (out.name.lower() == LEDGER, "is the ledger of the submissions: give another --out"),
+    ):
+        if wrong:
+            raise CompkitError(f"{out} {why}")
     _require_free(out, inputs)
 
 

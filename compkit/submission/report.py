@@ -107,8 +107,6 @@ def score_tables(
         Of the same images in the same order, of one size.
     where : str
         What the prediction is called in an error, usually its path.
-    metrics : sequence of str
-        Which.
 
     Raises
     ------
@@ -148,10 +146,8 @@ def score(
 
     Parameters
     ----------
-    submissions : sequence of Path
+    submissions, truth : Path
         CSVs in the submission's format.
-    truth : Path
-        The CSV of true labels, in the same format.
     as_json : bool
         Print one object a submission (in a list if there are several), with intervals and
         every image.
