@@ -14,9 +14,8 @@ from slices import store_of, volume
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds import make_folds, read_folds
-from compkit.folds.duplicates import find_duplicates
+from compkit.folds.duplicates import find_duplicates, group_images, similarities
 from compkit.folds.make import _balanced, _strata
-from compkit.folds.similarity import group_images, similarities
 from compkit.intervals import resampling
 
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
-from compkit.baselines.tuned import tune_watershed
-from compkit.baselines.watershed import WatershedParams, watershed
+from compkit.baselines.watershed import WatershedParams, tune_watershed, watershed
 from compkit.data.store import Store, open_store
 from compkit.progress import say, track
 from compkit.submission.publish import at_most, claim, publish
