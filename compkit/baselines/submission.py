@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
 
-from compkit.baselines.watershed import WatershedParams, tune_watershed, watershed
+from compkit.baselines.watershed import PASSES, WatershedParams, tune_watershed, watershed
 from compkit.data.store import Store, open_store
-from compkit.progress import say, track
+from compkit.parallel import each_image
+from compkit.progress import say
 from compkit.submission.publish import at_most, claim, publish
 
 
@@ -37,8 +37,9 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     if tune:
         params, about["out_of_fold"] = tune_watershed(store)
         method = "tuned watershed"
-    pool = Parallel(n_jobs=cpu_count(), return_as="generator")
-    maps = pool(delayed(watershed)(np.asarray(image), params) for image in store.test_images)
+    work = ((np.asarray(image), params) for image in store.test_images)
+    pixels = PASSES * store.test_images.size
+    maps = each_image(watershed, work, method, len(store.test), pixels)
     submit_maps(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
 
 
@@ -63,7 +64,7 @@ def submit_maps(
         What the manifest says of it beside the data.
     """
     limit = store.competition.rules.max_label
-    labels = at_most(limit, track(maps, method, len(store.test)), parts)
+    labels = at_most(limit, maps, parts)
     about = {"data": store.content, "test": store.test_content, **about}
     publish(out, store.test, labels, limit, method, 1, about, overwrite=overwrite)
     say(f"{out}: {len(store.test)} images by {method}")

@@ -41,7 +41,7 @@ PIXELS = 64 * 512**2
 _FOLDS = 5
 
 #: A setting costs about as much as so many of a network's decoder, and so pays for processes.
-_PASSES = 40
+PASSES = 40
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
     truths, pixels = [store.labels[row] for row in chosen], len(rows) * store.size**2
     cheap = {"background_below": SPACE["background_below"]}
     evaluate = Evaluation(
-        partial(_decoded, store, rows), truths, _PASSES * pixels, cheap, beside(ranking)
+        partial(_decoded, store, rows), truths, PASSES * pixels, cheap, beside(ranking)
     )
     fit = cross_fit(
         SPACE, evaluate, folds[chosen], ranking, "tuning the watershed", groups=groups[chosen]
