@@ -36,14 +36,7 @@ def copies(images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def several(kind: np.ndarray, fold: np.ndarray) -> int:
-    """Count the kinds of which images lie in several folds; a fold of -1 is none.
-
-    Parameters
-    ----------
-    kind : ndarray, shape (N,)
-        The group of each image, or the number of the distinct image that it shows.
-    fold : ndarray of int64, shape (N,)
-    """
+    """Count the groups or distinct images, `kind`, in several folds; a fold of -1 is none."""
     folds_of = pd.Series(fold[fold >= 0]).groupby(kind[fold >= 0]).nunique()
     return int((folds_of > 1).sum())
 
@@ -90,7 +83,22 @@ class Duplicates:
         return {"grouped": str(grouped).lower(), "threshold": THRESHOLD, "clean_k": clean_k}
 
     def _groups(self, most: int, piece: int) -> np.ndarray:
-        return group_images(self.similarity, self.counted, most, piece)[self.copy]
+        """Put images that are linked by similarity, directly or through others, into one group.
+
+        A group of more than `most` counted images is cut where it is least similar, to at most
+        `piece` each. So the slices of a single volume, which form one chain, become blocks of
+        successive slices. Groups are numbered in order of first appearance.
+        """
+        _, linked = connected_components(self.similarity >= THRESHOLD, directed=False)
+        pieces = list[np.ndarray]()
+        for component in range(linked.max(initial=-1) + 1):
+            members = np.flatnonzero(linked == component)
+            large = self.counted[members].sum() > most
+            pieces += _pieces(self.similarity, members, self.counted, piece) if large else [members]
+        group = np.empty(len(linked), np.int64)
+        for number, members in enumerate(pieces):
+            group[members] = number
+        return pd.factorize(group)[0][self.copy]
 
     def _sizes(self, group: np.ndarray) -> np.ndarray:
         """Count the distinct labelled images of each group."""
@@ -127,40 +135,6 @@ def similarities(images: Sequence[np.ndarray]) -> np.ndarray:
         band -= band.mean()
         row[:] = band.ravel() / max(float(np.linalg.norm(band)), 1e-6)
     return details @ details.T
-
-
-def group_images(similarity: np.ndarray, counted: np.ndarray, most: int, piece: int) -> np.ndarray:
-    """Put images that are linked by similarity, directly or through others, into one group.
-
-    A group that holds too much is cut where it is least similar. So the slices of a single
-    volume, which form one chain, become blocks of successive slices.
-
-    Parameters
-    ----------
-    similarity : ndarray of float32, shape (N, N)
-        From `similarities`.
-    counted : ndarray of bool, shape (N,)
-        The images that count for the size of a group.
-    most : int
-        A group with more counted images than this is cut.
-    piece : int
-        The most counted images in a piece of a cut group.
-
-    Returns
-    -------
-    ndarray of int64, shape (N,)
-        The group of each image, numbered in order of first appearance.
-    """
-    _, linked = connected_components(similarity >= THRESHOLD, directed=False)
-    pieces = list[np.ndarray]()
-    for component in range(linked.max(initial=-1) + 1):
-        members = np.flatnonzero(linked == component)
-        large = counted[members].sum() > most
-        pieces += _pieces(similarity, members, counted, piece) if large else [members]
-    group = np.empty(len(similarity), np.int64)
-    for number, members in enumerate(pieces):
-        group[members] = number
-    return pd.factorize(group)[0]
 
 
 def _pieces(

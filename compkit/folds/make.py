@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.folds.duplicates import copies, find_duplicates, several
-from compkit.folds.reading import joined, read_groups
+from compkit.folds.reading import read_groups
 from compkit.folds.table import Folds, as_texts, measure_extent
 
 _BINS = 4  # quantile bins of the number of regions, and of coverage
@@ -85,11 +88,22 @@ def _alike(store: Store, k: int, grouped: bool) -> _Parted:
 
 
 def _given(store: Store, k: int, path: Path | str) -> _Parted:
-    names = joined(read_groups(path, store), copies(store.images))
+    names = _joined(read_groups(path, store), copies(store.images))
     _, unit = np.unique(names, return_inverse=True)
     what = f"groups of labelled images in {path} (those that share an exact copy count as one)"
     _require(k, unit[store.labelled], what, "correct the groups")
     return unit, names, {"grouped": "given", "threshold": "none"}
+
+
+def _joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    """Return the group of each image; the names of those that share a copy have a + between."""
+    known = names != ""
+    groups, of = np.unique(names[known], return_inverse=True)
+    count = len(groups) + int(copy.max()) + 1  # groups first, then distinct images
+    links = coo_array((np.ones(len(of)), (of, len(groups) + copy[known])), shape=(count, count))
+    _, component = connected_components(links, directed=False)
+    together = pd.Series(groups).groupby(component[: len(groups)]).agg("+".join)
+    return np.array(together.reindex(component[len(groups) + copy], fill_value="").tolist())
 
 
 def _require(k: int, units: np.ndarray, what: str, remedy: str) -> None:

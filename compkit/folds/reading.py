@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError, brief
@@ -217,27 +215,3 @@ def read_groups(path: Path | str, store: Store) -> np.ndarray:
             "image needs a row with its group"
         )
     return names
-
-
-def joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
-    """Join groups that share an exact copy of an image.
-
-    Parameters
-    ----------
-    names : ndarray of str, shape (N,)
-        From `read_groups`.
-    copy : ndarray of int64, shape (N,)
-        Which distinct image each image is.
-
-    Returns
-    -------
-    ndarray of str, shape (N,)
-        Names of groups, those of joined ones with a + between them.
-    """
-    known = names != ""
-    groups, of = np.unique(names[known], return_inverse=True)
-    count = len(groups) + int(copy.max()) + 1  # groups first, then distinct images
-    links = coo_array((np.ones(len(of)), (of, len(groups) + copy[known])), shape=(count, count))
-    _, component = connected_components(links, directed=False)
-    together = pd.Series(groups).groupby(component[: len(groups)]).agg("+".join)
-    return np.array(together.reindex(component[len(groups) + copy], fill_value="").tolist())

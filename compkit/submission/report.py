@@ -177,6 +177,8 @@ def score(
 def _labelled(truth: Table, prediction: Table) -> Table:
     """Return the truth without the images that have no labels in it and no prediction."""
     kept = np.isin(truth.images, prediction.images) | truth.labels.any(axis=(1, 2))
+    if kept.all():
+        return truth
     return Table(tuple(np.array(truth.images)[kept].tolist()), truth.labels[kept])
 
 
