@@ -321,7 +321,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
 
 
 def _score(a: argparse.Namespace) -> None:
-    from compkit.submission.score import score
+    from compkit.submission.report import score
 
     score(a.submissions, a.truth, a.json, a.metrics)
 

@@ -82,7 +82,7 @@ def blend(
     made_of = "+".join(path.stem for path in inputs)
     images = tables[0].images
     publish(
-        out, images, labels, limit, made_of, len(inputs), {}, about,
+        out, images, labels, limit, made_of, len(inputs), about,
         overwrite=overwrite, inputs=inputs,
     )  # fmt: skip
     title = f"agreement: mean {metric} over {len(labels)} images"

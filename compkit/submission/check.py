@@ -19,18 +19,12 @@ def check_submission(
 
     Parameters
     ----------
-    path : Path or str
-        The CSV.
     expected_images : sequence of str
         Every image of the test set, in numeric order.
     size : int
         Side of the images in pixels.
     max_label : int
         The highest region id allowed.
-
-    Returns
-    -------
-    Table
 
     Raises
     ------

@@ -16,7 +16,6 @@ from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
-from compkit.folds.copies import count_different
 from compkit.inputs import load_yaml
 from compkit.models.network import Network
 from compkit.root import runs_root
@@ -78,7 +77,8 @@ def start_pretraining(
     _check_config(config)
     store = open_store(data)
     _check_images(method, options, config, store)
-    folds = split_of(config, store) if count_different(store) >= config.folds.k else None
+    different = len(set(store.digests(store.labelled)))
+    folds = split_of(config, store) if different >= config.folds.k else None
     directory = runs_root() / name
     claim_directory(directory, PRETRAINED)
     if not (directory / PRETRAINED).is_file():
