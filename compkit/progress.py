@@ -38,12 +38,13 @@ class Task:
     def __init__(self, progress: Progress, label: str, total: float) -> None:
         self._progress = progress
         self._id = progress.add_task(printable(label), total=total, note="")
+        self._note = ""
         self._told = progress.get_time()
 
     def advance(self, steps: float = 1, note: str = "") -> None:
         """Count `steps` more, and from now on show `note` beside the bar."""
-        fields = {"note": printable(note)} if note else {}
-        self._progress.update(self._id, advance=steps, **fields)
+        self._note = printable(note) or self._note
+        self._progress.update(self._id, advance=steps, note=self._note)
         if self._progress.disable:
             self._print()
 
@@ -62,7 +63,7 @@ class Task:
         line = f"{task.description}: {task.completed:g}/{task.total:g}, {elapsed:.0f} s"
         if left:
             line += f", ETA {left:.0f} s"
-        print(f"{line}  {task.fields['note']}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{line}  {self._note}".rstrip(), file=sys.stderr, flush=True)
 
 
 @contextmanager
