@@ -29,9 +29,6 @@ from compkit.progress import say
 _LOCK = ".lock"
 _PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.tmp", re.DOTALL)
 
-#: Not on Windows, where handles are not inherited anyway.
-_CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
-
 #: Handles of the locks that this process holds.
 _held: set[int] = set()
 
@@ -207,9 +204,8 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
         If another process holds it, unless told to wait.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o666)
-    _held.add(handle)
-    try:
+    handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    with _holding(handle):
         if not lock_descriptor(handle, blocking=False):
             os.lseek(handle, 1, os.SEEK_SET)
             owner = os.read(handle, 20).decode(errors="replace") or "unknown"
@@ -222,6 +218,14 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
         os.lseek(handle, 1, os.SEEK_SET)  # Windows lets nobody read the first byte, which is locked
         os.write(handle, str(os.getpid()).encode())
         sweep(directory)
+        yield
+
+
+@contextmanager
+def _holding(handle: int) -> Iterator[None]:
+    """Close a handle when the block ends, and in each process that is forked until then."""
+    _held.add(handle)
+    try:
         yield
     finally:
         _held.discard(handle)
@@ -237,12 +241,10 @@ def _beside(path: Path) -> Iterator[Path]:
         sweep(path.parent)
         folder, handle = _begun(path)
         temporary = folder / path.name
-        _held.add(handle)
         try:
-            yield temporary
+            with _holding(handle):  # until here, as Windows removes nothing that is open
+                yield temporary
         finally:
-            _held.discard(handle)
-            os.close(handle)  # first, as Windows removes nothing that is open
             with suppress(OSError):
                 _remove(folder)
     except OSError as error:
@@ -258,7 +260,7 @@ def _begun(path: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name}-", path.parent))
         try:
-            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o600)
+            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             continue  # swept before it was held, as below
         except OSError:
@@ -275,14 +277,11 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove a temporary folder unless a process holds it, or may hold it."""
     with suppress(OSError):  # another process may sweep at once, and only folders are ours
         try:
-            handle = os.open(folder / _LOCK, os.O_RDWR)
+            with (folder / _LOCK).open("r+") as lock:
+                abandoned = lock_descriptor(lock.fileno(), blocking=False)
         except FileNotFoundError:
             folder.rmdir()  # its maker, if it is still there, begins another
             return
-        try:
-            abandoned = lock_descriptor(handle, blocking=False)
-        finally:
-            os.close(handle)
         if abandoned:
             _remove(folder)
 
