@@ -13,6 +13,8 @@ from compkit.tuning.runs import Runs
 from compkit.tuning.space import configured
 from compkit.tuning.trial import is_base, ranked
 
+_BASE = "the base configuration again"
+
 
 def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> RunConfig:
     """Return the best settings, judged by another seed if any trials are trained with one.
@@ -36,28 +38,25 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
         return configured(base, complete[0].user_attrs["settings"])
     # The base comes last; one that was not completed is left out.
     compared = trials + [trial for trial in complete if is_base(trial)]
-    configs = [configured(base, trial.user_attrs["settings"]) for trial in compared]
-    trained = [replace(one, seed=base.seed + 1) for one in configs] if count else configs
-    names = [_name(trial) for trial in compared]
-    again = {f"{name} again": config for name, config in zip(names, trained, strict=True)}
-    decoders = list(runs.evaluated(again).values())
-    scores = [decoder.image_scores[decoder.ranking] for decoder in decoders]
-    best, has_base = int(np.argmax(np.mean(scores[: len(trials)], axis=1))), is_base(compared[-1])
-    about = {"trial": trials[best].number, "of": len(trials), "fold": None}
-    confirmed = []
+    configs = {_name(one): configured(base, one.user_attrs["settings"]) for one in compared}
+    trained = {n: replace(one, seed=base.seed + bool(count)) for n, one in configs.items()}
+    decoders = runs.evaluated(trained)
+    scores = {name: one.image_scores[one.ranking] for name, one in decoders.items()}
+    chosen = max(trials, key=lambda trial: np.mean(scores[_name(trial)]))
+    best, confirmed = _name(chosen), []
     if count:
-        theirs = {"best": scores[best], "base": scores[-1] if has_base else None}
-        confirmed.append(about | theirs | {"groups": decoders[best].image_groups})
+        told = {"of": len(trials), "fold": None, "groups": decoders[best].image_groups}
+        confirmed.append(told | {"best": scores[best], "base": scores.get(_BASE)})
     if runs.hold_out is not None:
-        held = [
-            runs.held_out(trained[i], decoders[i], names[i]) for i in (best, -1)[: 1 + has_base]
-        ]
-        theirs = {"best": held[0][0].tolist(), "base": held[1][0].tolist() if has_base else None}
-        confirmed.append(about | {"of": 1, "fold": runs.hold_out} | theirs | {"groups": held[0][1]})
-    study.set_user_attr("confirmed", confirmed)
-    beaten = has_base and np.mean(scores[best]) <= np.mean(scores[-1])
+        names = [name for name in (best, _BASE) if name in trained]
+        held = {name: runs.held_out(trained[name], decoders[name], name) for name in names}
+        told = {"of": 1, "fold": runs.hold_out, "groups": held[best][1]}
+        theirs = {name: values.tolist() for name, (values, _) in held.items()}
+        confirmed.append(told | {"best": theirs[best], "base": theirs.get(_BASE)})
+    study.set_user_attr("confirmed", [{"trial": chosen.number} | one for one in confirmed])
+    beaten = _BASE in scores and np.mean(scores[best]) <= np.mean(scores[_BASE])
     return base if beaten else configs[best]
 
 
 def _name(trial: FrozenTrial) -> str:
-    return "the base configuration" if is_base(trial) else f"trial {trial.number}"
+    return _BASE if is_base(trial) else f"trial {trial.number} again"

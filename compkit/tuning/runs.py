@@ -80,18 +80,14 @@ class Runs:
         """
         decoders: dict[str, Decoder] = {}
         for wait in (False, True):
-            for name, config in configs.items():
-                if name not in decoders:
-                    with nullcontext() if wait else suppress(InUseError):
-                        decoders[name] = self._evaluated(config, name, wait)
+            for name in [name for name in configs if name not in decoders]:
+                others = nullcontext() if wait else suppress(InUseError)
+                with others, self.owned(configs[name], wait) as run:
+                    parts = list(run.parts())
+                    for number, (encoder, fold) in enumerate(parts, start=1):
+                        fit_fold(run, encoder, fold, f"{name}, {number}/{len(parts)}: ")
+                    decoders[name] = tune_run(run)
         return {name: decoders[name] for name in configs}
-
-    def _evaluated(self, config: RunConfig, label: str, wait: bool) -> Decoder:
-        with self.owned(config, wait) as run:
-            parts = list(run.parts())
-            for number, (encoder, fold) in enumerate(parts, start=1):
-                fit_fold(run, encoder, fold, f"{label}, {number}/{len(parts)}: ")
-            return tune_run(run)
 
     def held_out(
         self, config: RunConfig, decoder: Decoder, label: str
