@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import optuna
+import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState
 
@@ -76,19 +77,12 @@ class Objective:
         Where its run lies, and which folds it is trained on.
     pruner : str
         As `make_pruner` knows it; it decides what is reported to Optuna.
-
-    Attributes
-    ----------
-    number : int or None
-        Of the last trial that began.
     """
 
     def __init__(self, space: Space, runs: Runs, pruner: str) -> None:
         self._space, self._runs, self._pruner = space, runs, pruner
-        self.number: int | None = None
 
     def __call__(self, trial: optuna.Trial) -> float:
-        self.number = trial.number
         try:
             return self._run(trial)
         except optuna.TrialPruned:
@@ -143,11 +137,8 @@ def group_scores(run: Run) -> dict[int, float]:
     images = [image for image in mixture.images if all(image in m.out_of_fold for m in members)]
     scores = default_scores(mixture, images)
     of = run.folds.group[[run.store.train.index(image) for image in images]]
-    said = {
-        number: scores[(of == group) & ~np.isnan(scores)]
-        for number, group in enumerate(np.unique(run.folds.group))
-    }
-    return {number: float(values.mean()) for number, values in said.items() if len(values)}
+    numbers = np.searchsorted(np.unique(run.folds.group), of)
+    return pd.Series(scores).groupby(numbers).mean().dropna().to_dict()
 
 
 def _report(trial: optuna.Trial, scores: dict[int, float], prune: bool) -> None:
