@@ -27,34 +27,25 @@ def run_command(argv: Sequence[str]) -> None:
         For any bad input.
     """
     require_utf8(argv, "a study")
-    parser = _parser()
-    own, rest = parser.parse_known_args(list(argv))
+    own, rest = _parser().parse_known_args(list(argv))
     from compkit.tuning.space import read_space
 
-    if own.space:
-        entries = read_space(own.narrow, _base(rest)).plain()
-        print_text(yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=100))
+    options = vars(own)
+    narrow, only_print, runs = (options.pop(name) for name in ("narrow", "space", "runs"))
+    space = read_space(narrow, _base(rest))
+    if only_print:
+        text = yaml.safe_dump(space.plain(), sort_keys=False, default_flow_style=None, width=100)
+        print_text(text)
         return
     for name in ("data", "study"):
-        if getattr(own, name) is None:
+        if options[name] is None:
             raise CompkitError(f"--{name} is missing: `compkit tune --help` tells what it takes")
     if own.trials < 1 or own.retrain < 0:
         raise CompkitError("--trials must be at least 1, and --retrain not negative")
-    space = read_space(own.narrow, _base(rest))
     from compkit.tuning.job import tune
 
-    with runs_at(own.runs):
-        tune(
-            own.data,
-            own.study,
-            space,
-            trials=own.trials,
-            storage=own.storage,
-            sampler=own.sampler,
-            pruner=own.pruner,
-            retrain=own.retrain,
-            hold_out=own.hold_out,
-        )
+    with runs_at(runs):
+        tune(options.pop("data"), options.pop("study"), space, **options)
 
 
 def _base(rest: Sequence[str]) -> RunConfig:

@@ -69,8 +69,7 @@ def tune(
     base, directory = space.base, runs_root() / name
     claim_directory(directory, "study.db")
     store = open_store(data)
-    folds = _folds(base, store)
-    _check_hold_out(hold_out, folds)
+    folds = _taking_part(base, store, hold_out)
     varied = [one for one in _LENGTHS if one in space.ranges]
     if pruner in BY_EPOCH and varied:
         raise CompkitError(
@@ -91,21 +90,18 @@ def tune(
     runs = Runs(data, directory, hold_out)
     # A lock comes first in a new directory: by it the directory is known to be ours after a kill.
     with locked(directory / "release", "opening the study", wait=True):
-        taking_part = folds - (hold_out is not None)
-        study = open_study(name, url, make_pruner(pruner, base, taking_part), made_of)
+        study = open_study(name, url, make_pruner(pruner, base, folds), made_of)
         begin(study, space, trials, sampler)
     search(study, Objective(space, runs, pruner), directory, trials, sampler, base.seed)
     _conclude(study, base, runs, url, retrain)
 
 
-def _folds(base: RunConfig, store: Store) -> int:
+def _taking_part(base: RunConfig, store: Store, hold_out: int | None) -> int:
+    """Return how many folds trials are trained on, once the hold-out is proven to be one."""
     file = base.folds.file
-    return base.folds.k if file is None else read_folds(Path(file), store).k
-
-
-def _check_hold_out(hold_out: int | None, folds: int) -> None:
+    folds = base.folds.k if file is None else read_folds(Path(file), store).k
     if hold_out is None:
-        return
+        return folds
     if not 0 <= hold_out < folds:
         raise CompkitError(
             f"--hold-out is {hold_out}, but the folds are 0 to {folds - 1}: take one of these"
@@ -115,6 +111,7 @@ def _check_hold_out(hold_out: int | None, folds: int) -> None:
             f"--hold-out leaves one of {folds} folds, on which no decoder can be tuned and scored: "
             "take 3 folds or more (folds.k)"
         )
+    return folds - 1
 
 
 def _conclude(study: optuna.Study, base: RunConfig, runs: Runs, url: str, retrain: int) -> None:
