@@ -99,12 +99,8 @@ class CrossFit:
 
     Attributes
     ----------
-    params : dict
-        Tuned on all images, or the defaults (see `tuned`).
-    tuned : bool
-        Whether tuning helps on folds that it did not see; if not, the defaults are kept.
-    fold_params : dict of str to dict
-        By fold, what its images may be decoded with: tuned on the *other* folds, or the defaults.
+    params, tuned, fold_params
+        As of `compkit.ensemble.decoder.Decoder`.
     metrics : tuple of str
         What is scored by.
     honest, default : ndarray of float64, shape (N, len(metrics))
