@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 
 from compkit.config import RunConfig
 from compkit.errors import InUseError
-from compkit.tuning.confirm import confirm
+from compkit.tuning.job import confirm
 from compkit.tuning.runs import Runs
 
 TUNED = {"settings": {"training.lr": 0.0123}, "image_scores": [0.5, 0.7], "run": "one"}
