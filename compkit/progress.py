@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
@@ -45,7 +45,7 @@ class Task:
         """Count `steps` more, and from now on show `note` beside the bar."""
         self._note = printable(note) or self._note
         self._progress.update(self._id, advance=steps, note=self._note)
-        if self._progress.disable:
+        if not console.is_terminal:
             self._print()
 
     def skip(self, steps: float) -> None:
@@ -78,9 +78,8 @@ def task(label: str, total: float) -> Iterator[Task]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=_MEMORY
-    ) as progress:
+    progress = Progress(*columns, console=console, speed_estimate_period=_MEMORY)
+    with progress if console.is_terminal else nullcontext():
         yield Task(progress, label, total)
 
 
