@@ -62,7 +62,7 @@ def sentences(study: optuna.Study) -> list[str]:
 
 
 def confirmed(study: optuna.Study) -> list[str]:
-    """Return what is known of the chosen trial beyond the search (see `confirm`)."""
+    """Return what is known of the chosen trial beyond the search (see `job.confirm`)."""
     said = []
     for one in study.user_attrs.get("confirmed", []):
         where = "Trained again with another seed"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -146,17 +148,23 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
     decoders = runs.evaluated(trained)
     scores = {name: one.image_scores[one.ranking] for name, one in decoders.items()}
     chosen = max(trials, key=lambda trial: np.mean(scores[_name(trial)]))
-    best, confirmed = _name(chosen), []
+    best = _name(chosen)
+
+    def compared_by(
+        said: Mapping[str, Sequence[float]], groups: Any, of: int, fold: int | None
+    ) -> Any:
+        return {"trial": chosen.number, "of": of, "fold": fold, "groups": groups,
+                "best": said[best], "base": said.get(_BASE)}  # fmt: skip
+
+    told = []
     if count:
-        told = {"of": len(trials), "fold": None, "groups": decoders[best].image_groups}
-        confirmed.append(told | {"best": scores[best], "base": scores.get(_BASE)})
+        told.append(compared_by(scores, decoders[best].image_groups, len(trials), None))
     if runs.hold_out is not None:
         names = [name for name in (best, _BASE) if name in trained]
         held = {name: runs.held_out(trained[name], decoders[name], name) for name in names}
-        told = {"of": 1, "fold": runs.hold_out, "groups": held[best][1]}
         theirs = {name: values.tolist() for name, (values, _) in held.items()}
-        confirmed.append(told | {"best": theirs[best], "base": theirs.get(_BASE)})
-    study.set_user_attr("confirmed", [{"trial": chosen.number} | one for one in confirmed])
+        told.append(compared_by(theirs, held[best][1], 1, runs.hold_out))
+    study.set_user_attr("confirmed", told)
     beaten = _BASE in scores and np.mean(scores[best]) <= np.mean(scores[_BASE])
     return base if beaten else configs[best]
 

@@ -138,7 +138,8 @@ def group_scores(run: Run) -> dict[int, float]:
     scores = default_scores(mixture, images)
     of = run.folds.group[[run.store.train.index(image) for image in images]]
     numbers = np.searchsorted(np.unique(run.folds.group), of)
-    return pd.Series(scores).groupby(numbers).mean().dropna().to_dict()
+    means = pd.Series(scores).groupby(numbers).mean().dropna()
+    return dict(zip(means.index.tolist(), means.tolist(), strict=True))
 
 
 def _report(trial: optuna.Trial, scores: dict[int, float], prune: bool) -> None:
