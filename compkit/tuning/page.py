@@ -79,7 +79,7 @@ def _figures(study: optuna.Study, complete: list[FrozenTrial]) -> Iterator[tuple
         warnings.simplefilter("ignore")  # of experimental figures, and of trials that lack one
         if told:
             by_importance = list(optuna.importance.get_param_importances(study))
-            names = sorted(names, key=lambda n: (n not in by_importance, by_importance.index(n)))
+            names.sort(key=by_importance.index)
         # These need parameters that no trial lacks.
         common = [name for name in names if all(name in t.params for t in complete if t.params)]
         figures = [("All trials in order", "", draw.plot_optimization_history(study))]
