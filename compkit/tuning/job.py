@@ -25,11 +25,10 @@ from compkit.root import runs_root
 from compkit.run import claim_directory, refuse_name
 from compkit.tuning.findings import confirmed, print_findings
 from compkit.tuning.page import write_page
-from compkit.tuning.runs import Runs
 from compkit.tuning.search import begin, search
 from compkit.tuning.space import Space, configured
 from compkit.tuning.storage import open_study
-from compkit.tuning.trial import BY_EPOCH, Objective, is_base, make_pruner, ranked
+from compkit.tuning.trial import BY_EPOCH, Objective, Runs, is_base, make_pruner, ranked
 
 #: Settings that say how long a trial is trained.
 _LENGTHS = ("training.steps", "training.steps_per_epoch", "folds.k")
