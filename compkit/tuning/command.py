@@ -60,42 +60,28 @@ def _parser() -> argparse.ArgumentParser:
         f"study, also beside other workers; {_SETTINGS}.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--space", action="store_true",
-        help="print what is searched, and stop",
-    )  # fmt: skip
-    parser.add_argument(
-        "--narrow", type=Path, metavar="FILE",
-        help="YAML that narrows, widens, fixes or adds parts of the space",
-    )  # fmt: skip
-    parser.add_argument("--data", help="as for compkit train")
-    parser.add_argument("--study", help="name of the study, under runs/")
-    parser.add_argument("--runs", metavar="DIR", help=RUNS_HELP)
-    parser.add_argument(
-        "--trials", type=int, default=50,
-        help="of all workers, the configuration itself included (default: 50)",
-    )  # fmt: skip
-    parser.add_argument(
+    add = parser.add_argument
+    add("--space", action="store_true", help="print what is searched, and stop")
+    add("--narrow", type=Path, metavar="FILE",
+        help="YAML that narrows, widens, fixes or adds parts of the space")  # fmt: skip
+    add("--data", help="as for compkit train")
+    add("--study", help="name of the study, under runs/")
+    add("--runs", metavar="DIR", help=RUNS_HELP)
+    add("--trials", type=int, default=50,
+        help="of all workers, the configuration itself included (default: 50)")  # fmt: skip
+    add(
         "--storage",
         help="a database's URL or a journal file ending in .log (default: runs/STUDY/study.db)",
     )
-    parser.add_argument(
-        "--sampler", default="tpe", choices=["tpe", "random", "grid"],
-        help="how trials are chosen (default: tpe)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pruner", default="wilcoxon", choices=["wilcoxon", "halving", "hyperband", "none"],
+    add("--sampler", default="tpe", choices=["tpe", "random", "grid"],
+        help="how trials are chosen (default: tpe)")  # fmt: skip
+    add("--pruner", default="wilcoxon", choices=["wilcoxon", "halving", "hyperband", "none"],
         help="when a trial is stopped early: behind the best one on the folds that are done, "
         "beyond chance (wilcoxon, the default); not among the best third at an epoch (halving, "
-        "hyperband); never (none)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--retrain", type=int, default=3,
+        "hyperband); never (none)")  # fmt: skip
+    add("--retrain", type=int, default=3,
         help="train so many of the best, and the configuration that trials begin from, again with "
-        "another seed (default: 3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--hold-out", type=int, metavar="FOLD",
-        help="a fold by which nothing is chosen: the best is scored on it at the end",
-    )  # fmt: skip
+        "another seed (default: 3)")  # fmt: skip
+    add("--hold-out", type=int, metavar="FOLD",
+        help="a fold by which nothing is chosen: the best is scored on it at the end")  # fmt: skip
     return parser
