@@ -157,13 +157,13 @@ def chance_of_best(scores: np.ndarray, best: int, groups: Groups = None) -> np.n
     """
     count, images = scores.shape
     independent = len(np.unique(group_numbers(groups, images)))
-    if independent < 2:
+    if independent < 2 or count < 2:
         return np.ones(count)
     lag = scores[best] - scores
     error = standard_error(lag, groups)
     certain = np.where(lag.mean(axis=1) > _EQUAL, np.inf, 0.0)
     t = np.divide(lag.mean(axis=1), error, out=certain, where=error > _EQUAL)
-    return np.minimum(1, stats.t.sf(t, independent - 1) * (count - 1)) if count > 1 else np.ones(1)
+    return np.minimum(1, stats.t.sf(t, independent - 1) * (count - 1))
 
 
 def effect(name: str, x: np.ndarray, score: np.ndarray) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -31,6 +28,7 @@ from compkit.metrics.bootstrap import mean
 from compkit.metrics.named import image_score
 from compkit.progress import say
 from compkit.run import Run, start_run
+from compkit.schema import digest
 from compkit.training.fit import fit_fold
 from compkit.tuning.space import Space, configured
 
@@ -105,7 +103,7 @@ class Runs:
         InUseError
             If another process trains it and this one is not to wait.
         """
-        name = _digest(config)
+        name = _name_of(config)
         with locked(self.directory / name / "trial", "training these settings", wait):
             run = start_run(name, config, self.data, self.directory)
             try:
@@ -209,7 +207,7 @@ class Objective:
         settings = {} if outside else self.space.suggest(trial)
         trial.set_user_attr("settings", settings)
         config = configured(self.space.base, settings)
-        trial.set_user_attr("run", _digest(config))
+        trial.set_user_attr("run", _name_of(config))
         with self.runs.owned(config) as run:
             return self._score(trial, run)
 
@@ -278,7 +276,6 @@ def _fold_scores(run: Run, decoder: Decoder) -> list[float]:
     return [float(mean(scores[folds == fold])) for fold in np.unique(folds)]
 
 
-def _digest(config: RunConfig) -> str:
+def _name_of(config: RunConfig) -> str:
     """Return what runs of equal settings are called, the machine's aside."""
-    values: dict[str, Any] = {k: v for k, v in to_plain(config).items() if k != "machine"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    return digest({k: v for k, v in to_plain(config).items() if k != "machine"})[:12]
