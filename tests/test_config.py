@@ -7,10 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compkit.config import RunConfig
 from compkit.config.check import check
-from compkit.config.files import differences, from_plain, read_yaml, save, to_plain
+from compkit.config.files import (
+    REMOVED,
+    differences,
+    from_plain,
+    read_yaml,
+    save,
+    to_plain,
+)
 from compkit.errors import CompkitError
 from compkit.training.command import parse
 
@@ -204,6 +212,36 @@ def test_differences_leave_out_the_machine():
     one = RunConfig()
     other = parse([*GO, "--seed", "1", "--machine.workers", "3"])[1]
     assert differences(one, other, ("machine.",)) == ["seed: 0 → 1"]
+
+
+def old_record(name: str, value: object) -> dict:
+    """Return a configuration as an older version kept it, with a setting that it had."""
+    section, key = name.split(".")
+    plain = to_plain(RunConfig(seed=3))
+    return plain | {section: plain.get(section, {}) | {key: value}}
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_path, name):
+    record = old_record(name, REMOVED[name])
+    assert from_plain(record) == RunConfig(seed=3)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(record))
+    assert parse([*GO, "--config", str(tmp_path / "c.yaml")])[1] == RunConfig(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("input.contrast", "clahe"),
+        ("input.coordinates", True),
+    ],
+)
+def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_path, name, value):
+    expected = f"{name} {value!r}, with which this version can neither train nor predict"
+    with pytest.raises(CompkitError, match=f"^old.yaml has {expected}"):
+        from_plain(old_record(name, value), "old.yaml")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(old_record(name, value)))
+    assert expected in refusal("--config", str(tmp_path / "c.yaml"))
 
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,6 @@ class InputConfig:
     focus
         Probability that a crop lies around a random pixel of a region, each region of the image
         equally likely; other crops lie anywhere.
-    contrast
-        Grey; clahe, which equalises the grey locally; or windows, which adds two channels with the
-        soft tissues and the bright structures stretched.
-    coordinates
-        Add two channels with the row and the column, from -1 to 1 over what the network is shown
-        (of a crop: the crop).
     batch
         Images in a training batch.
     """
@@ -32,8 +25,6 @@ class InputConfig:
     size: int | None = None
     crop: int | None = None
     focus: float = 0.0
-    contrast: Literal["grey", "clahe", "windows"] = "grey"
-    coordinates: bool = False
     batch: int = 8
 
 

@@ -16,6 +16,38 @@ from compkit.files import replacing
 from compkit.inputs import load_yaml
 from compkit.schema import checked
 
+#: What older versions had, with the defaults of then, by which it changed nothing.
+REMOVED: dict[str, Any] = {
+    "input.contrast": "grey",
+    "input.coordinates": False,
+}
+
+
+def without_removed(values: Any, where: str = "the configuration") -> Any:
+    """Return settings as plain values without those in `REMOVED`.
+
+    Raises
+    ------
+    CompkitError
+        Naming one that had another value.
+    """
+    if not isinstance(values, dict):
+        return values
+    kept = {key: dict(held) if isinstance(held, dict) else held for key, held in values.items()}
+    for name, default in REMOVED.items():
+        section, key = name.split(".")
+        held = kept.get(section)
+        if not isinstance(held, dict) or key not in held:
+            continue
+        if (value := held.pop(key)) != default:
+            raise CompkitError(
+                f"{where} has {name} {brief(value)}, with which this version can neither train nor "
+                "predict: take the version that knew it"
+            )
+        if not held:
+            del kept[section]
+    return kept
+
 
 def from_plain(
     values: object,
@@ -25,7 +57,7 @@ def from_plain(
 ) -> RunConfig:
     """Return the configuration that `to_plain` took apart, proven to be one that can work.
 
-    A setting that is newer than the values has its default.
+    A setting that is newer than the values has its default; see `without_removed` for older ones.
 
     Parameters
     ----------
@@ -39,7 +71,7 @@ def from_plain(
     """
     from compkit.config.check import check
 
-    config = checked(RunConfig, values, where, remedy, fault)
+    config = checked(RunConfig, without_removed(values, where), where, remedy, fault)
     try:
         check(config)
     except CompkitError as error:
@@ -60,7 +92,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     CompkitError
         If the file is absent, is not YAML, or names an unknown setting; all of them are named.
     """
-    values = load_yaml(path, "configuration file")
+    values = without_removed(load_yaml(path, "configuration file"), str(path))
     if not isinstance(values, dict):
         raise CompkitError(f"{path} does not hold settings (`key: value` lines): correct it")
     refuse_unknown(values, str(path))

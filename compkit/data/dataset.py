@@ -12,7 +12,6 @@ from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
 from compkit.data.augment import Augment, Distort
-from compkit.data.contrast import equalised
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
 from compkit.data.weights import pixel_weights, places
@@ -91,14 +90,14 @@ class Examples(Dataset[Any], Sized):
     ----------
     side : int
         Of the images as the network sees them, pixels.
-    grey, images : list of ndarray of uint8, shape (side, side)
-        The images at that size, before and after their contrast is changed.
+    images : list of ndarray of uint8, shape (side, side)
+        The images at that size.
     augment : Augment
     """
 
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
-        self.grey, self.images = as_seen(images, config)
-        self.side = len(self.grey[0])
+        self.images = as_seen(images, config)
+        self.side = len(self.images[0])
         shown_side(self.side, config)  # refuses a crop that is larger
         self.augment = Augment(config.augment, self.side, config.input.crop, config.input.focus)
         self._seed, self._stream = config.seed, stream
@@ -128,13 +127,9 @@ def shown_side(side: int, config: RunConfig) -> int:
     return crop or side
 
 
-def as_seen(
-    images: Iterable[np.ndarray], config: RunConfig
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return images, uint8 (side, side), at the size that the network sees; with its contrast."""
-    grey = [shrunk(np.asarray(one), config.input.size or len(one)) for one in images]
-    clahe = config.input.contrast == "clahe"
-    return grey, [equalised(image) for image in grey] if clahe else grey
+def as_seen(images: Iterable[np.ndarray], config: RunConfig) -> list[np.ndarray]:
+    """Return images, uint8 (side, side), at the size that the network sees."""
+    return [shrunk(np.asarray(one), config.input.size or len(one)) for one in images]
 
 
 class TrainingSet(Examples):
@@ -162,7 +157,7 @@ class TrainingSet(Examples):
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
         self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
-        self._places = [places(image, config.weights) for image in self.grey]
+        self._places = [places(image, config.weights) for image in self.images]
         if known is not None:
             masks = (shrunk_labels(mask.view(np.uint8), self.side) for mask in known)
             self._places = [a * b for a, b in zip(self._places, masks, strict=True)]

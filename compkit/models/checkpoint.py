@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
         head = make_head(made.config, made.side)
         outputs = len(head.outputs)
         config = made.config
-        network = Network(made.encoder, outputs, config.model, config.input, pretrained=False)
+        network = Network(made.encoder, outputs, config.model, pretrained=False)
         network.load_state_dict(state)
     return network.eval(), head, config
 
@@ -188,7 +188,7 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str) -> Card:
     """
     plain = {key: value for key, value in checkpoint[CARD].items() if key != "head"}
     made = checked(Card, plain, str(path), remedy)
-    from_plain(plain["config"], str(path), remedy)
+    made = replace(made, config=from_plain(plain["config"], str(path), remedy))
     if made.side < 1:
         raise CompkitError(f"{path} is damaged (side: {made.side}): {remedy}")
     return made

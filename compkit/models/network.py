@@ -10,18 +10,21 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from compkit.config import InputConfig, ModelConfig
+from compkit.config import ModelConfig
 from compkit.errors import CompkitError, nearest
-from compkit.models.channels import channel_counts, input_channels
 from compkit.models.feedback import FeedbackUnet
 from compkit.models.plain import PLAIN, plain_settings
 from compkit.models.vit import Dpt, size_settings
 from compkit.models.weights import load_encoder, packaged
 from compkit.registry import Registry
 
+#: Mean and standard deviation of ImageNet in grey, on a scale of 0 to 1: pretrained encoders
+#: expect images normalised so.
+_MEAN, _STD = 0.449, 0.226
+
 
 class Network(nn.Module):
-    """Grey images to dense maps of logits.
+    """Images to dense maps of logits.
 
     Parameters
     ----------
@@ -31,15 +34,13 @@ class Network(nn.Module):
         Number of output channels C.
     config : ModelConfig
         Decoder and encoder weights.
-    inputs : InputConfig
-        Which channels are made of the grey image.
     pretrained : bool
         Load the encoder weights that `config` names; a checkpoint's network needs none.
+    channels : int
+        How many an image has: grey ones have one.
 
     Attributes
     ----------
-    inputs : InputConfig
-        As given.
     stride : int
         Height and width of an input must be multiples of it.
     """
@@ -49,29 +50,25 @@ class Network(nn.Module):
         encoder: str,
         outputs: int,
         config: ModelConfig,
-        inputs: InputConfig,
         pretrained: bool = True,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         check_names((encoder,), config)
         weights = config.weights_of(encoder) if pretrained else "none"
         if weights == "auto":
             weights = "none" if encoder in PLAIN else packaged(encoder)
-        self.inputs = inputs
-        images, coordinates = channel_counts(inputs)
-        self.model = _build(
-            encoder, images + coordinates, outputs, config.decoder, weights == "hub"
-        )
+        self.model = _build(encoder, channels, outputs, config.decoder, weights == "hub")
         self.model.to(memory_format=torch.channels_last)
         encoder_part: Any = self.encoder
         self.stride = int(getattr(self.model, "stride", encoder_part.output_stride))
         self._frozen = False
         if weights not in ("none", "hub"):
             fed_back = self.model.fed_back if isinstance(self.model, FeedbackUnet) else 0
-            load_encoder(encoder_part.model, weights, images, coordinates + fed_back)
+            load_encoder(encoder_part.model, weights, channels, fed_back)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, C, H, W) of grey images (N, 1, H, W) between 0 and 1."""
+        """Return logits (N, C, H, W) of images (N, channels, H, W) between 0 and 1."""
         return self.rounds(images)[-1]
 
     def rounds(self, images: Tensor) -> list[Tensor]:
@@ -79,11 +76,10 @@ class Network(nn.Module):
 
         The last are the answer; training is on all of them.
         """
-        # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
-        channels = input_channels(images, self.inputs).contiguous(memory_format=torch.channels_last)
+        images = normalised(images)
         if isinstance(self.model, FeedbackUnet):
-            return self.model.rounds(channels)
-        return [self.model(channels)]
+            return self.model.rounds(images)
+        return [self.model(images)]
 
     @property
     def encoder(self) -> nn.Module:
@@ -103,6 +99,12 @@ class Network(nn.Module):
         if self._frozen:
             self.encoder.eval()
         return self
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Return images as encoders expect them, of images between 0 and 1."""
+    # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
+    return ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
 
 
 def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:

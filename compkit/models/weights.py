@@ -64,8 +64,7 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     path : str
         A file, or ``package:NAME/FILE``, a file that an installed Python package carries.
     images, others : int
-        How many of the encoder's input channels are images, and how many follow that are not:
-        coordinates, and what is fed back.
+        How many of the encoder's input channels are the image's, and how many are fed back.
 
     Raises
     ------
@@ -117,13 +116,13 @@ def _say_once(line: str) -> None:
 
 
 def save_encoder(
-    state: Mapping[str, Tensor], path: Path, images: int, others: int, seen: Sequence[str]
+    state: Mapping[str, Tensor], path: Path, seen: Sequence[str], images: int = 1
 ) -> None:
-    """Write an encoder's weights so that `load_encoder` takes them, for the same input channels.
+    """Write an encoder's weights so that `load_encoder` takes them, for as many image channels.
 
     `seen` are the digests of labelled images that they learnt from (see `compkit.leak`).
     """
-    about = {_CHANNELS: json.dumps([images, others]), SEEN: json.dumps(list(seen))}
+    about = {_CHANNELS: json.dumps([images, 0]), SEEN: json.dumps(list(seen))}
     with replacing(path) as temporary:
         temporary.write_bytes(save({k: v.contiguous() for k, v in state.items()}, about))
 
@@ -137,7 +136,7 @@ def _refuse_other_channels(file: Path, images: int, others: int) -> bool:
     if kept is not None and kept != json.dumps([images, others]):
         raise CompkitError(
             f"{file} was pretrained on other input channels: "
-            "take the same input.contrast and input.coordinates as there"
+            "take weights of images, and of a decoder, like these"
         )
     return kept is not None
 

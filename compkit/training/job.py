@@ -64,7 +64,7 @@ def _check_weights(config: RunConfig, fold: int) -> None:
     outputs = len(make_head(config, config.input.size or 128).outputs)
     for encoder in config.encoders:
         start = config.model.start_of(encoder, fold)
-        network = Network(encoder, outputs, config.model, config.input, start is None)
+        network = Network(encoder, outputs, config.model, start is None)
         if start is not None:
             warm_start(network, start)
 

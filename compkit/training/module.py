@@ -66,7 +66,7 @@ class SegmentationModule(pl.LightningModule):
         self.seen, self._metrics = list(seen), beside(ranking)
         self.head = make_head(config, side)
         outputs = len(self.head.outputs)
-        self.network = Network(encoder, outputs, config.model, config.input, pretrained)
+        self.network = Network(encoder, outputs, config.model, pretrained)
         if config.training.freeze_encoder:
             self.network.freeze_encoder()
         # Validation is unaugmented: views are for the maps that are kept.
