@@ -188,8 +188,6 @@ def test_weights_are_one_for_all_or_one_each(tmp_path):
         (["--loss.terms", "{dice: .inf}"], "loss.terms.dice must be from"),
         (["--machine.workers", "-1"], "machine.workers must be from 0 to"),
         (["--input.focus", "2", "--input.crop", "32"], "input.focus must be from 0 to 1"),
-        (["--loss.ignore_above", "0"], "loss.ignore_above must be above 0 and at most 1"),
-        (["--weights.background", "-1"], "weights must not hold a negative number"),
         (["--model.start", "a.ckpt", "--model.weights", "hub"], "exclude each other"),
         (["--model.start", "a.ckpt", "--model.weights", "{resnet34: b.pth}"], "exclude each"),
         (["--model.start", "a.ckpt", "--encoders", "[resnet18, resnet34]"], "{encoder}"),
@@ -234,6 +232,9 @@ def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_p
     [
         ("input.contrast", "clahe"),
         ("input.coordinates", True),
+        ("loss.ignore_above", 0.8),
+        ("weights.background", 0.25),
+        ("weights.small_regions", 0.5),
     ],
 )
 def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_path, name, value):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig, WeightsConfig
+from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig
 from compkit.data.augment import Augment
 from compkit.data.crop import random_window
 from compkit.data.dataset import Draws, labelled_set
@@ -63,7 +63,6 @@ def test_an_example_does_not_depend_on_what_came_before(store):
     config = RunConfig(
         augment=EVERYTHING,
         input=InputConfig(crop=48, focus=0.5),
-        weights=WeightsConfig(small_regions=0.5, background=0.5),
     )
     dataset = labelled_set(store, store.labelled, config, make_head(config, 64))
     first = [dataset[(place, place % 4)] for place in range(6)]
@@ -180,19 +179,6 @@ def test_unfocused_crops_reach_every_corner():
     rng = np.random.default_rng(0)
     windows = [random_window(labels, 4, 1.0, rng) for _ in range(300)]
     assert {(r.start, c.start) for r, c in windows} == {(r, c) for r in range(3) for c in range(4)}
-
-
-def test_air_is_told_before_a_crop_and_other_greys(store):
-    config = RunConfig(
-        augment=replace(NONE, contrast=0.5, hflip=0.5),
-        input=InputConfig(crop=40),
-        weights=WeightsConfig(background=0.25),
-    )
-    plain = replace(config, augment=replace(config.augment, contrast=0))
-    for place in range(4):
-        weights = example(store, place, place, config)["weights"]
-        assert set(weights.unique().tolist()) == {0.25, 1.0}
-        assert weights.equal(example(store, place, place, plain)["weights"])
 
 
 class Heard(Network):

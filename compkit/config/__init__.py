@@ -1,6 +1,6 @@
 """The settings of a run."""
 
-from compkit.config.examples import AugmentConfig, InputConfig, WeightsConfig
+from compkit.config.examples import AugmentConfig, InputConfig
 from compkit.config.objective import LossConfig, PartitionConfig
 from compkit.config.run import FoldsConfig, InferenceConfig, MachineConfig, ModelConfig, RunConfig
 from compkit.config.training import MEAN, TrainingConfig, UnlabelledConfig
@@ -18,5 +18,4 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "UnlabelledConfig",
-    "WeightsConfig",
 ]

@@ -85,8 +85,6 @@ def check(config: RunConfig) -> None:
         "partition.touching must not be negative": p.touching >= 0,
         "loss.kappa must not be negative": config.loss.kappa >= 0,
         "loss.adaptive_lambda must not be negative": config.loss.adaptive_lambda >= 0,
-        "loss.ignore_above must be above 0 and at most 1": 0 < config.loss.ignore_above <= 1,
-        "weights must not hold a negative number": min(asdict(config.weights).values()) >= 0,
         "model.start and model.weights exclude each other: leave one out": (
             start is None or named <= {"auto", "none"}
         ),

@@ -1,4 +1,4 @@
-"""What a training example is made of, and how much each pixel of it counts."""
+"""What a training example is made of."""
 
 from __future__ import annotations
 
@@ -81,20 +81,3 @@ class AugmentConfig:
     noise_p: float = 0.5
     blur: float = 0.0
     blur_p: float = 0.3
-
-
-@dataclass(frozen=True)
-class WeightsConfig:
-    """How much each pixel of a training example counts.
-
-    Parameters
-    ----------
-    small_regions
-        Exponent γ: a region of area A counts (mean area / A)^γ a pixel, within limits; 0 counts
-        every pixel alike.
-    background
-        Weight of background inside the body, which may be an unlabelled structure; air keeps 1.
-    """
-
-    small_regions: float = 0.0
-    background: float = 1.0

@@ -20,6 +20,9 @@ from compkit.schema import checked
 REMOVED: dict[str, Any] = {
     "input.contrast": "grey",
     "input.coordinates": False,
+    "loss.ignore_above": 1.0,
+    "weights.background": 1.0,
+    "weights.small_regions": 0.0,
 }
 
 

@@ -18,9 +18,6 @@ class LossConfig:
         Concentration of tvmf_dice.
     adaptive_lambda
         Factor from validation Dice to concentration in adaptive_tvmf_dice.
-    ignore_above
-        Background to which the network itself gives a higher foreground probability is left out
-        of the loss, as perhaps unlabelled; 1 leaves nothing out.
     """
 
     terms: dict[str, float] = field(
@@ -28,7 +25,6 @@ class LossConfig:
     )
     kappa: float = 32.0
     adaptive_lambda: float = 32.0
-    ignore_above: float = 1.0
 
 
 @dataclass(frozen=True)

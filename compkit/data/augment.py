@@ -37,17 +37,17 @@ class Augment:
         self._compose = A.Compose(_geometry(config, side) + _greys(config))
 
     def __call__(
-        self, image: np.ndarray, labels: np.ndarray, place: np.ndarray, seed: int
+        self, image: np.ndarray, labels: np.ndarray, known: np.ndarray, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return image, labels and places, cropped and changed alike.
+        """Return image, labels and mask, cropped and changed alike.
 
         Parameters
         ----------
         image : ndarray of uint8, shape (H, W)
         labels : ndarray of uint8 or uint16, shape (H, W)
-        place : ndarray of uint8, shape (H, W)
-            A second map that moves as the labels do, from 1; it becomes 0 where a pixel comes from
-            outside the image.
+        known : ndarray of uint8, shape (H, W)
+            A mask that moves as the labels do; it becomes 0 where a pixel comes from outside the
+            image.
         seed : int
             The same seed gives the same change, in whatever process or order.
         """
@@ -56,11 +56,11 @@ class Augment:
             # crop and the first change would go together.
             rng = np.random.default_rng((seed, 1))
             part = random_window(labels, self._crop, self._focus, rng)
-            image, labels, place = image[part], labels[part], place[part]
+            image, labels, known = image[part], labels[part], known[part]
         self._compose.set_random_seed(seed)
-        out = self._compose(image=image, masks=[labels, place])
-        labels, place = out["masks"]
-        return out["image"], labels, place
+        out = self._compose(image=image, masks=[labels, known])
+        labels, known = out["masks"]
+        return out["image"], labels, known
 
 
 class Distort:

@@ -14,7 +14,6 @@ from compkit.config import RunConfig
 from compkit.data.augment import Augment, Distort
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
-from compkit.data.weights import pixel_weights, places
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
 
@@ -140,7 +139,7 @@ class TrainingSet(Examples):
     images, labels : iterable of ndarray, shape (H, H)
         Grey images, uint8, and region ids.
     config : RunConfig
-        Input, augmentation, weights and seed.
+        Input, augmentation and seed.
     head : Head
         Makes the targets.
     known : iterable of ndarray of bool, shape (H, H), optional
@@ -157,23 +156,22 @@ class TrainingSet(Examples):
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
         self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
-        self._places = [places(image, config.weights) for image in self.images]
+        everywhere = np.broadcast_to(np.uint8(1), self._labels[0].shape)  # which takes no memory
+        self._known = [everywhere] * len(self._labels)
         if known is not None:
-            masks = (shrunk_labels(mask.view(np.uint8), self.side) for mask in known)
-            self._places = [a * b for a, b in zip(self._places, masks, strict=True)]
-        self._head, self._weights = head, config.weights
+            self._known = [shrunk_labels(mask.view(np.uint8), self.side) for mask in known]
+        self._head = head
 
     def __getitem__(self, key: Draw) -> Batch:
         place, index = key
-        image, labels, lies = self.augment(
-            self.images[index], self._labels[index], self._places[index], self.seed(place)
+        image, labels, known = self.augment(
+            self.images[index], self._labels[index], self._known[index], self.seed(place)
         )
-        weights = pixel_weights(labels, lies, self._weights)
         return {
             "images": torch.from_numpy(image[None].astype(np.float32) / 255),
             "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
-            "weights": torch.from_numpy(weights)[None],
+            "weights": torch.from_numpy(known[None].astype(np.float32)),
         }
 
 

@@ -38,18 +38,13 @@ class Foreground:
 
     def __init__(self, config: LossConfig) -> None:
         self._loss = ClassLoss(config, classes=2)
-        self._ignore_above = config.ignore_above
         self._overlap = torch.zeros(2, 2, dtype=torch.float64)
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Return the loss of logits (N, 2, H, W) against label maps (N, H, W).
-
-        Background that the network itself is too sure not to be background counts nothing.
-        """
+        """Return the loss of logits (N, 2, H, W) against label maps (N, H, W)."""
         foreground = (labels > 0)[:, None]
         targets = torch.cat([~foreground, foreground], dim=1).float()
-        distrusted = ~foreground & (self.activate(logits.detach()) > self._ignore_above)
-        return self._loss(logits, targets, weights * ~distrusted)
+        return self._loss(logits, targets, weights)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return the probability of the foreground, (N, 1, H, W)."""
