@@ -212,37 +212,47 @@ def test_differences_leave_out_the_machine():
     assert differences(one, other, ("machine.",)) == ["seed: 0 → 1"]
 
 
-def old_record(name: str, value: object) -> dict:
-    """Return a configuration as an older version kept it, with a setting that it had."""
-    section, key = name.split(".")
+def old_record(**settings: object) -> dict:
+    """Return a configuration as an older version kept it, with settings that it had."""
     plain = to_plain(RunConfig(seed=3))
-    return plain | {section: plain.get(section, {}) | {key: value}}
+    for name, value in settings.items():
+        section, key = name.split(".")
+        plain.setdefault(section, {})[key] = value
+    return plain
 
 
-@pytest.mark.parametrize("name", REMOVED)
-def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_path, name):
-    record = old_record(name, REMOVED[name])
+def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_path):
+    record = old_record(**REMOVED)
     assert from_plain(record) == RunConfig(seed=3)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(record))
     assert parse([*GO, "--config", str(tmp_path / "c.yaml")])[1] == RunConfig(seed=3)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    "settings",
     [
-        ("input.contrast", "clahe"),
-        ("input.coordinates", True),
-        ("loss.ignore_above", 0.8),
-        ("weights.background", 0.25),
-        ("weights.small_regions", 0.5),
+        {"input.contrast": "clahe"},
+        {"input.coordinates": True},
+        {"loss.ignore_above": 0.8},
+        {"weights.background": 0.25},
+        {"weights.small_regions": 0.5},
+        {"unlabelled.teacher": "mean", "unlabelled.weight": 0.3},
     ],
+    ids=lambda settings: next(iter(settings)),
 )
-def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_path, name, value):
+def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_path, settings):
+    name, value = next(iter(settings.items()))
     expected = f"{name} {value!r}, with which this version can neither train nor predict"
+    record = old_record(**REMOVED | settings)
     with pytest.raises(CompkitError, match=f"^old.yaml has {expected}"):
-        from_plain(old_record(name, value), "old.yaml")
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(old_record(name, value)))
-    assert expected in refusal("--config", str(tmp_path / "c.yaml"))
+        from_plain(record, "old.yaml")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(record))
+    assert f"c.yaml has {expected}" in refusal("--config", str(tmp_path / "c.yaml"))
+
+
+def test_a_teacher_that_is_a_run_is_there_still():
+    config = from_plain(old_record(**{"unlabelled.teacher": "other", "unlabelled.weight": 0.3}))
+    assert config.unlabelled.teacher == "other"
 
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))

@@ -17,7 +17,7 @@ from compkit.config import MachineConfig, ModelConfig, RunConfig
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.machine import precision_of
-from compkit.models.checkpoint import CARD, card, load_checkpoint, warm_start
+from compkit.models.checkpoint import CARD, card, load_checkpoint, read_card, warm_start
 from compkit.models.network import DECODERS, Network, normalised
 from compkit.models.weights import PACKAGED, packaged
 
@@ -248,6 +248,18 @@ def test_a_warm_start_of_the_same_network_predicts_the_same(tmp_path, capsys):
     assert torch.equal(new.eval()(grey), old(grey))
     total = len(new.state_dict())
     assert f"{total} of {total} tensors taken" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_read_without_settings_that_are_gone(tmp_path):
+    path = checkpoint(tmp_path / "best.ckpt")
+    config, held = read_card(path).config, torch.load(path, weights_only=True)
+    held[CARD]["config"]["input"] |= {"contrast": "grey"}
+    torch.save(held, path)
+    assert read_card(path).config == load_checkpoint(path)[2] == config
+    held[CARD]["config"]["input"] |= {"contrast": "windows"}
+    torch.save(held, path)
+    with pytest.raises(CompkitError, match=r"best\.ckpt has input\.contrast 'windows', with which"):
+        load_checkpoint(path)
 
 
 def test_a_warm_start_leaves_another_heads_last_layer(tmp_path, capsys):

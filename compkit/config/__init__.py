@@ -3,10 +3,9 @@
 from compkit.config.examples import AugmentConfig, InputConfig
 from compkit.config.objective import LossConfig, PartitionConfig
 from compkit.config.run import FoldsConfig, InferenceConfig, MachineConfig, ModelConfig, RunConfig
-from compkit.config.training import MEAN, TrainingConfig, UnlabelledConfig
+from compkit.config.training import TrainingConfig, UnlabelledConfig
 
 __all__ = [
-    "MEAN",
     "AugmentConfig",
     "FoldsConfig",
     "InferenceConfig",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from compkit.config import MEAN, RunConfig
+from compkit.config import RunConfig
 from compkit.errors import CompkitError
 
 #: No number is larger, whatever it is of: not finite ones are refused by it, too.
@@ -68,8 +68,8 @@ def check(config: RunConfig) -> None:
         "unlabelled.weight must not be negative": u.weight >= 0,
         "unlabelled.confidence must be at least 0.5 and under 1": 0.5 <= u.confidence < 1,
         "unlabelled.ramp must be from 0 to 1": 0 <= u.ramp <= 1,
-        "unlabelled.teacher mean needs training.ema": (
-            not u.weight or u.teacher != MEAN or t.ema > 0
+        "unlabelled.weight needs unlabelled.teacher, a finished run or ensemble": (
+            not u.weight or u.teacher is not None
         ),
         "training.freeze_encoder needs pretrained weights (model.weights or model.start)": (
             not t.freeze_encoder or start is not None or "none" not in named

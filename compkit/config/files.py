@@ -16,11 +16,15 @@ from compkit.files import replacing
 from compkit.inputs import load_yaml
 from compkit.schema import checked
 
-#: What older versions had, with the defaults of then, by which it changed nothing.
+_MEAN_TEACHER = "unlabelled.teacher"
+
+#: Settings that older versions had, and their defaults, by which they changed nothing. The mean
+#: teacher changed something where it had a weight; a teacher of another name is a run.
 REMOVED: dict[str, Any] = {
     "input.contrast": "grey",
     "input.coordinates": False,
     "loss.ignore_above": 1.0,
+    _MEAN_TEACHER: "mean",
     "weights.background": 1.0,
     "weights.small_regions": 0.0,
 }
@@ -32,7 +36,7 @@ def without_removed(values: Any, where: str = "the configuration") -> Any:
     Raises
     ------
     CompkitError
-        Naming one that had another value.
+        Naming one that changed something.
     """
     if not isinstance(values, dict):
         return values
@@ -42,11 +46,18 @@ def without_removed(values: Any, where: str = "the configuration") -> Any:
         held = kept.get(section)
         if not isinstance(held, dict) or key not in held:
             continue
-        if (value := held.pop(key)) != default:
+        value = held[key]
+        changed = value != default
+        if name == _MEAN_TEACHER:
+            if changed:
+                continue
+            changed = bool(held.get("weight"))
+        if changed:
             raise CompkitError(
                 f"{where} has {name} {brief(value)}, with which this version can neither train nor "
                 "predict: take the version that knew it"
             )
+        del held[key]
         if not held:
             del kept[section]
     return kept

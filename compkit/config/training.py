@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: The teacher that is the average of a network's own weights.
-MEAN = "mean"
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -64,9 +61,8 @@ class UnlabelledConfig:
     weight
         Weight of their loss beside that of the labelled images; 0 leaves them out.
     teacher
-        Mean: the average of the network's own weights (training.ema), whose maps of an image the
-        network must give of a distorted copy, too. Or the name of a run on the same folds: what its
-        networks of the same fold find in them together, decoded, is taken for their labels.
+        The name of a finished run or ensemble on the same folds: what its networks of the same fold
+        find in them together, decoded, is taken for their labels.
     confidence
         Pixels of which the teacher's foreground probability, or that of background, is smaller
         count nothing.
@@ -79,7 +75,7 @@ class UnlabelledConfig:
     """
 
     weight: float = 0.0
-    teacher: str = MEAN
+    teacher: str | None = None
     confidence: float = 0.8
     ramp: float = 0.3
     batch: int = 8

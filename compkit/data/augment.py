@@ -63,33 +63,6 @@ class Augment:
         return out["image"], labels, known
 
 
-class Distort:
-    """The strong view of an image: other grey levels and holes, every pixel where it was.
-
-    What is expected of the network stays what it expects of the undistorted image, as in FixMatch
-    (Sohn et al. 2020, arXiv 2001.07685), so nothing moves. In a hole, which is black, it must tell
-    from around what is there.
-    """
-
-    def __init__(self) -> None:
-        self._compose = A.Compose(
-            [
-                A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.4, p=0.8),
-                A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.5), p=0.3),
-                A.GaussNoise(std_range=(0, 0.06), p=0.5),
-                A.CoarseDropout(
-                    num_holes_range=(1, 4), hole_height_range=(0.1, 0.25),
-                    hole_width_range=(0.1, 0.25), fill=0, p=0.5,
-                ),
-            ]
-        )  # fmt: skip
-
-    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
-        """Return an image, uint8 (H, W), distorted; the same seed distorts alike."""
-        self._compose.set_random_seed(seed)
-        return self._compose(image=image)["image"]
-
-
 def one_thread(_worker: int) -> None:
     """Keep a loader process to one core; there is a process for each."""
     cv2.setNumThreads(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
-from compkit.data.augment import Augment, Distort
+from compkit.data.augment import Augment
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
 from compkit.errors import CompkitError
@@ -182,42 +182,3 @@ def labelled_set(
     chosen = list(indices)
     images, labels = (store.images[i] for i in chosen), (store.labels_of(i) for i in chosen)
     return TrainingSet(images, labels, config, head)
-
-
-class UnlabelledBatch(TypedDict):
-    """One batch of unlabelled images.
-
-    images, float32 (N, 1, H, W) in 0…1, augmented as labelled ones are; distorted, the same with
-    other grey levels and with holes; weights, float32 (N, 1, H, W), 0 outside the image.
-    """
-
-    images: Tensor
-    distorted: Tensor
-    weights: Tensor
-
-
-class UnlabelledSet(Examples):
-    """Images without labels, each augmented once, and distorted on top of that.
-
-    Parameters
-    ----------
-    images : iterable of ndarray of uint8, shape (H, H)
-    config : RunConfig
-        Input, augmentation and seed.
-    """
-
-    def __init__(self, images: Iterable[np.ndarray], config: RunConfig) -> None:
-        super().__init__(images, config, stream=1)
-        self._distort = Distort()
-
-    def __getitem__(self, key: Draw) -> UnlabelledBatch:
-        place, index = key
-        seed = self.seed(place)
-        image, whole = self.images[index], np.ones_like(self.images[index])
-        image, inside, _ = self.augment(image, whole, whole, seed)
-        distorted = self._distort(image, seed)
-        return {
-            "images": torch.from_numpy(image[None].astype(np.float32) / 255),
-            "distorted": torch.from_numpy(distorted[None].astype(np.float32) / 255),
-            "weights": torch.from_numpy(inside[None].astype(np.float32)),
-        }

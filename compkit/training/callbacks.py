@@ -21,7 +21,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.models.checkpoint import CARD, weights_digest
-from compkit.models.network import Network
 from compkit.progress import Task
 from compkit.run import FITTED
 from compkit.schema import write_record
@@ -46,12 +45,6 @@ class AveragedWeights(WeightAveraging):
             get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
 
         super().__init__(multi_avg_fn=average)
-
-    @property
-    def network(self) -> Network:
-        """The network with the averaged weights, while it is being trained."""
-        averaged: Any = self._average_model
-        return averaged.module.network
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compkit.config import MEAN, RunConfig
+from compkit.config import RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
 from compkit.display import print_scores
@@ -70,12 +70,10 @@ def _check_weights(config: RunConfig, fold: int) -> None:
 
 
 def _check_unlabelled(config: RunConfig, data: str) -> None:
-    u = config.unlabelled
-    if u.weight:
+    if config.unlabelled.weight:
         store = open_store(data)
-        unlabelled_images(store, u.test)
-        if u.teacher != MEAN:
-            open_teacher(u.teacher, store, split_of(config, store))
+        unlabelled_images(store, config.unlabelled.test)
+        open_teacher(config.unlabelled.teacher, store, split_of(config, store))
 
 
 def _finish(run: Run) -> None:
