@@ -1,9 +1,14 @@
 """The settings of a run."""
 
-from compkit.config.examples import AugmentConfig, InputConfig
-from compkit.config.objective import LossConfig, PartitionConfig
 from compkit.config.run import FoldsConfig, InferenceConfig, MachineConfig, ModelConfig, RunConfig
-from compkit.config.training import TrainingConfig, UnlabelledConfig
+from compkit.config.training import (
+    AugmentConfig,
+    InputConfig,
+    LossConfig,
+    PartitionConfig,
+    TrainingConfig,
+    UnlabelledConfig,
+)
 
 __all__ = [
     "AugmentConfig",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 from compkit.config import RunConfig
+from compkit.config.files import flat
 from compkit.errors import CompkitError
 
 #: No number is larger, whatever it is of: not finite ones are refused by it, too.
@@ -93,22 +92,13 @@ def check(config: RunConfig) -> None:
         ),
     }
     broken = [rule for rule, kept in rules.items() if not kept]
-    for key, value in _numbers(asdict(config)):
+    for key, value in flat(asdict(config)).items():
         low, high = _BOUNDS.get(key, (-_LARGEST, _LARGEST))
-        if not low <= value <= high:
+        each = value if isinstance(value, tuple | list) else (value,)
+        if not all(low <= v <= high for v in each if isinstance(v, int | float)):
             broken.append(f"{key} must be from {low} to {high}")
     if broken:
         raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
-
-
-def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield every number of a configuration by its dotted name, those of a list by the list's."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{key}.")
-        for each in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(each, int | float):
-                yield prefix + key, each
 
 
 def check_all(config: RunConfig, encoders: bool = True) -> None:

@@ -6,9 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from compkit.config.examples import AugmentConfig, InputConfig
-from compkit.config.objective import LossConfig, PartitionConfig
-from compkit.config.training import TrainingConfig, UnlabelledConfig
+from compkit.config.training import (
+    AugmentConfig,
+    InputConfig,
+    LossConfig,
+    PartitionConfig,
+    TrainingConfig,
+    UnlabelledConfig,
+)
 
 
 @dataclass(frozen=True)
