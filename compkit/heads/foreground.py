@@ -15,6 +15,7 @@ from compkit.config import LossConfig
 from compkit.losses.dice import class_overlap
 from compkit.losses.mixture import ClassLoss
 from compkit.parameters import Param, Params
+from compkit.regions import dusted
 
 
 class Foreground:
@@ -54,11 +55,12 @@ class Foreground:
         """Return the mask, bool (H, W), that decoder parameters make of a probability (H, W)."""
         mask = probability >= params["threshold"]
         if radius := int(params["opening"]):
-            mask = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, _disk(radius)) > 0
+            disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+            mask = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk) > 0
         if params["holes"]:
             mask = _fill_holes(mask, params["holes"] * mask.size)
         if params["smallest"]:
-            mask = _drop_small(mask, params["smallest"] * mask.size)
+            mask = dusted(mask, params["smallest"] * mask.size, connectivity=4)
         return mask
 
     def observe(self, probability: Tensor, labels: Tensor) -> None:
@@ -84,10 +86,6 @@ class Foreground:
         self._loss.kappa = state["kappa"]
 
 
-def _disk(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-
-
 def _fill_holes(mask: np.ndarray, area: float) -> np.ndarray:
     """Fill the holes of a mask that are smaller than `area` pixels and away from the border."""
     parts = cc3d.connected_components(~mask, connectivity=4)
@@ -96,11 +94,3 @@ def _fill_holes(mask: np.ndarray, area: float) -> np.ndarray:
     for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
         fill[edge] = False
     return mask | fill[parts]
-
-
-def _drop_small(mask: np.ndarray, area: float) -> np.ndarray:
-    """Drop the connected parts of a mask that are smaller than `area` pixels."""
-    parts = cc3d.connected_components(mask, connectivity=4)
-    keep = np.bincount(parts.ravel()) >= area
-    keep[0] = False
-    return keep[parts]

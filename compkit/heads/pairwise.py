@@ -53,7 +53,7 @@ class Pairwise(Partition):
             else:
                 # The view had the pair from its other end: it stands at that end's place.
                 opposite = maps[:, self.offsets.index((-seen[0], -seen[1]))]
-                channels.append(shift(opposite, offset))
+                channels.append(shifted(opposite, offset))
         return torch.stack(channels, dim=1)
 
     def decode(
@@ -63,15 +63,6 @@ class Pairwise(Partition):
 
     def affinities(self, maps: np.ndarray, offsets: Offsets) -> np.ndarray:
         return maps[[self.offsets.index(offset) for offset in offsets]]
-
-
-def shift(values: Tensor, offset: tuple[int, int]) -> Tensor:
-    """Return `values` (..., H, W) of the pixel at `offset` from each; edges are repeated."""
-    height, width = values.shape[-2:]
-    device = values.device
-    rows = (torch.arange(height, device=device) + offset[0]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=device) + offset[1]).clamp(0, width - 1)
-    return values[..., rows[:, None], columns]
 
 
 def pairs(values: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -1,53 +1,49 @@
-"""Dice losses and the cosine similarity that they share."""
+"""Losses of the Dice family, and the cosine similarity that they share.
+
+All but V-Net's are of Kato & Hotta 2022 (arXiv 2207.07842). They take predicted probabilities A and
+one-hot targets B, (N, C, H, W), and how much each pixel counts, float or bool (N, 1, H, W).
+"""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
-
-#: What a class without a single target pixel in the batch does to the mean over classes:
-#: it is left out of it (ignore), or counted with its overlap of zero (count).
-Absent = Literal["ignore", "count"]
 
 #: The axes over which a class is pooled: images, rows and columns.
 PIXELS = (0, 2, 3)
 
 
 def dice_loss(
-    probabilities: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    smooth: float = 1.0,
-    absent: Absent = "ignore",
+    probabilities: Tensor, targets: Tensor, weights: Tensor, smooth: float = 1.0
 ) -> Tensor:
     """Return the Dice loss with squared denominators, pooled over the batch.
 
     ``mean_c 1 - (2 Σ A_cn B_cn + γ) / (Σ A_cn² + Σ B_cn² + γ)`` (Milletari et al. 2016, V-Net),
-    every pixel n counted with its weight.
-
-    Parameters
-    ----------
-    probabilities, targets : Tensor, shape (N, C, H, W)
-        Predicted probabilities A and one-hot targets B.
-    weights : Tensor of float or bool, shape (N, 1, H, W)
-        How much each pixel counts; 0 leaves it out.
-    smooth : float
-        γ.
-    absent : {"ignore", "count"}
-        See `Absent`.
+    every pixel n counted with its weight; γ is `smooth`.
     """
     dice = class_dice(probabilities, targets, weights, smooth)
-    return class_mean(1 - dice, targets * weights, absent)
+    return class_mean(1 - dice, targets * weights)
 
 
-def normalised_dice_loss(
-    probabilities: Tensor, targets: Tensor, weights: Tensor, absent: Absent = "ignore"
+def normalised_dice_loss(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return ``mean_c 1 - cos θ_c`` (eq. 4)."""
+    return class_mean(1 - class_cosine(probabilities, targets, weights), targets * weights)
+
+
+def tvmf_dice_loss(
+    probabilities: Tensor, targets: Tensor, weights: Tensor, kappa: Tensor | float
 ) -> Tensor:
-    """Return ``mean_c 1 - cos θ_c`` (Kato & Hotta 2022, eq. 4); arguments as in `dice_loss`."""
-    cosine = class_cosine(probabilities, targets, weights)
-    return class_mean(1 - cosine, targets * weights, absent)
+    """Return ``mean_c (1 − φ(cos θ_c; κ_c))²`` (eq. 6), with one κ ≥ 0 or one a class, (C,)."""
+    similarity = tvmf_similarity(class_cosine(probabilities, targets, weights), kappa)
+    return class_mean((1 - similarity) ** 2, targets * weights)
+
+
+def tvmf_similarity(cosine: Tensor, kappa: Tensor | float) -> Tensor:
+    """Return φ(cos θ; κ) = (1 + cos θ) / (1 + κ (1 − cos θ)) − 1 (eq. 5).
+
+    κ = 0 gives cos θ; a larger κ demands a closer match for the same similarity.
+    """
+    return (1 + cosine) / (1 + kappa * (1 - cosine)) - 1
 
 
 def class_dice(
@@ -70,13 +66,11 @@ def class_cosine(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Ten
     return (a * targets).sum(PIXELS) / norms.clamp_min(1e-12).sqrt()
 
 
-def class_mean(losses: Tensor, targets: Tensor, absent: Absent) -> Tensor:
-    """Return the mean of per-class losses, shape (C,), under the rule for absent classes.
+def class_mean(losses: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of per-class losses, shape (C,), over classes with a target pixel.
 
     A batch in which no class is present (every weight 0) gives zero, with a gradient of zero.
     """
-    if absent == "count":
-        return losses.mean()
     present = (targets.sum(PIXELS) > 0).to(losses.dtype)
     return (losses * present).sum() / present.sum().clamp_min(1)
 

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from compkit.losses.dice import dice_loss, normalised_dice_loss
-from compkit.losses.tvmf import tvmf_dice_loss
+from compkit.losses.dice import dice_loss, normalised_dice_loss, tvmf_dice_loss
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

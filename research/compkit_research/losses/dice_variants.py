@@ -45,7 +45,7 @@ def focal_dice_loss(
     β = 1 is `dice_loss`.
     """
     dice = class_dice(probabilities, targets, weights)
-    return class_mean(1 - dice ** (1 / beta), targets * weights, "ignore")
+    return class_mean(1 - dice ** (1 / beta), targets * weights)
 
 
 def focal_tversky_loss(
@@ -67,7 +67,7 @@ def focal_tversky_loss(
     tversky = wrong / (2 * (a * targets).sum(PIXELS) + wrong + _SMOOTH)
     # The power's slope is infinite at zero, where a perfect class lies: a line takes over there.
     losses = tversky * tversky.clamp_min(1e-6) ** (1 / gamma - 1)
-    return class_mean(losses, b, "ignore")
+    return class_mean(losses, b)
 
 
 def noise_robust_dice_loss(
@@ -81,7 +81,7 @@ def noise_robust_dice_loss(
     """
     apart = ((probabilities - targets).abs() ** gamma * weights).sum(PIXELS)
     size = ((probabilities**2 + targets**2) * weights).sum(PIXELS)
-    return class_mean(apart / (size + _SMOOTH), targets * weights, "ignore")
+    return class_mean(apart / (size + _SMOOTH), targets * weights)
 
 
 generalised_dice = partial(of_logits, generalised_dice_loss)
