@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig
-from compkit.data.augment import Augment
-from compkit.data.crop import random_window
+from compkit.data.augment import Augment, random_window
 from compkit.data.dataset import Draws, labelled_set
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import open_store

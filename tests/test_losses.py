@@ -10,16 +10,16 @@ from torch.nn.functional import one_hot
 
 from compkit.config import LossConfig
 from compkit.errors import CompkitError
-from compkit.losses.dice import (
+from compkit.losses.mixture import LOSSES, ClassLoss
+from compkit.losses.terms import (
     class_cosine,
     class_overlap,
+    cross_entropy,
     dice_loss,
     normalised_dice_loss,
     tvmf_dice_loss,
     tvmf_similarity,
 )
-from compkit.losses.mixture import LOSSES, ClassLoss
-from compkit.losses.terms import cross_entropy
 
 # Two pixels, two classes: p(class 1) = 0.8 and 0.4; the truth is class 1, then class 0.
 P = torch.tensor([[[[0.2, 0.6]], [[0.8, 0.4]]]], dtype=torch.float64)

@@ -110,9 +110,8 @@ class Head:
             self.partitions, self._outputs, self._targets, strict=True
         ):
             own = Truth(truth.labels, truth.targets[:, targets], truth.weights)
-            weight = self._config.weight * part.weight
-            losses.append(weight * part.loss(logits[:, outputs], own, probability))
-        return loss + torch.stack(losses).sum()
+            losses.append(part.weight * part.loss(logits[:, outputs], own, probability))
+        return loss + self._config.weight * torch.stack(losses).sum()
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return maps, float32 (N, len(maps), H, W) between 0 and 1, of logits."""

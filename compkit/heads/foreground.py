@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from compkit.config import LossConfig
-from compkit.losses.dice import class_overlap
 from compkit.losses.mixture import ClassLoss
+from compkit.losses.terms import class_overlap
 from compkit.parameters import Param, Params
 from compkit.regions import dusted
 

@@ -18,8 +18,7 @@ from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
-from compkit.training.callbacks import LAST, Watch, finish
-from compkit.training.curve import draw_curve
+from compkit.training.callbacks import LAST, Watch, draw_curve, finish
 from compkit.training.loop import drawn, fit
 from compkit.training.module import SegmentationModule, seed_of
 from compkit.training.pseudo import pseudo_labelled

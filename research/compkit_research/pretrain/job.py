@@ -19,8 +19,7 @@ from compkit.models.weights import save_encoder
 from compkit.progress import say
 from compkit.run import FITTED, read_fitted
 from compkit.schema import read_record
-from compkit.training.callbacks import LAST, Watch, finish
-from compkit.training.curve import draw_curve
+from compkit.training.callbacks import LAST, Watch, draw_curve, finish
 from compkit.training.loop import drawn, fit
 from compkit.training.module import seed_of
 from compkit_research.pretrain.images import Pairs, Puzzle, Puzzles, split_images
