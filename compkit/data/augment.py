@@ -20,10 +20,8 @@ class Augment:
     ----------
     config : AugmentConfig
         Which, how often, how strong.
-    side : int
-        Side of the images, pixels.
-    crop : int or None
-        Side of the random crop, pixels.
+    side, crop : int
+        Of the images and of the random crop, pixels; None crops nothing.
     focus : float
         Probability that the crop lies around a region.
     """
@@ -94,35 +92,26 @@ def one_thread(_worker: int) -> None:
 
 
 def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
-    transforms: list[A.BasicTransform] = []
-    sigma = side / 16
-    if c.hflip:
-        transforms.append(A.HorizontalFlip(p=c.hflip))
-    if c.vflip:
-        transforms.append(A.VerticalFlip(p=c.vflip))
-    if c.rot90:
-        transforms.append(A.RandomRotate90(p=c.rot90))
+    flips = ((A.HorizontalFlip, c.hflip), (A.VerticalFlip, c.vflip), (A.RandomRotate90, c.rot90))
+    transforms: list[A.BasicTransform] = [flip(p=p) for flip, p in flips if p]
+    between = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_NEAREST}
     if c.rotate or c.scale or c.shift:
         transforms.append(
             A.Affine(
                 rotate=(-c.rotate, c.rotate),
                 scale=(1 - c.scale, 1 + c.scale),
                 translate_percent=(-c.shift, c.shift),
-                interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_NEAREST,
                 p=c.affine_p,
+                **between,
             )
         )
     if c.elastic:
+        sigma = side / 16
+        # Blurred uniform noise has the deviation 1 / (2 σ √(3 π)); alpha multiplies it.
+        alpha = c.elastic * side / 128 * 2 * sigma * (3 * np.pi) ** 0.5
         transforms.append(
             A.ElasticTransform(
-                # Blurred uniform noise has the deviation 1 / (2 σ √(3 π)); alpha multiplies it.
-                alpha=c.elastic * side / 128 * 2 * sigma * (3 * np.pi) ** 0.5,
-                sigma=sigma,
-                noise_distribution="uniform",
-                interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_NEAREST,
-                p=c.elastic_p,
+                alpha=alpha, sigma=sigma, noise_distribution="uniform", p=c.elastic_p, **between
             )
         )
     return transforms

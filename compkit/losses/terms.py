@@ -19,16 +19,13 @@ from torch.nn.functional import log_softmax
 PIXELS = (0, 2, 3)
 
 
-def dice_loss(
-    probabilities: Tensor, targets: Tensor, weights: Tensor, smooth: float = 1.0
-) -> Tensor:
+def dice_loss(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return the Dice loss with squared denominators, pooled over the batch.
 
     ``mean_c 1 - (2 Σ A_cn B_cn + γ) / (Σ A_cn² + Σ B_cn² + γ)`` (Milletari et al. 2016, V-Net),
-    every pixel n counted with its weight; γ is `smooth`.
+    every pixel n counted with its weight; γ = 1.
     """
-    dice = class_dice(probabilities, targets, weights, smooth)
-    return class_mean(1 - dice, targets * weights)
+    return class_mean(1 - class_dice(probabilities, targets, weights), targets * weights)
 
 
 def normalised_dice_loss(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -52,13 +49,11 @@ def tvmf_similarity(cosine: Tensor, kappa: Tensor | float) -> Tensor:
     return (1 + cosine) / (1 + kappa * (1 - cosine)) - 1
 
 
-def class_dice(
-    probabilities: Tensor, targets: Tensor, weights: Tensor, smooth: float = 1.0
-) -> Tensor:
+def class_dice(probabilities: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return the Dice coefficients that `dice_loss` takes from 1, over batch and pixels, (C,)."""
     a, b = probabilities * weights, targets * weights
-    overlap = 2 * (a * targets).sum(PIXELS) + smooth
-    size = (a * probabilities).sum(PIXELS) + (b * targets).sum(PIXELS) + smooth
+    overlap = 2 * (a * targets).sum(PIXELS) + 1
+    size = (a * probabilities).sum(PIXELS) + (b * targets).sum(PIXELS) + 1
     return overlap / size
 
 

@@ -33,7 +33,6 @@ class Network(nn.Module):
     outputs : int
         Number of output channels C.
     config : ModelConfig
-        Decoder and encoder weights.
     pretrained : bool
         Load the encoder weights that `config` names; a checkpoint's network needs none.
     channels : int
@@ -131,7 +130,7 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
     if config.decoder.lower() not in DECODERS:
         raise CompkitError(
             f"there is no decoder {config.decoder!r}{nearest(config.decoder, DECODERS)}: "
-            f"take one of {', '.join(DECODERS)}"
+            f"take one of {', '.join(sorted(DECODERS))}"
         )
     if (plain := PLAIN.keys() & set(encoders)) and config.decoder.lower() not in _UNETS:
         raise CompkitError(
@@ -146,39 +145,35 @@ ENCODERS = Registry("compkit.encoders", "encoder", {})
 #: Networks with the decoder of the U-Net.
 _UNETS = {"unet": smp.Unet, "feedback-unet": FeedbackUnet}
 
-#: Decoders by name.
-DECODERS: tuple[str, ...] = tuple(sorted({*smp.MODEL_ARCHITECTURES_MAPPING, *_UNETS}))
-
-_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS | {"dpt": Dpt}
+#: Networks by the name of their decoder.
+DECODERS: dict[str, Any] = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS | {"dpt": Dpt}
 
 
 def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -> nn.Module:
-    settings = plain_settings(encoder) if encoder in PLAIN else _timm_settings(encoder)
+    if encoder in PLAIN:
+        settings = plain_settings(encoder)
+    else:
+        settings = {"encoder_name": f"tu-{encoder}", **size_settings(encoder)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _ARCHITECTURES[decoder.lower()](
+            return DECODERS[decoder.lower()](
                 encoder_weights="imagenet" if hub else None,
                 in_channels=channels,
                 classes=outputs,
                 **settings,
             )
-    except OSError as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CompkitError(
-            f"the weights of {encoder} cannot be had from the hub ({reason}): "
-            "connect, or give model.weights a file or none"
-        ) from None
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, OSError):
+            raise CompkitError(
+                f"the weights of {encoder} cannot be had from the hub ({reason}): "
+                "connect, or give model.weights a file or none"
+            ) from None
         raise CompkitError(
             f"the encoder {encoder!r} does not fit under the decoder {decoder!r} ({reason}): "
             "take another of either"
         ) from None
-
-
-def _timm_settings(encoder: str) -> dict[str, Any]:
-    return {"encoder_name": f"tu-{encoder}", **size_settings(encoder)}
 
 
 def padded(stride: int, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

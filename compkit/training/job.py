@@ -77,18 +77,14 @@ def _check_unlabelled(config: RunConfig, data: str) -> None:
 
 
 def _finish(run: Run) -> None:
-    encoders = run.config.encoders
+    encoders, metrics = run.config.encoders, beside(run.ranking)
     several = len(encoders) > 1
-    decoders = {}
-    for encoder in encoders if several else ():
+    chosen: dict[str, str | None] = {e: e for e in encoders} if several else {}
+    chosen["all" if several else encoders[0]] = None
+    rows = []
+    for label, encoder in chosen.items():
         mixture = Mixture(members_of([run], encoder))
-        decoders[encoder] = tuned_decoder(mixture, run.directory / encoder / "decoder.json")
-    whole = Mixture(members_of([run]))
-    decoders["all" if several else encoders[0]] = tuned_decoder(
-        whole, run.directory / "decoder.json"
-    )
-    rows, metrics = [], beside(run.ranking)
-    for label, decoder in decoders.items():
+        decoder = tuned_decoder(mixture, run.directory / (encoder or "") / "decoder.json")
         cells = [f"{decoder.scores[metric]:.4f}" for metric in metrics]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
     print_scores(
