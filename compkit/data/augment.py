@@ -40,11 +40,9 @@ class Augment:
 
         Parameters
         ----------
-        image : ndarray of uint8, shape (H, W)
+        image, known : ndarray of uint8, shape (H, W)
+            The mask becomes 0 where a pixel comes from outside the image.
         labels : ndarray of uint8 or uint16, shape (H, W)
-        known : ndarray of uint8, shape (H, W)
-            A mask that moves as the labels do; it becomes 0 where a pixel comes from outside the
-            image.
         seed : int
             The same seed gives the same change, in whatever process or order.
         """

@@ -44,10 +44,8 @@ class Draws(Sampler[Draw]):
 
     Parameters
     ----------
-    images : int
-        How many there are.
-    epoch : int
-        How many draws an epoch has.
+    images, epoch : int
+        How many images there are, and how many draws an epoch has.
     seed : int
     """
 
@@ -65,12 +63,9 @@ class Draws(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         first = self._epoch * self._length
         for place in range(first, first + self._length):
-            yield place, self._image(place)
-
-    def _image(self, place: int) -> int:
-        round_, position = divmod(place, self._images)
-        order = np.random.default_rng((self._seed, round_)).permutation(self._images)
-        return int(order[position])
+            round_, position = divmod(place, self._images)
+            order = np.random.default_rng((self._seed, round_)).permutation(self._images)
+            yield place, int(order[position])
 
 
 class Examples(Dataset[Any], Sized):
@@ -79,9 +74,7 @@ class Examples(Dataset[Any], Sized):
     Parameters
     ----------
     images : iterable of ndarray of uint8, shape (H, H)
-        Grey images.
     config : RunConfig
-        Input, augmentation and seed.
     stream : int
         Tells apart sets whose examples at one place are changed independently.
 
@@ -90,7 +83,6 @@ class Examples(Dataset[Any], Sized):
     side : int
         Of the images as the network sees them, pixels.
     images : list of ndarray of uint8, shape (side, side)
-        The images at that size.
     augment : Augment
     """
 
@@ -139,7 +131,6 @@ class TrainingSet(Examples):
     images, labels : iterable of ndarray, shape (H, H)
         Grey images, uint8, and region ids.
     config : RunConfig
-        Input, augmentation and seed.
     head : Head
         Makes the targets.
     known : iterable of ndarray of bool, shape (H, H), optional
@@ -156,11 +147,10 @@ class TrainingSet(Examples):
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
         self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
-        everywhere = np.broadcast_to(np.uint8(1), self._labels[0].shape)  # which takes no memory
-        self._known = [everywhere] * len(self._labels)
+        masks = [np.ones(self._labels[0].shape, np.uint8)] * len(self)
         if known is not None:
-            self._known = [shrunk_labels(mask.view(np.uint8), self.side) for mask in known]
-        self._head = head
+            masks = [shrunk_labels(mask.view(np.uint8), self.side) for mask in known]
+        self._known, self._head = masks, head
 
     def __getitem__(self, key: Draw) -> Batch:
         place, index = key

@@ -41,7 +41,6 @@ class Store:
     Attributes
     ----------
     competition : Competition
-        Where the data come from, and the rules.
     directory : Path
         Where the arrays lie.
     train, test : tuple of str

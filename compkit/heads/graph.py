@@ -33,7 +33,7 @@ def offsets_of(reach: Sequence[float], side: int) -> tuple[tuple[int, int], ...]
     reach : sequence of float
         Distances in pixels at a side of 128; they grow with the image.
     side : int
-        Side of the images, pixels.
+        Of the images, pixels.
     """
     far = [max(2, round(r * side / 128)) for r in reach]
     return NEIGHBOURS + tuple(o for r in far for o in ((0, r), (r, 0), (r, r), (r, -r)))

@@ -32,15 +32,13 @@ class ClassLoss:
     Parameters
     ----------
     config : LossConfig
-        Terms with their weights, κ and λ.
     classes : int
-        Number of classes C.
+        How many, C.
 
     Attributes
     ----------
     kappa : Tensor, shape (C,)
-        κ of the adaptive term: 0 until `adapt` is called for the first time. It is state: training
-        saves it with the checkpoint and restores it.
+        κ of the adaptive term, 0 until `adapt` is called; training keeps it in checkpoints.
     """
 
     def __init__(self, config: LossConfig, classes: int) -> None:
@@ -53,10 +51,8 @@ class ClassLoss:
     def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the loss of raw outputs against one-hot targets, in 32-bit floats."""
         logits, weights = logits.float(), weights.float()
-        kappas = {
-            "tvmf_dice": self.config.kappa,
-            "adaptive_tvmf_dice": self.kappa.to(logits.device),
-        }
+        adapted = self.kappa.to(logits.device)
+        kappas = {"tvmf_dice": self.config.kappa, "adaptive_tvmf_dice": adapted}
         total = logits.new_zeros(())
         for name, term in self._terms.items():
             own: dict[str, Any] = {"kappa": kappas[name]} if name in kappas else {}

@@ -86,15 +86,7 @@ def class_overlap(predicted: Tensor, targets: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean cross entropy over pixels; zero where every weight is 0.
-
-    Parameters
-    ----------
-    logits, targets : Tensor, shape (N, C, H, W)
-        Raw outputs and one-hot (or soft) targets.
-    weights : Tensor of float or bool, shape (N, 1, H, W)
-        How much each pixel counts; 0 leaves it out.
-    """
+    """Return the weighted mean cross entropy over pixels; zero where every weight is 0."""
     pixels = -(targets * log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
     return (pixels * weights).sum() / weights.sum().clamp_min(1)
 

@@ -48,7 +48,6 @@ class Card:
     Attributes
     ----------
     config : RunConfig
-        Of the run that it is of.
     encoder : str
     side : int
         Side in pixels of the images, as its network saw them.
@@ -91,12 +90,10 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
     """
     with refusing(path, again(path)):
         made, state = _read(path, again(path), again(path))
-        head = make_head(made.config, made.side)
-        outputs = len(head.outputs)
-        config = made.config
-        network = Network(made.encoder, outputs, config.model, pretrained=False)
+        head, model = make_head(made.config, made.side), made.config.model
+        network = Network(made.encoder, len(head.outputs), model, pretrained=False)
         network.load_state_dict(state)
-    return network.eval(), head, config
+    return network.eval(), head, made.config
 
 
 def warm_start(network: Network, path: Path) -> None:

@@ -65,10 +65,9 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     Raises
     ------
     CompkitError
-        As `read_weights`, or if the file holds no network, or several and none of a usual name.
+        As `load_tensors`, or if the file holds no network, or several and none of a usual name.
     """
-    path = Path(path)
-    return _network_in(path, read_weights(path))
+    return _network_in(Path(path), read_weights(Path(path)))
 
 
 def read_weights(path: Path) -> Any:

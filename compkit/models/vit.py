@@ -53,8 +53,7 @@ class Dpt(smp.DPT):
     Attributes
     ----------
     stride : int
-        Height and width of an input must be multiples of it: the coarsest map is half as fine as
-        the patches.
+        As of `Network`: the coarsest map is half as fine as the patches.
     """
 
     def __init__(self, encoder_name: str, **settings: Any) -> None:
@@ -63,10 +62,8 @@ class Dpt(smp.DPT):
         patch = int(encoder.output_stride)
         decoded = 2 ** round(math.log2(patch))
         if decoded != patch:
-            count = len(encoder.out_channels)
-            self.decoder = DPTDecoder(
-                encoder.out_channels, [decoded] * count, encoder.has_prefix_tokens
-            )
+            strides = [decoded] * len(encoder.out_channels)
+            self.decoder = DPTDecoder(encoder.out_channels, strides, encoder.has_prefix_tokens)
             initialize_decoder(self.decoder)
         self.stride = 2 ** (len(encoder.out_channels) + 1) * patch // decoded
 

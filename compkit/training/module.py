@@ -36,9 +36,8 @@ class SegmentationModule(pl.LightningModule):
     Parameters
     ----------
     config : RunConfig
-        The run.
     encoder : str
-        Which of its encoders.
+        One of its encoders.
     side : int
         Side in pixels of the images, as the network sees them.
     ranking : str
@@ -62,8 +61,7 @@ class SegmentationModule(pl.LightningModule):
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
         self.seen, self._metrics = list(seen), beside(ranking)
         self.head = make_head(config, side)
-        outputs = len(self.head.outputs)
-        self.network = Network(encoder, outputs, config.model, pretrained)
+        self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
         if config.training.freeze_encoder:
             self.network.freeze_encoder()
         # Validation is unaugmented: views are for the maps that are kept.
