@@ -10,8 +10,9 @@ from torch.nn.functional import one_hot
 
 from compkit.config import LossConfig
 from compkit.errors import CompkitError
-from compkit.losses.mixture import LOSSES, ClassLoss
-from compkit.losses.terms import (
+from compkit.losses import (
+    LOSSES,
+    ClassLoss,
     class_cosine,
     class_overlap,
     cross_entropy,

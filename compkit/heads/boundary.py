@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from compkit.config import PartitionConfig
 from compkit.heads.graph import NEIGHBOURS, shifted
 from compkit.heads.partition import Offsets, Partition, Truth
-from compkit.losses.terms import dice_loss
+from compkit.losses import dice_loss
 from compkit.parameters import Param, Params
 from compkit.regions import dusted, numbered
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from compkit.config import LossConfig
-from compkit.losses.mixture import ClassLoss
-from compkit.losses.terms import class_overlap
+from compkit.losses import ClassLoss, class_overlap
 from compkit.parameters import Param, Params
 from compkit.regions import dusted
 

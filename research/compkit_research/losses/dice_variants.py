@@ -1,6 +1,6 @@
 """The variants of the Dice loss that Kato & Hotta 2022 (arXiv 2207.07842) compare t-vMF Dice with.
 
-Arguments are those of `compkit.losses.terms.dice_loss`. As there, sums are over the pixels of the
+Arguments are those of `compkit.losses.dice_loss`. As there, sums are over the pixels of the
 whole batch, each counted with its weight; a class without a single target pixel is left out; and
 where no class is present the loss is zero, with a gradient of zero. Smoothing too is that of
 `dice_loss`, so that the variants differ in their formula alone.
@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from compkit.losses.terms import PIXELS, class_dice, class_mean, of_logits
+from compkit.losses import PIXELS, class_dice, class_mean, of_logits
 
 #: γ of `dice_loss`.
 _SMOOTH = 1.0
