@@ -157,7 +157,12 @@ class Head:
         CompkitError
             If a channel is missing, or a parameter is missing, unknown or out of range.
         """
-        self.check_maps(maps)
+        if len(maps) != len(self.maps):
+            raise CompkitError(
+                f"the head {self.name} decodes {len(self.maps)} channels "
+                f"({', '.join(self.maps)}), but the maps have {len(maps)}: "
+                "predict them with a network of this head"
+            )
         self.check_params(params)
         shape = shape or (maps.shape[1], maps.shape[2])
         mask = self.foreground.mask(_at(maps[0], shape), params)
@@ -187,15 +192,6 @@ class Head:
                 f"are whole numbers from 0 up, of shape {mask.shape}: correct its decode"
             )
         return labels
-
-    def check_maps(self, maps: np.ndarray) -> None:
-        """Refuse maps (M, H, W) that are not this head's."""
-        if len(maps) != len(self.maps):
-            raise CompkitError(
-                f"the head {self.name} decodes {len(self.maps)} channels "
-                f"({', '.join(self.maps)}), but the maps have {len(maps)}: "
-                "predict them with a network of this head"
-            )
 
     def check_params(self, params: Params) -> None:
         """Refuse decoder parameters that are unknown, missing or out of range."""

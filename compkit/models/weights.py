@@ -37,6 +37,10 @@ PACKAGED = {
 }
 
 
+#: Every fold of a run starts from the same weights.
+_say_once = lru_cache(say)
+
+
 def packaged(encoder: str) -> str:
     """Return the weights that an installed package carries for an encoder, else none; say which."""
     path = PACKAGED.get(encoder)
@@ -105,12 +109,6 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     way = "by name" if named else "in order, as no name matches"
     way += f" under {prefix!r}" if prefix else ""
     _say_once(f"{path}: {len(matched)} tensors loaded {way}, {len(held) - len(matched)} left aside")
-
-
-@lru_cache
-def _say_once(line: str) -> None:
-    # Every fold of a run starts from the same weights.
-    say(line)
 
 
 def save_encoder(

@@ -186,7 +186,9 @@ def _trainer(config: RunConfig, part: Path, callbacks: list[Callback]) -> pl.Tra
             "score", mode="max", patience=t.patience, check_on_train_epoch_end=True
         )
         callbacks += [early, StayStopped(early)]
-    _quiet()
+    # Lightning has much to say to people who chose its settings by hand.
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
     return pl.Trainer(
         accelerator="gpu" if device_of(config.machine).type == "cuda" else "cpu",
         devices=1,
@@ -215,9 +217,3 @@ def _environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **{name: version(name) for name in packages},
     }
-
-
-def _quiet() -> None:
-    """Leave out what Lightning says to people who chose its settings by hand."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
