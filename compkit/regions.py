@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cc3d
 import cv2
 import numpy as np
@@ -47,6 +49,11 @@ def absorb_small(labels: np.ndarray, area: float) -> np.ndarray:
     keep = (sizes >= area) | (sizes == largest[part])
     keep[0] = False
     return spread(np.where(keep[labels], labels, 0), labels > 0)
+
+
+def dusted(mask: np.ndarray, area: float, connectivity: int) -> np.ndarray:
+    """Return a mask, bool (H, W), without the connected parts that are smaller than `area`."""
+    return cc3d.dust(mask, threshold=math.ceil(area), connectivity=connectivity)
 
 
 def keep_largest(labels: np.ndarray, limit: int) -> tuple[np.ndarray, int]:

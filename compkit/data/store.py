@@ -13,12 +13,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
@@ -29,7 +30,6 @@ from compkit.progress import say, track
 from compkit.schema import read_record, write_record
 
 _LAYOUT = 2  # of the files below; another number means another way of storing
-_ARRAYS = {"images": 3, "test_images": 3, "labelled": 1, "labels": 3}  # and their dimensions
 _TRAINING, _TEST = ("labelled", "labels", "images"), ("test_images",)
 _META = "store.json"
 
@@ -41,7 +41,6 @@ class Store:
     Attributes
     ----------
     competition : Competition
-        Where the data come from, and the rules.
     directory : Path
         Where the arrays lie.
     train, test : tuple of str
@@ -152,17 +151,18 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
             f"cannot keep the data of {data}: {sentence_of(error) or error}; or set COMPKIT_CACHE "
             "to another directory"
         ) from error
-    _prove_content(store)
+    if _contents(directory, store.train, store.test) != (store.content, store.test_content):
+        raise CompkitError(
+            f"{directory} was changed since it was built, and names, images or labels in it may be "
+            f"wrong: {_anew(directory)}"
+        )
     return store
 
 
 def cache_root() -> Path:
     """Return the directory of all that is kept to be had again at once."""
     cache = os.environ.get("COMPKIT_CACHE")
-    if not cache:
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        cache += "/compkit"
-    return Path(cache).expanduser()
+    return Path(cache or (os.environ.get("XDG_CACHE_HOME") or "~/.cache") + "/compkit").expanduser()
 
 
 def _place(data: str, competition: Competition) -> Path:
@@ -186,8 +186,7 @@ class _Meta:
 
 
 def _meta(directory: Path) -> _Meta:
-    path = directory / _META
-    return read_record(_Meta, path, _anew(directory))
+    return read_record(_Meta, directory / _META, _anew(directory))
 
 
 def _anew(directory: Path) -> str:
@@ -202,17 +201,31 @@ def _is_current(directory: Path, fingerprint: str) -> bool:
 
 
 def _opened(directory: Path, competition: Competition) -> Store:
+    """Return the store in a directory, whose arrays are as many as the images that are listed."""
     meta, arrays = _meta(directory), dict[str, np.ndarray]()
-    for name, dimensions in _ARRAYS.items():
+    for name in (*_TRAINING, *_TEST):
         path = directory / f"{name}.npy"
         try:
             arrays[name] = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, OverflowError) as error:
             raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
-        if arrays[name].ndim != dimensions:
-            _refuse_array(path, arrays[name], f"{dimensions} dimensions are")
     arrays["labelled"] = np.array(arrays["labelled"])
-    store = Store(
+    labelled = arrays["labelled"].size
+    side = arrays["images"].shape[-1] if arrays["images"].ndim else 0
+    wanted = {
+        "images": ("u", (len(meta.train), side, side)),
+        "test_images": ("u", (len(meta.test), side, side)),
+        "labelled": ("i", (labelled,)),
+        "labels": ("u", (labelled, side, side)),
+    }
+    for name, (kind, shape) in wanted.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != kind:
+            raise CompkitError(
+                f"{directory / name}.npy holds {array.dtype} of shape {array.shape} where shape "
+                f"{shape} is wanted: {_anew(directory)}"
+            )
+    return Store(
         competition=competition,
         directory=directory,
         train=meta.train,
@@ -221,41 +234,6 @@ def _opened(directory: Path, competition: Competition) -> Store:
         test_content=meta.test_content,
         **arrays,
     )
-    _prove(store)
-    return store
-
-
-def _prove(store: Store) -> None:
-    """Raise a CompkitError if the arrays are not of the images that are listed."""
-    side, labelled = store.images.shape[-1], store.labelled
-    wanted = {
-        "images": (len(store.train), side, side),
-        "test_images": (len(store.test), side, side),
-        "labelled": (len(labelled),),
-        "labels": (len(labelled), side, side),
-    }
-    kinds = {"labels": "u", "labelled": "i"}
-    for name, shape in wanted.items():
-        array = getattr(store, name)
-        if array.shape != shape or array.dtype.kind != kinds.get(name, "u"):
-            _refuse_array(store.directory / f"{name}.npy", array, f"shape {shape} is")
-    if len(labelled) and not (
-        (np.diff(labelled) > 0).all() and labelled[0] >= 0 and labelled[-1] < len(store.train)
-    ):
-        raise CompkitError(
-            f"{store.directory / 'labelled.npy'} does not list training images: "
-            f"{_anew(store.directory)}"
-        )
-
-
-def _prove_content(store: Store) -> None:
-    """Raise a CompkitError if names or values are not those that were built."""
-    found = _contents(store.directory, store.train, store.test)
-    if found != (store.content, store.test_content):
-        raise CompkitError(
-            f"{store.directory} was changed since it was built, and names, images or labels in it "
-            f"may be wrong: {_anew(store.directory)}"
-        )
 
 
 def _contents(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> tuple[str, str]:
@@ -286,30 +264,19 @@ def _digest_of(
     return digest.hexdigest()
 
 
-def _refuse_array(path: Path, array: np.ndarray, wanted: str) -> NoReturn:
-    raise CompkitError(
-        f"{path} holds {array.dtype} of shape {array.shape} where {wanted} wanted: "
-        f"{_anew(path.parent)}"
-    )
-
-
 def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:
         size = _write_labels(source, temporary)
-        _write_images(source, "train", temporary / "images.npy", size)
-        _write_images(source, "test", temporary / "test_images.npy", size)
+        files: dict[Split, str] = {"train": "images", "test": "test_images"}
+        for split, name in files.items():
+            count = len(getattr(source, split))
+            pixels = track(_images(source, split, count), f"{split} images", count)
+            _write(temporary / f"{name}.npy", pixels, (count, size, size), np.uint8)
         content, test_content = _contents(temporary, source.train, source.test)
-        meta = {
-            "layout": _LAYOUT,
-            "fingerprint": fingerprint,
-            "content": content,
-            "test_content": test_content,
-            "train": source.train,
-            "test": source.test,
-        }
-        write_record(temporary / _META, meta)
+        meta = _Meta(_LAYOUT, fingerprint, content, source.train, source.test, test_content)
+        write_record(temporary / _META, asdict(meta))
 
 
 def _write_labels(source: Source, directory: Path) -> int:
@@ -317,17 +284,11 @@ def _write_labels(source: Source, directory: Path) -> int:
     labels = source.labels().labels
     most = [int(image.max()) for image in labels]
     labelled = np.flatnonzero(most)
-    dtype = np.uint8 if max(most) <= np.iinfo(np.uint8).max else np.uint16
     _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64)
     chosen = (labels[index] for index in labelled)
-    _write(directory / "labels.npy", chosen, (len(labelled), *labels.shape[1:]), dtype)
+    shape, dtype = (len(labelled), *labels.shape[1:]), np.min_scalar_type(max(most))
+    _write(directory / "labels.npy", chosen, shape, dtype)
     return labels.shape[1]
-
-
-def _write_images(source: Source, split: Split, path: Path, size: int) -> None:
-    count = len(source.train if split == "train" else source.test)
-    pixels = track(_images(source, split, count), f"{split} images", count)
-    _write(path, pixels, (count, size, size), np.uint8)
 
 
 def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
@@ -337,7 +298,9 @@ def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
             yield from pool.map(lambda index: source.image(split, index), indices)
 
 
-def _write(path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type) -> None:
+def _write(
+    path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: DTypeLike
+) -> None:
     """Write `pieces` one after the other as one array.
 
     Plain writes, not a writable map: on a full disk those raise, a map kills the process.

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
-from compkit.heads.combined import Combined
 from compkit.heads.foreground import Foreground
 from compkit.heads.partition import Partition
 from compkit.registry import Registry
@@ -42,8 +41,5 @@ def make_head(config: RunConfig, side: int, shares: Mapping[str, float] | None =
     if len(set(names)) < len(names):
         raise CompkitError(f"the head {config.head!r} names one twice: name each once")
     parts = [kind(config.partition, side) for kind in kinds]
-    partition: Partition | None = parts[0] if parts else None
-    if len(parts) > 1:
-        weights = None if shares is None else [shares[part.name] for part in parts]
-        partition = Combined(parts, config.partition, side, weights)
-    return Head(Foreground(config.loss), partition, config.partition.weight)
+    weights = None if shares is None else [shares[part.name] for part in parts]
+    return Head(Foreground(config.loss), parts, config.partition, side, weights)

@@ -41,7 +41,7 @@ def unlabelled_images(store: Store, test: bool) -> list[np.ndarray]:
     return images
 
 
-def open_teacher(name: str, store: Store, folds: Folds) -> tuple[Mixture, Decoder]:
+def open_teacher(name: str | None, store: Store, folds: Folds) -> tuple[Mixture, Decoder]:
     """Return the run or ensemble `name`, once it is sure that it may teach on these folds.
 
     Raises
@@ -49,6 +49,7 @@ def open_teacher(name: str, store: Store, folds: Folds) -> tuple[Mixture, Decode
     CompkitError
         If it is absent or unfinished, or was trained on other data or another split.
     """
+    assert name is not None  # `check` asks for one
     mixture, decoder = open_mixture([name])
     for member in mixture.members:
         other = member.run.store

@@ -83,7 +83,7 @@ def start_pretraining(
     claim_directory(directory, PRETRAINED)
     if not (directory / PRETRAINED).is_file():
         for encoder in config.encoders:  # so that no run is made of weights that are refused
-            Network(encoder, 1, config.model, config.input)
+            Network(encoder, 1, config.model)
     made = {"method": method, **options.of(method), "data": data}
     content = {"content": store.content, "test": store.test_content}
     with locked(directory, "starting it", wait=True):
