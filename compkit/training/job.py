@@ -80,12 +80,14 @@ def _finish(run: Run) -> None:
     several = len(encoders) > 1
     chosen: dict[str, str | None] = {e: e for e in encoders} if several else {}
     chosen["all" if several else encoders[0]] = None
-    rows = []
+    rows, kept = [], []
     for label, encoder in chosen.items():
         mixture = Mixture(members_of([run], encoder))
         decoder = tuned_decoder(mixture, run.directory / (encoder or "") / "decoder.json")
         cells = [f"{decoder.scores[metric]:.4f}" for metric in metrics]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
+        if not decoder.tuned:
+            kept.append(f"{label}: decoder {decoder.verdict}")
     print_scores(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
         f"{resampling(decoder.images, decoder.image_groups)})",
@@ -94,7 +96,6 @@ def _finish(run: Run) -> None:
         metrics,
         run.folds.doubts(),
     )
-    for label, decoder in decoders.items():
-        if not decoder.tuned:
-            say(f"{label}: decoder {decoder.verdict}")
+    for line in kept:
+        say(line)
     say(f"next: compkit submit --run {run.name}{runs_option()} --out submissions/{run.name}.csv")
