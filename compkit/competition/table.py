@@ -19,7 +19,7 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 import polars as pl
 
-from compkit.competition.base import Table
+from compkit.competition.base import HIGHEST, NAME, Table
 from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.inputs import require_file
@@ -34,16 +34,10 @@ READ_BLOCK = 32 << 20
 #: Cells formatted at a time.
 WRITE_BLOCK = 1 << 20
 
-#: What an image is called, and so its column.
-NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
-
 _CELL = re.compile(rb" *\+?0*(\d{1,18})")
 
-#: No label is higher, in any file.
-_HIGHEST = 65535
 
-
-def read_table(path: Path | str, *, max_label: int = _HIGHEST, side: int | None = None) -> Table:
+def read_table(path: Path | str, *, max_label: int = HIGHEST, side: int | None = None) -> Table:
     """Read the label maps of all images of a CSV.
 
     Parameters
@@ -72,7 +66,7 @@ def read_table(path: Path | str, *, max_label: int = _HIGHEST, side: int | None 
     try:
         with path.open("rb") as file:
             images = _header(path, file.readline())
-            labels = _cells(path, file, images, min(max_label, _HIGHEST))
+            labels = _cells(path, file, images, min(max_label, HIGHEST))
     except OSError as error:
         raise CompkitError(f"{path} cannot be read: {error.strerror}") from None
     rows = labels.shape[1]
@@ -134,7 +128,7 @@ def fill_table(
     if len(images) != len(labels):
         raise CompkitError(f"{called}: {len(images)} names were given for {len(labels)} label maps")
     for image, values in zip(images, labels, strict=True):
-        _check_labels(called, image, values, min(max_label, _HIGHEST))
+        _check_labels(called, image, values, min(max_label, HIGHEST))
     flat = labels.reshape(len(labels), -1)
     with file.open("wb") as opened:
         _write_rows(opened, images, flat)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compkit.competition.base import Table
+from compkit.competition.base import Table, require_images
 from compkit.errors import CompkitError
 from compkit.intervals import known
 from compkit.metrics.bootstrap import interval, mean
@@ -18,7 +18,6 @@ from compkit.metrics.pixels import pixel_scores
 from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions
 from compkit.progress import track
-from compkit.submission.check import require_images
 
 
 @dataclass(frozen=True)
