@@ -8,6 +8,7 @@ from typing import Any
 
 from compkit.config import MEAN, RunConfig
 from compkit.errors import CompkitError
+from compkit.registry import HEADS, LOSSES
 
 #: No number is larger, whatever it is of: not finite ones are refused by it, too.
 _LARGEST = 10**9
@@ -113,6 +114,23 @@ def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
                 yield prefix + key, each
 
 
+def check_names(config: RunConfig) -> None:
+    """Refuse what `check_all` does, as far as it is known without torch, which takes seconds.
+
+    Raises
+    ------
+    CompkitError
+    """
+    from compkit.metrics.named import beside
+
+    check(config)
+    for head in config.head.split("+"):
+        HEADS.require(head)
+    for loss in config.loss.terms:
+        LOSSES.require(loss)
+    beside(*filter(None, [config.ranking]))
+
+
 def check_all(config: RunConfig, encoders: bool = True) -> None:
     """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views
     and encoders.
@@ -120,7 +138,7 @@ def check_all(config: RunConfig, encoders: bool = True) -> None:
     Parameters
     ----------
     encoders : bool
-        False leaves encoders, decoders and weights unasked for, which takes time.
+        False leaves encoders, decoders and weights unasked for, and heads untried, for time.
 
     Raises
     ------
@@ -128,13 +146,14 @@ def check_all(config: RunConfig, encoders: bool = True) -> None:
     """
     from compkit.heads import make_head
     from compkit.inference.tta import parse_view
-    from compkit.metrics.named import beside
-    from compkit.models.network import check_names
 
-    check(config)
+    check_names(config)
     make_head(config, config.input.size or 128)
-    beside(*filter(None, [config.ranking]))
     for view in config.inference.views:
         parse_view(view)
     if encoders:
-        check_names(config.encoders, config.model)
+        from compkit.heads.proven import prove_head
+        from compkit.models.network import check_names as check_networks
+
+        check_networks(config.encoders, config.model)
+        prove_head(config, config.input.size or 128)

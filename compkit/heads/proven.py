@@ -1,0 +1,95 @@
+"""Proof, on one tiny image, that a run's head does what `Partition` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from compkit.config import RunConfig
+from compkit.errors import CompkitError, brief
+from compkit.heads import HEADS, make_head, partitions_of
+from compkit.heads.foreground import Foreground
+from compkit.heads.partition import Partition, Truth
+from compkit.parameters import Param, defaults_of
+
+_GRID = (32, 32)
+
+#: Two regions that touch, and one apart.
+_LABELS = np.zeros(_GRID, np.int32)
+_LABELS[4:12, 4:28], _LABELS[12:20, 4:28], _LABELS[24:28, 4:28] = 1, 2, 3
+
+
+def prove_head(config: RunConfig, side: int) -> None:
+    """Refuse a head that cannot be trained, or a loss: either may be an added one.
+
+    Raises
+    ------
+    CompkitError
+        Naming it, and the method that is wrong.
+    """
+    for partition in partitions_of(config, side):
+        _prove(partition)
+    labels, weights = torch.from_numpy(_LABELS)[None], torch.ones(1, 1, *_GRID)
+    make_head(config, side).foreground.loss(torch.zeros(1, 2, *_GRID), labels, weights)
+
+
+def _prove(partition: Partition) -> None:
+    """Try each method of a partition as training and decoding do."""
+    with HEADS.blaming(partition.name, "lacks what Partition has"):
+        _prove_space(partition.name, partition.space)
+        outputs, maps = len(partition.outputs), len(partition.maps)
+    logits = torch.zeros(1, outputs, *_GRID)
+    targets = torch.from_numpy(_tried(partition, "targets", (None, *_GRID), _LABELS))[None]
+    foreground = torch.full((1, 1, *_GRID), 0.5)
+    truth = Truth(torch.from_numpy(_LABELS)[None], targets, torch.ones_like(foreground))
+    _tried(partition, "loss", (), logits, truth, foreground)
+    _tried(partition, "activate", (1, maps, *_GRID), logits)
+    ideal = _tried(partition, "ideal", (maps, *_GRID), _LABELS)
+    _tried(partition, "known", (maps, *_GRID), _GRID)
+    _tried(
+        partition,
+        "reorient",
+        (1, maps, *_GRID),
+        torch.from_numpy(ideal)[None],
+        np.eye(2, dtype=int),
+    )
+    _tried(partition, "affinities", (2, *_GRID), ideal, [(0, 1), (9, -3)])
+    mask, params = _LABELS > 0, defaults_of(partition.space)
+    _tried(partition, "decode", _GRID, mask.astype(np.float32), mask, ideal, params)
+
+
+def _prove_space(name: str, space: Mapping[str, Param]) -> None:
+    if not isinstance(space, Mapping) or not all(isinstance(p, Param) for p in space.values()):
+        _refuse(name, "space", brief(space), "a mapping from names to Param(…)")
+    for parameter, param in space.items():
+        if parameter in (*Foreground.space, "fragment", "fill"):
+            _refuse(name, "space", repr(parameter), "a name that no other parameter has")
+        for value in param.values:
+            param.refuse(parameter, value)
+
+
+def _tried(partition: Partition, method: str, shape: tuple[int | None, ...], *given: Any) -> Any:
+    """Return what a method returns, an array or tensor of a shape, of which None is any length."""
+    with HEADS.blaming(partition.name, f"fails in {method}"):
+        found = getattr(partition, method)(*given)
+    told = tuple(getattr(found, "shape", (-1,)))
+    alike = len(told) == len(shape) and all(
+        w in (None, n) for n, w in zip(told, shape, strict=True)
+    )
+    if not alike:
+        kind = f"{found.dtype} of shape {told}" if hasattr(found, "shape") else brief(found)
+        _refuse(partition.name, method, kind, f"the shape {shape}".replace("None", "any"))
+    if method in ("ideal", "activate") and not (found.min() >= 0 and found.max() <= 1):
+        span = f"numbers from {float(found.min()):g} to {float(found.max()):g}"
+        _refuse(partition.name, method, span, "from 0 to 1")
+    return found
+
+
+def _refuse(name: str, method: str, found: str, wanted: str) -> NoReturn:
+    raise CompkitError(
+        f"the head {name!r} gives as {method} {found}, where {wanted} is wanted: correct it in "
+        f"{HEADS.origin(name)}"
+    )
