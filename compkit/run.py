@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from compkit import plugins
 from compkit.config import RunConfig
 from compkit.config.files import FREE, differences, from_plain, save
 from compkit.data.store import Store, open_store
@@ -38,11 +39,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Made:
-    """What ``run.json`` holds: where the data lay, and the digests of training data and test."""
+    """What ``run.json`` holds: where the data lay, digests of training data and test, plugins."""
 
     data: str
     content: str
     test: str | None = None  # in older files, `content` is of both
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,8 @@ def start_run(
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            values = {"data": data, "content": store.content, "test": store.test_content}
-            write_record(made, values)
+            values = Made(data, store.content, store.test_content, plugins.used())
+            write_record(made, asdict(values))
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
 
@@ -275,6 +277,8 @@ def open_run(name: str, data: str | None = None) -> Run:
         )
     made, config = read_run(directory)
     store = open_store(data or made.data)
+    if data is not None and not store.train:  # a test alone
+        store = _trained_on(name, made).beside(store)
     _refuse_other_data(name, made.content, store)
     return Run(name, config, store, read_folds(directory / "folds.csv", store))
 
@@ -286,6 +290,7 @@ def read_run(directory: Path) -> tuple[Made, RunConfig]:
     if not path.is_file():
         raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
     made = read_record(Made, directory / "run.json", remedy)
+    plugins.expect(f"the run {directory.name}", made.plugins)
     # Not by `read_yaml`: an older compkit had settings that are gone.
     return made, from_plain(load_yaml(path, "configuration file"), str(path), remedy)
 
@@ -329,6 +334,17 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     if changed := differences(before, config, but=()):
         say(f"{directory} runs or predicts otherwise from now on ({'; '.join(changed)})")
         save(config, directory / "config.yaml")
+
+
+def _trained_on(name: str, made: Made) -> Store:
+    """Return the training data of a run, beside which a test alone was given."""
+    try:
+        return open_store(made.data)
+    except CompkitError as error:
+        raise CompkitError(
+            f"--data holds a test alone, and what the run {name} was trained on is not there "
+            f"({error}): put it, or a link to it, beside that test"
+        ) from None
 
 
 def _refuse_other_data(name: str, content: str, store: Store) -> None:
