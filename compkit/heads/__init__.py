@@ -45,7 +45,8 @@ def partitions_of(config: RunConfig, side: int) -> list[Partition]:
     parts = []
     for name, kind in kinds.items():
         with HEADS.blaming(name, "cannot be made"):
-            parts.append(kind(config.partition, side))
-            if not isinstance(parts[-1], Partition):
-                raise TypeError("it is no subclass of Partition")
+            part = kind(config.partition, side)
+            if not isinstance(part, Partition) or part.name != name:
+                raise TypeError(f"it is no subclass of Partition with the name {name!r}")
+        parts.append(part)
     return parts

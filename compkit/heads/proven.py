@@ -12,7 +12,8 @@ from compkit.config import RunConfig
 from compkit.errors import CompkitError, brief
 from compkit.heads import HEADS, make_head, partitions_of
 from compkit.heads.foreground import Foreground
-from compkit.heads.partition import Partition, Truth
+from compkit.heads.graph import offsets_of
+from compkit.heads.partition import Offsets, Partition, Truth
 from compkit.parameters import Param, defaults_of
 
 _GRID = (32, 32)
@@ -31,32 +32,27 @@ def prove_head(config: RunConfig, side: int) -> None:
         Naming it, and the method that is wrong.
     """
     for partition in partitions_of(config, side):
-        _prove(partition)
+        _prove(partition, offsets_of(config.partition.reach, side))
     labels, weights = torch.from_numpy(_LABELS)[None], torch.ones(1, 1, *_GRID)
     make_head(config, side).foreground.loss(torch.zeros(1, 2, *_GRID), labels, weights)
 
 
-def _prove(partition: Partition) -> None:
+def _prove(partition: Partition, offsets: Offsets) -> None:
     """Try each method of a partition as training and decoding do."""
     with HEADS.blaming(partition.name, "lacks what Partition has"):
         _prove_space(partition.name, partition.space)
         outputs, maps = len(partition.outputs), len(partition.maps)
     logits = torch.zeros(1, outputs, *_GRID)
-    targets = torch.from_numpy(_tried(partition, "targets", (None, *_GRID), _LABELS))[None]
+    targets = torch.as_tensor(_tried(partition, "targets", (None, *_GRID), _LABELS))[None]
     foreground = torch.full((1, 1, *_GRID), 0.5)
     truth = Truth(torch.from_numpy(_LABELS)[None], targets, torch.ones_like(foreground))
     _tried(partition, "loss", (), logits, truth, foreground)
     _tried(partition, "activate", (1, maps, *_GRID), logits)
     ideal = _tried(partition, "ideal", (maps, *_GRID), _LABELS)
     _tried(partition, "known", (maps, *_GRID), _GRID)
-    _tried(
-        partition,
-        "reorient",
-        (1, maps, *_GRID),
-        torch.from_numpy(ideal)[None],
-        np.eye(2, dtype=int),
-    )
-    _tried(partition, "affinities", (2, *_GRID), ideal, [(0, 1), (9, -3)])
+    turned = torch.as_tensor(ideal)[None], np.eye(2, dtype=int)
+    _tried(partition, "reorient", (1, maps, *_GRID), *turned)
+    _tried(partition, "affinities", (len(offsets), *_GRID), ideal, offsets)
     mask, params = _LABELS > 0, defaults_of(partition.space)
     _tried(partition, "decode", _GRID, mask.astype(np.float32), mask, ideal, params)
 
