@@ -275,9 +275,8 @@ def _check(a: argparse.Namespace) -> None:
 def _ledger_set(a: argparse.Namespace) -> None:
     from compkit.leaderboard.ledger import set_scores
 
-    given = {"public": a.public, "private": a.private}
-    known = {name: score for name, score in given.items() if score is not None}
-    print_line(f"{a.ledger}: {set_scores(a.ledger, a.id, known)}")
+    scores = {name: value for name in ("public", "private") if (value := vars(a)[name]) is not None}
+    print_line(f"{a.ledger}: {set_scores(a.ledger, a.id, scores)}")
 
 
 def _add_others(commands: argparse._SubParsersAction, asked: str | None) -> None:
@@ -285,10 +284,8 @@ def _add_others(commands: argparse._SubParsersAction, asked: str | None) -> None
     own = dict.fromkeys(commands.choices, "compkit.cli:main")
     registry = Registry("compkit.commands", "command", own)
     if asked in _RESEARCH and asked not in registry.names():
-        raise CompkitError(
-            f"compkit {asked} comes with the package of research/: run pip install ./research in "
-            "the folder of compkit"
-        )
+        way = "run pip install ./research in the folder of compkit"
+        raise CompkitError(f"compkit {asked} comes with the package of research/: {way}")
     fill = registry.get(asked) if asked is not None else None
     for name in registry.names():
         if name not in own:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,20 +20,11 @@ from compkit.heads.base import Head
 from compkit.inputs import load_yaml
 from compkit.leak import refuse_leaks
 from compkit.progress import say
-from compkit.root import runs_root
+from compkit.root import claim, refuse_name, runs_root
 from compkit.schema import read_record, write_record
 
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
-
-#: What kind of directory each of these files makes one under `runs_root`.
-KINDS = {
-    "run.json": "a run of compkit train",
-    "pretrain.yaml": "a pretraining",  # by the package in research/
-    "ensemble.json": "an ensemble",
-    "study.db": "a study of compkit tune",
-    "best.yaml": "a study of compkit tune",
-}
 
 
 @dataclass(frozen=True)
@@ -70,15 +60,8 @@ class Fitted:
 
 
 def read_fitted(part: Path) -> Fitted:
-    """Read the ``fit.json`` of one network's directory.
-
-    Raises
-    ------
-    CompkitError
-        If it is damaged.
-    """
-    path = part / FITTED
-    return read_record(Fitted, path, f"delete {part} and train it again")
+    """Read the ``fit.json`` of one network's directory."""
+    return read_record(Fitted, part / FITTED, f"delete {part} and train it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,10 +172,9 @@ def start_run(
 ) -> Run:
     """Make the run `name`, or open it to go on with the same settings and data.
 
-    It lies under `root`, by default `runs_root`.
-
-    Where it runs and how it predicts (``machine``, ``inference``) may differ from before, and are
-    kept from now on. `encoder` and `fold` are what is then to be trained alone.
+    It lies under `root`, by default `runs_root`. Where it runs and how it predicts (``machine``,
+    ``inference``) may differ from before, and are kept from now on. `encoder` and `fold` are what
+    is then to be trained alone.
 
     Raises
     ------
@@ -201,10 +183,8 @@ def start_run(
         or another split; or if a network would start from one that was trained on images that now
         validate.
     """
-    refuse_name(name)
     root = root or runs_root()
-    directory = root / name
-    claim_directory(directory, "run.json")
+    directory = claim(name, "run.json", root)
     store = open_store(data)
     made = directory / "run.json"
     if not made.is_file():  # before there is a directory, which what is refused should not leave
@@ -218,44 +198,9 @@ def start_run(
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            values = Made(data, store.content, store.test_content, plugins.used())
-            write_record(made, asdict(values))
+            about = Made(data, store.content, store.test_content, plugins.used())
+            write_record(made, asdict(about))
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
-
-
-def claim_directory(directory: Path, marker: str) -> None:
-    """Raise a CompkitError if a run, an ensemble, … cannot lie in a directory.
-
-    Parameters
-    ----------
-    marker : str
-        The file, of those in `KINDS`, that says what is wanted there.
-    """
-    if directory.exists() and not directory.is_dir():
-        raise CompkitError(f"{directory} is a file: move it away, or take another name")
-    for other, kind in KINDS.items():
-        if kind != KINDS[marker] and (directory / other).is_file():
-            raise CompkitError(
-                f"{directory} is {kind}: take another name (--run, --name or --study)"
-            )
-    # What compkit makes there begins with a lock, or may have been killed as it began.
-    ours = [
-        each for name in (".lock", "*/.lock", ".compkit-*.tmp") for each in directory.glob(name)
-    ]
-    ours += [directory / own for own, kind in KINDS.items() if (directory / own).is_file()]
-    if directory.is_dir() and any(directory.iterdir()) and not ours:
-        raise CompkitError(
-            f"{directory} holds files that are not of compkit, which might be replaced: move them "
-            "away, or take another name"
-        )
-
-
-def refuse_name(name: str) -> None:
-    """Raise a CompkitError if a run cannot be called so."""
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise CompkitError(
-            f"{name!r} is no name for a run: take letters, digits, -, _ and ., from a letter on"
-        )
 
 
 def open_run(name: str, data: str | None = None) -> Run:
@@ -307,16 +252,14 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     """Prove that a run is to go on with what it was made with; keep how it predicts from now on."""
     made, before = read_run(directory)
     if changed := differences(before, config, FREE):
-        longer = ""
-        if any(one.startswith("training.steps:") for one in changed):
-            longer = (
-                f"; to train on from its networks, start a new run with --model.start "
-                f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
-            )
         raise CompkitError(
-            f"{directory} was made with another configuration ({'; '.join(changed)}): "
-            f"take another --run name, or the same settings{longer}"
+            f"{directory} was made with another configuration ({'; '.join(changed)}): give the "
+            "same settings; or, to train on from its networks, start a new run with --model.start "
+            f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
         )
+    if not set(made.plugins.values()) <= set(plugins.used().values()):
+        say(f"{directory} was begun with other plugins, or ones that were edited since "
+            f"({', '.join(made.plugins)})")  # fmt: skip
     _refuse_other_data(directory.name, made.content, store)
     learns_of_test = config.unlabelled.weight and config.unlabelled.test
     if learns_of_test and made.test not in (None, store.test_content):

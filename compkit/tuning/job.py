@@ -16,8 +16,7 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import read_folds
 from compkit.progress import say
-from compkit.root import runs_root
-from compkit.run import claim_directory, refuse_name
+from compkit.root import claim
 from compkit.tuning.confirm import confirm
 from compkit.tuning.findings import confirmed, print_findings
 from compkit.tuning.page import write_page
@@ -65,9 +64,7 @@ def tune(
     CompkitError
         For any bad input, or if every trial fails.
     """
-    refuse_name(name)
-    base, directory = space.base, runs_root() / name
-    claim_directory(directory, "study.db")
+    base, directory = space.base, claim(name, "study.db")
     store = open_store(data)
     folds = _folds(base, store)
     _check_hold_out(hold_out, folds)
