@@ -256,7 +256,8 @@ def _beside(path: Path) -> Iterator[Path]:
 def _begun(path: Path) -> tuple[Path, int]:
     """Make a temporary folder beside `path`, and hold the lock in it by the handle returned."""
     while True:
-        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name}-", path.parent))
+        # Of a long name no more than file systems have room for beside the rest.
+        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name[:50]}-", path.parent))
         try:
             handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o600)
         except FileNotFoundError:

@@ -63,8 +63,11 @@ def _prove_space(name: str, space: Mapping[str, Param]) -> None:
     for parameter, param in space.items():
         if parameter in (*Foreground.space, "fragment", "fill"):
             _refuse(name, "space", repr(parameter), "a name that no other parameter has")
-        for value in param.values:
-            param.refuse(parameter, value)
+        try:
+            for value in param.values:
+                param.refuse(parameter, value)
+        except CompkitError as error:
+            raise CompkitError(f"the head {name!r}, in its space: {error}") from None
 
 
 def _tried(partition: Partition, method: str, shape: tuple[int | None, ...], *given: Any) -> Any:
