@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from compkit import plugins
-from compkit.errors import CompkitError, nearest
+from compkit.errors import CompkitError, brief, nearest
 
 T = TypeVar("T")
 
@@ -113,6 +113,20 @@ class Registry:
         if name in self.builtin:
             return nullcontext()
         return plugins.blaming(f"the {self.what} {name!r} of {self.origin(name)} {fault}")
+
+    def ask(self, name: str, one: Any, method: str, *given: Any) -> Any:
+        """Return what a method returns, of something registered by a name, or of what it gave."""
+        with self.blaming(name, f"fails in {method}"):
+            return getattr(one, method)(*given)
+
+    def refuse(self, name: str, what: str, found: Any, wanted: str) -> NoReturn:
+        """Raise the sentence that tells what something registered gave for what was wanted."""
+        array = hasattr(found, "shape") and hasattr(found, "dtype")
+        given = f"{found.dtype} of shape {tuple(found.shape)}" if array else brief(found)
+        raise CompkitError(
+            f"the {self.what} {name!r} gives as {what} {given}, where {wanted} is wanted: correct "
+            f"it in {self.origin(name)}"
+        )
 
     def origin(self, name: str) -> str:
         """Return who registers a name, for people."""

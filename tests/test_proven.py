@@ -100,7 +100,7 @@ def test_what_a_competition_raises_is_told_as_its_own(monkeypatch, method):
         raise KeyError("no such slice")
 
     monkeypatch.setattr(Given, method, broken)
-    with pytest.raises(CompkitError, match=rf"'given' of the plugin mine.py fails in its {method}"):
+    with pytest.raises(CompkitError, match=rf"'given' of the plugin mine.py fails in {method}"):
         source = Proven(Given(), "x")
         source.fingerprint(), source.labels(), source.image("train", 0)
 
@@ -115,7 +115,7 @@ HEAD = {
     "space": ({"seed": (0.5, 0.3)}, r"gives as space .*, where a mapping from names to Param"),
     "taken": ({"threshold": Param((0.5,), 0, 1)}, "'threshold', where a name that no other"),
     "outside": ({"seed": Param((2.0,), 0, 1)}, "'mine', in its space: the decoder's seed is 2.0"),
-    "activate": (lambda self, x: x + 2, "as activate numbers from 2 to 2, where from 0 to 1"),
+    "activate": (lambda self, x: x + 2, "as activate 2.0, where what is from 0 to 1"),
     "ideal": (lambda self, labels: self.targets(labels), r"ideal float32 .*\(2, 32, 32\), where"),
     "loss": (lambda self, *_: torch.zeros(2), r"as loss torch.float32 of shape \(2,\), where"),
     "targets": (lambda self, labels: labels, r"as targets int32 .* the shape \(any, 32, 32\)"),

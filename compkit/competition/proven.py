@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, NoReturn
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from compkit.competition.base import (
     Table,
     require_images,
 )
-from compkit.errors import CompkitError, brief
 from compkit.metrics.named import beside
 
 
@@ -39,23 +39,24 @@ class Proven(Source):
 
     def __init__(self, competition: Competition, data: str) -> None:
         self._name, self._side = competition.name, 0
+        self._ask = partial(COMPETITIONS.ask, self._name)
+        self._refuse: Callable[..., NoReturn] = partial(COMPETITIONS.refuse, self._name)
         if not isinstance(competition.rules, Rules):
             self._refuse("rules", competition.rules, "Rules(…)")
         beside(competition.rules.ranking)
-        self._source: Any = competition
-        self._source = self._ask("source", data)
+        self._source = self._ask(competition, "source", data)
         self.train, self.test = self._names("train"), self._names("test")
 
     def fingerprint(self) -> str:
         """Return a digest that changes whenever the data may have changed."""
-        found = self._ask("fingerprint")
+        found = self._ask(self._source, "fingerprint")
         if not isinstance(found, str) or not found:
             self._refuse("fingerprint", found, "some text")
         return found
 
     def image(self, split: Split, index: int) -> np.ndarray:
         """Return one grey image, uint8, shape (H, H), of the size of all others."""
-        found = self._ask("image", split, index)
+        found = self._ask(self._source, "image", split, index)
         sound = isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.size
         side = self._side or (len(found) if sound else "H")
         if not sound or found.shape != (side, side):
@@ -65,7 +66,7 @@ class Proven(Source):
 
     def labels(self) -> Table:
         """Return the label maps of all training images."""
-        found = self._ask("labels")
+        found = self._ask(self._source, "labels")
         labels = found.labels if isinstance(found, Table) else found
         if not isinstance(found, Table) or not isinstance(labels, np.ndarray):
             self._refuse("labels", labels, "a Table with an array of label maps")
@@ -73,32 +74,16 @@ class Proven(Source):
         self._side = labels.shape[-1] if labels.ndim == 3 else 0
         if not self._side or labels.shape != (len(self.train), self._side, self._side):
             self._refuse("labels", labels, f"an array of shape ({len(self.train)}, H, H)")
-        if (
-            labels.dtype.kind not in "iu"
-            or labels.min(initial=0) < 0
-            or labels.max(initial=0) > HIGHEST
-        ):
+        low, high = labels.min(initial=0), labels.max(initial=0)
+        if labels.dtype.kind not in "iu" or low < 0 or high > HIGHEST:
             self._refuse("labels", labels, f"whole numbers from 0 to {HIGHEST}")
         return found
 
-    def _ask(self, method: str, *given: Any) -> Any:
-        with COMPETITIONS.blaming(self._name, f"fails in its {method}"):
-            return getattr(self._source, method)(*given)
-
     def _names(self, split: Split) -> tuple[str, ...]:
         found = getattr(self._source, split, None)
-        names = tuple(found) if isinstance(found, list | tuple) else None
-        if names is None or not all(isinstance(n, str) and NAME.fullmatch(n) for n in names):
+        names = tuple(found) if isinstance(found, list | tuple) else (None,)
+        if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
             self._refuse(f"names of {split} images", found, "a tuple of 0.png, 1.png, …")
-        for name, count in Counter(names).items():
-            if count > 1:
-                self._refuse(f"names of {split} images", [name] * count, "each of them once")
+        if len(set(names)) < len(names):
+            self._refuse(f"names of {split} images", found, "each of them once")
         return names
-
-    def _refuse(self, what: str, found: Any, wanted: str) -> NoReturn:
-        array = isinstance(found, np.ndarray)
-        given = f"{found.dtype} of shape {found.shape}" if array else brief(found)
-        raise CompkitError(
-            f"the competition {self._name!r} gives as {what} {given}, where {wanted} is wanted: "
-            "correct it"
-        )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 
 from compkit.config import RunConfig
-from compkit.errors import CompkitError, brief
+from compkit.errors import CompkitError
 from compkit.heads import HEADS, make_head, partitions_of
 from compkit.heads.foreground import Foreground
 from compkit.heads.graph import offsets_of
@@ -59,10 +59,10 @@ def _prove(partition: Partition, offsets: Offsets) -> None:
 
 def _prove_space(name: str, space: Mapping[str, Param]) -> None:
     if not isinstance(space, Mapping) or not all(isinstance(p, Param) for p in space.values()):
-        _refuse(name, "space", brief(space), "a mapping from names to Param(…)")
+        HEADS.refuse(name, "space", space, "a mapping from names to Param(…)")
     for parameter, param in space.items():
         if parameter in (*Foreground.space, "fragment", "fill"):
-            _refuse(name, "space", repr(parameter), "a name that no other parameter has")
+            HEADS.refuse(name, "space", parameter, "a name that no other parameter has")
         try:
             for value in param.values:
                 param.refuse(parameter, value)
@@ -72,23 +72,10 @@ def _prove_space(name: str, space: Mapping[str, Param]) -> None:
 
 def _tried(partition: Partition, method: str, shape: tuple[int | None, ...], *given: Any) -> Any:
     """Return what a method returns, an array or tensor of a shape, of which None is any length."""
-    with HEADS.blaming(partition.name, f"fails in {method}"):
-        found = getattr(partition, method)(*given)
-    told = tuple(getattr(found, "shape", (-1,)))
-    alike = len(told) == len(shape) and all(
-        w in (None, n) for n, w in zip(told, shape, strict=True)
-    )
-    if not alike:
-        kind = f"{found.dtype} of shape {told}" if hasattr(found, "shape") else brief(found)
-        _refuse(partition.name, method, kind, f"the shape {shape}".replace("None", "any"))
+    name, found = partition.name, HEADS.ask(partition.name, partition, method, *given)
+    told = getattr(found, "shape", (-1,))
+    if len(told) != len(shape) or any(w not in (None, n) for n, w in zip(told, shape, strict=True)):
+        HEADS.refuse(name, method, found, f"the shape {shape}".replace("None", "any"))
     if method in ("ideal", "activate") and not (found.min() >= 0 and found.max() <= 1):
-        span = f"numbers from {float(found.min()):g} to {float(found.max()):g}"
-        _refuse(partition.name, method, span, "from 0 to 1")
+        HEADS.refuse(name, method, float(found.max()), "what is from 0 to 1")
     return found
-
-
-def _refuse(name: str, method: str, found: str, wanted: str) -> NoReturn:
-    raise CompkitError(
-        f"the head {name!r} gives as {method} {found}, where {wanted} is wanted: correct it in "
-        f"{HEADS.origin(name)}"
-    )
