@@ -34,17 +34,13 @@ def _typed(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def called(*given: P.args, **named: P.kwargs) -> R:
         try:
-            arguments = takes.bind(*given, **named).arguments
-        except TypeError as error:
-            raise CompkitError(f"{name}: {error}; see help({name})") from None
-        for key, value in arguments.items():
-            try:
+            for key, value in takes.bind(*given, **named).arguments.items():
+                told = f"{key} is {brief(value)}, but takes {takes.parameters[key].annotation}"
                 TypeAdapter(kinds[key]).validate_python(value, strict=True)
-            except ValidationError:
-                wanted = takes.parameters[key].annotation
-                raise CompkitError(
-                    f"{name}: {key} is {brief(value)}, but takes {wanted}: see help({name})"
-                ) from None
+        except TypeError as error:  # one is missing, or there is no such
+            raise CompkitError(f"{name}: {error}: see help({name})") from None
+        except ValidationError:
+            raise CompkitError(f"{name}: {told}: see help({name})") from None
         return function(*given, **named)
 
     return called

@@ -18,7 +18,7 @@ from compkit.folds import ALL, Folds, make_folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.inputs import load_yaml
-from compkit.leak import refuse_leaks
+from compkit.leak import refuse_leak
 from compkit.progress import say
 from compkit.root import claim, refuse_name, runs_root
 from compkit.schema import read_record, write_record
@@ -189,8 +189,10 @@ def start_run(
     made = directory / "run.json"
     if not made.is_file():  # before there is a directory, which what is refused should not leave
         folds = split_of(config, store)
-        list(Run(name, config, store, folds, root).parts(encoder, fold))
-        refuse_leaks(config, store, folds)
+        begun = Run(name, config, store, folds, root)
+        list(begun.parts(encoder, fold))
+        for each in begun.parts():  # as far as the files are there: fits ask again
+            refuse_leak(config, *each, store, folds)
     with locked(directory, "starting it", wait=True):
         if made.is_file():
             _go_on(directory, config, store)
@@ -212,12 +214,11 @@ def open_run(name: str, data: str | None = None) -> Run:
         If there is no such run or it cannot be called so, or `data` are not what it was trained on.
     """
     refuse_name(name)  # a path would be a second name of the same run
-    root = runs_root()
-    directory = root / name
+    directory = runs_root() / name
     if not (directory / "run.json").is_file():
-        known = [p.parent.name for p in root.glob("*/run.json")]
+        known = [p.parent.name for p in directory.parent.glob("*/run.json")]
         raise CompkitError(
-            f"there is no run {name!r} in {root}/{nearest(name, known)}: "
+            f"there is no run {name!r} in {directory.parent}/{nearest(name, known)}: "
             "train it with compkit train"
         )
     made, config = read_run(directory)

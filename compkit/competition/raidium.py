@@ -132,8 +132,5 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 def _state(path: Path) -> tuple[int, ...]:
     require_file(path, "image", "fetch it again")
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise CompkitError(f"{path} cannot be read ({error.strerror}): fetch it again") from None
+    state = path.stat()
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns

@@ -99,9 +99,7 @@ def write_table(
     path : Path or str
         Replaced once the new file is whole.
     images : sequence of str
-        Column names, ``<number>.png``, in the order of `labels`.
-    labels : integer ndarray, shape (N, H, W)
-        Region ids.
+        Column names, ``<number>.png``, in the order of `labels`, integers (N, H, W).
     max_label : int
         The highest region id that may be written, at most 65535.
     overwrite : bool

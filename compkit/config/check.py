@@ -115,12 +115,7 @@ def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def check_names(config: RunConfig) -> None:
-    """Refuse what `check_all` does, as far as it is known without torch, which takes seconds.
-
-    Raises
-    ------
-    CompkitError
-    """
+    """Refuse what `check_all` does, as far as it is known without torch, which takes seconds."""
     from compkit.metrics.named import beside
 
     check(config)
@@ -132,22 +127,21 @@ def check_names(config: RunConfig) -> None:
 
 
 def check_all(config: RunConfig, encoders: bool = True) -> None:
-    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views
-    and encoders.
+    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views.
 
     Parameters
     ----------
     encoders : bool
-        False leaves encoders, decoders and weights unasked for, and heads untried, for time.
+        Ask for encoders and decoders, too, and try the head, which takes time.
 
     Raises
     ------
     CompkitError
     """
+    check_names(config)
     from compkit.heads import make_head
     from compkit.inference.tta import parse_view
 
-    check_names(config)
     make_head(config, config.input.size or 128)
     for view in config.inference.views:
         parse_view(view)
