@@ -6,6 +6,7 @@ other processes inherit, so whatever a file defines can be sent to them.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import os
@@ -30,18 +31,10 @@ _expected: dict[str, dict[str, str]] = {}
 
 def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return a command line without its ``--plugin FILE``, wherever these are, and the files."""
-    rest: list[str] = []
-    files: list[str] = []
-    words = iter(argv)
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option == _OPTION:
-            files.append(value if equals else next(words, ""))
-        elif word == "--":
-            rest += [word, *words]
-        else:
-            rest.append(word)
-    return rest, files
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(_OPTION, dest="files", action="append", nargs="?", const="", default=[])
+    given, rest = parser.parse_known_args(argv)
+    return rest, given.files
 
 
 def add(file: Path | str) -> None:

@@ -169,9 +169,7 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
 
 def _is_there(settings: PhantomSettings, out: Path) -> bool:
     """Tell whether `out` is this phantom, whole; refuse what must not be replaced."""
-    if not out.exists():
-        return False
-    if out.is_dir() and not any(out.iterdir()):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     marker = out / SETTINGS_FILE
     if not marker.is_file():

@@ -19,6 +19,7 @@ from compkit.competition.base import (
     Table,
     require_images,
 )
+from compkit.errors import CompkitError
 from compkit.metrics.named import beside
 
 
@@ -43,7 +44,10 @@ class Proven(Source):
         self._refuse: Callable[..., NoReturn] = partial(COMPETITIONS.refuse, self._name)
         if not isinstance(competition.rules, Rules):
             self._refuse("rules", competition.rules, "Rules(…)")
-        beside(competition.rules.ranking)
+        try:
+            beside(competition.rules.ranking)
+        except CompkitError as error:
+            raise CompkitError(f"the competition {self._name!r} cannot rank: {error}") from None
         self._source = self._ask(competition, "source", data)
         self.train, self.test = self._names("train"), self._names("test")
 

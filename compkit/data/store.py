@@ -108,7 +108,7 @@ class Store:
     def require_labels(self) -> None:
         """Raise `CompkitError` if no training image is labelled."""
         if not self.train:
-            raise CompkitError("there are no training images, but a test alone: give others --data")
+            raise CompkitError("there are no training images, but a test alone: give --data both")
         if not len(self.labelled):
             raise CompkitError(
                 f"none of the {len(self.train)} training images is labelled "
