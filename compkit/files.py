@@ -240,7 +240,8 @@ def _beside(path: Path) -> Iterator[Path]:
 def _begun(path: Path) -> tuple[Path, FileLock]:
     """Make a temporary folder beside `path`, and hold the lock in it."""
     while True:
-        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name}-", path.parent))
+        # Of a long name no more than file systems have room for beside the rest.
+        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name[:50]}-", path.parent))
         lock = FileLock(folder / _LOCK, fallback_to_soft=False)
         try:
             lock.acquire(blocking=False)

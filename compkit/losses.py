@@ -17,7 +17,7 @@ from torch.nn.functional import log_softmax
 
 from compkit.config import LossConfig
 from compkit.errors import CompkitError
-from compkit.registry import Registry
+from compkit.registry import LOSSES
 
 #: The axes over which a class is pooled: images, rows and columns.
 PIXELS = (0, 2, 3)
@@ -106,19 +106,6 @@ dice = partial(of_logits, dice_loss)
 normalised_dice = partial(of_logits, normalised_dice_loss)
 tvmf_dice = adaptive_tvmf_dice = partial(of_logits, tvmf_dice_loss)
 
-#: Each a function of logits and one-hot targets, float32 (N, C, H, W), and pixel weights, float32
-#: (N, 1, H, W), that returns a scalar, which is 0 where all weights are.
-LOSSES = Registry(
-    "compkit.losses",
-    "loss",
-    {
-        name: f"compkit.losses:{name}"
-        for name in (
-            "dice", "normalised_dice", "tvmf_dice", "adaptive_tvmf_dice", "cross_entropy",
-        )
-    },
-)  # fmt: skip
-
 
 class ClassLoss:
     """A weighted sum of losses over exclusive classes, and its adaptive concentration.
@@ -150,7 +137,8 @@ class ClassLoss:
         total = logits.new_zeros(())
         for name, term in self._terms.items():
             own: dict[str, Any] = {"kappa": kappas[name]} if name in kappas else {}
-            value = term(logits, targets, weights, **own)
+            with LOSSES.blaming(name, "cannot be computed"):
+                value = term(logits, targets, weights, **own)
             if not isinstance(value, Tensor) or value.ndim:
                 raise CompkitError(f"the loss {name!r} returns no scalar tensor: correct it")
             total = total + self.config.terms[name] * value

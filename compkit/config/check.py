@@ -7,6 +7,7 @@ from dataclasses import asdict
 from compkit.config import RunConfig
 from compkit.config.files import flat
 from compkit.errors import CompkitError
+from compkit.registry import HEADS, LOSSES
 
 #: No number is larger, whatever it is of: not finite ones are refused by it, too.
 _LARGEST = 10**9
@@ -101,28 +102,40 @@ def check(config: RunConfig) -> None:
         raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
 
 
+def check_names(config: RunConfig) -> None:
+    """Refuse what `check_all` does, as far as it is known without torch, which takes seconds."""
+    from compkit.metrics.named import beside
+
+    check(config)
+    for head in config.head.split("+"):
+        HEADS.require(head)
+    for loss in config.loss.terms:
+        LOSSES.require(loss)
+    beside(*filter(None, [config.ranking]))
+
+
 def check_all(config: RunConfig, encoders: bool = True) -> None:
-    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views
-    and encoders.
+    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views.
 
     Parameters
     ----------
     encoders : bool
-        False leaves encoders, decoders and weights unasked for, which takes time.
+        Ask for encoders and decoders, too, and try the head, which takes time.
 
     Raises
     ------
     CompkitError
     """
+    check_names(config)
     from compkit.heads import make_head
     from compkit.inference.tta import parse_view
-    from compkit.metrics.named import beside
-    from compkit.models.network import check_names
 
-    check(config)
     make_head(config, config.input.size or 128)
-    beside(*filter(None, [config.ranking]))
     for view in config.inference.views:
         parse_view(view)
     if encoders:
-        check_names(config.encoders, config.model)
+        from compkit.heads.proven import prove_head
+        from compkit.models.network import check_names as check_networks
+
+        check_networks(config.encoders, config.model)
+        prove_head(config, config.input.size or 128)

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike
 
 from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
+from compkit.competition.proven import Proven
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.files import locked, replacing_directory
@@ -41,8 +42,8 @@ class Store:
     Attributes
     ----------
     competition : Competition
-    directory : Path
-        Where the arrays lie.
+    directory, test_directory : Path
+        Where the arrays lie, and those of the test: the same, but for `beside`.
     train, test : tuple of str
         Image names in the competition's order.
     images, test_images : memmap of uint8, shape (N, H, H)
@@ -60,6 +61,7 @@ class Store:
 
     competition: Competition
     directory: Path
+    test_directory: Path
     train: tuple[str, ...]
     test: tuple[str, ...]
     images: np.ndarray
@@ -104,6 +106,8 @@ class Store:
 
     def require_labels(self) -> None:
         """Raise `CompkitError` if no training image is labelled."""
+        if not self.train:
+            raise CompkitError("there are no training images, but a test alone: give --data both")
         if not len(self.labelled):
             raise CompkitError(
                 f"none of the {len(self.train)} training images is labelled "
@@ -112,7 +116,16 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a pickled memmap would carry all its pixels to every worker process; here it was proven
-        return _opened, (self.directory, self.competition)
+        return _opened, (self.directory, self.competition, self.test_directory)
+
+    def beside(self, test: Store) -> Store:
+        """Return these training data beside the test of other data, of the same size."""
+        if test.size != self.size:
+            raise CompkitError(
+                f"the test images are {test.size}×{test.size}, but those for training "
+                f"{self.size}×{self.size}: give --data a test of that size"
+            )
+        return _opened(self.directory, self.competition, test.directory)
 
 
 def image_digest(image: np.ndarray) -> str:
@@ -121,23 +134,21 @@ def image_digest(image: np.ndarray) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
-def open_store(data: str, competition: Competition | None = None) -> Store:
+def open_store(data: str) -> Store:
     """Open the store of the data at the locator `data`, building it if need be.
 
     Parameters
     ----------
     data : str
         A folder in the challenge's layout, or ``phantom…``.
-    competition : Competition, optional
-        What the data belong to; by default what the locator says.
 
     Raises
     ------
     CompkitError
         If the data are not in order, the cache cannot be written, or what it holds was changed.
     """
-    competition = competition or competition_of(data)
-    source = competition.source(data)
+    competition = competition_of(data)
+    source = Proven(competition, data)
     place = _place(data, competition)
     directory = place / "store"
     fingerprint = source.fingerprint()
@@ -200,11 +211,12 @@ def _is_current(directory: Path, fingerprint: str) -> bool:
     return meta.layout == _LAYOUT and meta.fingerprint == fingerprint
 
 
-def _opened(directory: Path, competition: Competition) -> Store:
+def _opened(directory: Path, competition: Competition, test: Path | None = None) -> Store:
     """Return the store in a directory, whose arrays are as many as the images that are listed."""
-    meta, arrays = _meta(directory), dict[str, np.ndarray]()
+    test = test or directory
+    meta, of_test, arrays = _meta(directory), _meta(test), dict[str, np.ndarray]()
     for name in (*_TRAINING, *_TEST):
-        path = directory / f"{name}.npy"
+        path = (test if name in _TEST else directory) / f"{name}.npy"
         try:
             arrays[name] = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, OverflowError) as error:
@@ -214,7 +226,7 @@ def _opened(directory: Path, competition: Competition) -> Store:
     side = arrays["images"].shape[-1] if arrays["images"].ndim else 0
     wanted = {
         "images": ("u", (len(meta.train), side, side)),
-        "test_images": ("u", (len(meta.test), side, side)),
+        "test_images": ("u", (len(of_test.test), side, side)),
         "labelled": ("i", (labelled,)),
         "labels": ("u", (labelled, side, side)),
     }
@@ -228,10 +240,11 @@ def _opened(directory: Path, competition: Competition) -> Store:
     return Store(
         competition=competition,
         directory=directory,
+        test_directory=test,
         train=meta.train,
-        test=meta.test,
+        test=of_test.test,
         content=meta.content,
-        test_content=meta.test_content,
+        test_content=of_test.test_content,
         **arrays,
     )
 

@@ -18,8 +18,8 @@ from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
-from compkit.root import runs_option, runs_root
-from compkit.run import claim_directory, open_run, refuse_name
+from compkit.root import claim, runs_option, runs_root
+from compkit.run import open_run
 from compkit.schema import read_record, write_record
 
 #: Where an ensemble says what it is of, in its directory under `runs_root`.
@@ -63,9 +63,7 @@ def build(
     CompkitError
         If runs are unfinished or do not fit together, or the name is taken.
     """
-    refuse_name(name)
-    directory = runs_root() / name
-    claim_directory(directory, ENSEMBLE)
+    directory = claim(name, ENSEMBLE)
     members = members_of([open_run(run, data) for run in runs], encoder, partial_members)
     listed = tuple(Listed(m.run.name, m.encoder) for m in members)
     if not overwrite and (directory / ENSEMBLE).is_file():

@@ -28,8 +28,8 @@ from compkit.inference.members import (
 from compkit.inference.predict import Predictor
 from compkit.machine import autocast
 from compkit.models.checkpoint import read_card, weights_digest
-from compkit.root import runs_root
-from compkit.run import FITTED, KINDS, part_of, read_run
+from compkit.root import KINDS, runs_root
+from compkit.run import FITTED, part_of, read_run
 
 
 class Model:

@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from compkit import plugins
 from compkit.config import ModelConfig
 from compkit.errors import CompkitError, nearest
 from compkit.models.feedback import FeedbackUnet
@@ -122,6 +123,7 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
             raise CompkitError(
                 f"there is no timm encoder {encoder!r}{nearest(encoder, known)}: "
                 "`python -c 'import timm; print(timm.list_models())'` lists them"
+                f"{plugins.hint()}"
             )
         if encoder in PLAIN and config.weights_of(encoder) == "hub":
             raise CompkitError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compkit.competition.base import Table
+from compkit.competition.base import Table, require_images
 from compkit.competition.table import read_table
 from compkit.display import print_table, print_text
 from compkit.errors import CompkitError
@@ -22,7 +22,6 @@ from compkit.metrics.named import beside, image_scores
 from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions, pixel_scores
 from compkit.progress import say, track
-from compkit.submission.check import require_images
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import read_folds
 from compkit.progress import say
-from compkit.root import runs_root
-from compkit.run import claim_directory, refuse_name
+from compkit.root import claim
 from compkit.tuning.findings import confirmed, print_findings
 from compkit.tuning.page import write_page
 from compkit.tuning.search import begin, search
@@ -71,9 +70,7 @@ def tune(
     CompkitError
         For any bad input, or if every trial fails.
     """
-    refuse_name(name)
-    base, directory = space.base, runs_root() / name
-    claim_directory(directory, "study.db")
+    base, directory = space.base, claim(name, "study.db")
     store = open_store(data)
     folds = _taking_part(base, store, hold_out)
     varied = [one for one in _LENGTHS if one in space.ranges]
