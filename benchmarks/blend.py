@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from compkit.blend.consensus import find_consensus
-from compkit.blend.segments import joint_segments
+from compkit.blend.consensus import find_consensus, joint_segments
 from compkit.display import print_table
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS, contingency

@@ -20,12 +20,11 @@ import numpy as np
 from compkit.blend.consensus import find_consensus
 from compkit.config.files import save
 from compkit.display import print_table
-from compkit.ensemble.members import Member, members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import default_scores
+from compkit.ensemble.decoder import default_scores
+from compkit.ensemble.mixture import Member, Mixture, members_of
 from compkit.files import replacing_directory
 from compkit.inference.members import write_member_maps
-from compkit.intervals import half, resampling, shown
+from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.named import image_scores
 from compkit.parallel import each_image
@@ -53,13 +52,18 @@ def main() -> None:
             rows.append([
                 name + suffix,
                 f"{scores.mean():.4f} ({shown(interval(scores, groups), '.3f')})",
-                f"{(scores - best).mean():+.4f} ± {half(interval(scores - best, groups))}",
+                f"{(scores - best).mean():+.4f} ± {_half(scores - best, groups)}",
                 f"{(1 - scores.mean()) / (1 - best.mean()):.3f}",
             ])  # fmt: skip
     count = len(members_of(runs))
     over = resampling(len(best), groups)
     title = f"{count} members, {len(best)} images out of fold; 95 %: {over}"
     print_table(title, ["system", runs[0].ranking, "over the mean of maps", "error"], rows)
+
+
+def _half(gains: np.ndarray, groups: np.ndarray) -> str:
+    low, high = interval(gains, groups)
+    return "n/a" if np.isnan(low) else f"{(high - low) / 2:.4f}"
 
 
 def systems(members: list[Member]) -> dict[str, np.ndarray]:

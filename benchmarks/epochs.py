@@ -17,7 +17,7 @@ from pathlib import Path
 
 from compkit.competition.table import read_table
 from compkit.display import print_table
-from compkit.ensemble.opened import open_mixture
+from compkit.ensemble.build import open_mixture
 from compkit.submission.report import score_tables
 from compkit.submission.submit import submit
 

@@ -19,12 +19,12 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from compkit.baselines.watershed import watershed
+from compkit.competition.phantom import PhantomSettings, PhantomSource
 from compkit.describe.statistics import measure as measure_regions
 from compkit.describe.statistics import summarise
 from compkit.display import print_table
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
-from compkit.phantom.batch import write_images
 from compkit.phantom.slices import draw_slice
 
 SIZE = 512
@@ -68,10 +68,10 @@ def main() -> None:
 
 def timed(count: int) -> float:
     """Return the seconds in which `count` images are drawn and written, start-up included."""
+    source = PhantomSource(PhantomSettings(SIZE, test=count, seed=SEED))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        for _ in write_images(Path(folder), SEED, "test", count, SIZE):
-            pass
+        source.draw("test", Path(folder))
         return time.perf_counter() - start
 
 

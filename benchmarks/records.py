@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from compkit.competition.phantom import PhantomSettings, PhantomSource
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
-from compkit.data.store import Store
-from compkit.ensemble.decoder import Decoder, out_of_fold_regions
+from compkit.ensemble.build import open_mixture
+from compkit.ensemble.decoder import Decoder, out_of_fold_regions, tune_decoder
 from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.opened import open_mixture
-from compkit.ensemble.tuned import tune_decoder
 from compkit.metrics.rand import METRICS
-from compkit.phantom.batch import label_maps
 from compkit.run import open_run, read_fitted
 from compkit.schema import checked
 from compkit.submission.report import Report, report_of
@@ -150,7 +148,7 @@ def _rounded(scores: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _test(mixture: Mixture, decoder: Decoder, data: str) -> dict[str, list[float]] | None:
-    truth = _truth(mixture.store, data)
+    truth = _truth(data)
     if truth is None:
         return None
     regions = (
@@ -160,11 +158,10 @@ def _test(mixture: Mixture, decoder: Decoder, data: str) -> dict[str, list[float
     return _scores(report_of(mixture.store.test, zip(truth, regions, strict=True)))
 
 
-def _truth(store: Store, data: str) -> Sequence[np.ndarray] | None:
+def _truth(data: str) -> Sequence[np.ndarray] | None:
     """Return the test's label maps: of a phantom drawn, else of a file beside the images."""
     if data.startswith("phantom"):
-        settings = store.competition.source(data).settings  # type: ignore[attr-defined]
-        return list(label_maps(settings.seed, "test", settings.test, settings.size))
+        return list(PhantomSource(PhantomSettings.parse(data)).draw("test"))
     path = Path(data) / "Y_test.csv"
     if not path.is_file():
         return None

@@ -21,10 +21,10 @@ BUSY = "while True: pass"
 STEPS = """
 import sys, time
 import torch
-from compkit.config import InputConfig, ModelConfig
+from compkit.config import ModelConfig
 from compkit.models.network import Network
 
-network = Network("tf_efficientnet_lite0", 4, ModelConfig(weights="none"), InputConfig()).train()
+network = Network("tf_efficientnet_lite0", 4, ModelConfig(weights="none")).train()
 optimizer = torch.optim.AdamW(network.parameters())
 images = torch.rand(8, 1, 96, 96)
 

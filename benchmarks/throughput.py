@@ -39,9 +39,7 @@ class Bench:
         self.config, self.device, self.count = config, device_of(config.machine), count
         store = open_store(data)
         self.head = make_head(config, config.input.size or store.size)
-        self.network = Network(
-            config.encoders[0], len(self.head.outputs), config.model, config.input
-        )
+        self.network = Network(config.encoders[0], len(self.head.outputs), config.model)
         self.network.to(self.device).train()
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         dataset = labelled_set(store, store.labelled.tolist(), config, self.head)

@@ -19,9 +19,8 @@ import optuna
 
 from compkit.crossfit import descend, objective
 from compkit.display import print_table
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import STARTS
+from compkit.ensemble.decoder import STARTS
+from compkit.ensemble.mixture import Mixture, members_of
 from compkit.heads.base import Head
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS

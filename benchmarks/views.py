@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from compkit.config import InputConfig, MachineConfig, ModelConfig, RunConfig
+from compkit.config import MachineConfig, ModelConfig, RunConfig
 from compkit.display import print_table
 from compkit.heads import make_head
 from compkit.inference.predict import Predictor
@@ -34,7 +34,7 @@ def main() -> None:
     for name in ("foreground", "boundary", "affinity"):
         config = RunConfig(head=name, model=ModelConfig(weights="none"))
         head = make_head(config, a.size)
-        network = Network(a.encoder, len(head.outputs), config.model, InputConfig())
+        network = Network(a.encoder, len(head.outputs), config.model)
         network = network.eval().to(device_of(MachineConfig()))
         one = Predictor(network, head, VIEWS[:1])
         ratios = []

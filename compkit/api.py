@@ -5,21 +5,48 @@ All of it raises `CompkitError` for bad input, with the sentence that a command 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, get_type_hints
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from compkit.config import RunConfig
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, brief
 
 if TYPE_CHECKING:
     from compkit.ensemble.model import Model
 
 __all__ = ["CompkitError", "load", "score", "submit", "train"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def _typed(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function refuse arguments of other types than its own in a sentence."""
+    takes, name = inspect.signature(function), f"compkit.{function.__name__}"
+    kinds = get_type_hints(function, localns={"Model": Any})
+
+    @wraps(function)
+    def called(*given: P.args, **named: P.kwargs) -> R:
+        try:
+            for key, value in takes.bind(*given, **named).arguments.items():
+                told = f"{key} is {brief(value)}, but takes {takes.parameters[key].annotation}"
+                TypeAdapter(kinds[key]).validate_python(value, strict=True)
+        except TypeError as error:  # one is missing, or there is no such
+            raise CompkitError(f"{name}: {error}: see help({name})") from None
+        except ValidationError:
+            raise CompkitError(f"{name}: {told}: see help({name})") from None
+        return function(*given, **named)
+
+    return called
+
+
+@_typed
 def train(
     config: RunConfig | Mapping[str, Any] | str | Path,
     data: str | Path,
@@ -47,12 +74,13 @@ def train(
     Traceback (most recent call last):
     compkit.errors.CompkitError: the run part has no encoder 'resnet18': its encoders are ...
     """
-    if not (fold is None or fold == "all" or type(fold) is int):
-        raise CompkitError(f"fold is {fold!r}: give a number from 0 up, or 'all'")
+    if isinstance(fold, int) and fold < 0:
+        raise CompkitError(f"fold is {fold}: give a number from 0 up, or 'all'")
+    from compkit.competition import competition_of
+    from compkit.config.check import check_names
     from compkit.config.command_line import CommandLine
     from compkit.config.files import from_plain, refuse_unknown
-    from compkit.folds.table import ALL
-    from compkit.training.job import train
+    from compkit.folds import ALL
 
     if isinstance(config, Mapping):
         refuse_unknown(config, "config")
@@ -60,9 +88,14 @@ def train(
     elif not isinstance(config, RunConfig):
         words = ["--config", str(config), "--data", str(data), "--run", run]
         _, config = CommandLine("compkit.train", "", {}).parse(words)
+    check_names(config)
+    competition_of(str(data))
+    from compkit.training.job import train  # here, since torch comes with it
+
     train(config, str(data), run, ALL if fold == "all" else fold, encoder)
 
 
+@_typed
 def load(where: str | Path) -> Model:
     """Open a run or an ensemble by its name or directory, or one network by its ``.ckpt`` file.
 
@@ -89,6 +122,7 @@ def load(where: str | Path) -> Model:
     return open_model(where)
 
 
+@_typed
 def score(truth: Any, labels: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
     """Return every measure of label maps against the true ones, the mean over images.
 
@@ -123,6 +157,7 @@ def score(truth: Any, labels: Any, metrics: Sequence[str] = ()) -> dict[str, flo
     return report_of(images, zip(true, found, strict=True), beside(*metrics)).means
 
 
+@_typed
 def submit(
     run: str | Sequence[str],
     out: str | Path,
@@ -154,14 +189,18 @@ def submit(
     """
     from compkit.submission.submit import submit
 
-    names = [run] if isinstance(run, str) else list(run)
+    if not (names := [run] if isinstance(run, str) else list(run)):
+        raise CompkitError("compkit.submit: no run is named: give one or several")
     submit(names, Path(out), None if data is None else str(data), encoder, overwrite)
 
 
 def _label_maps(given: Any, what: str) -> list[np.ndarray]:
     """Return one label map, or each of several, proven to be some."""
-    alone = not isinstance(given, list | tuple) and np.ndim(given) == 2
-    maps = [np.asarray(one) for one in ([given] if alone else given)]
+    several = isinstance(given, list | tuple) or np.ndim(given) == 3
+    try:
+        maps = [np.asarray(one) for one in (given if several else [given])]
+    except (TypeError, ValueError):  # of rows that differ in length, or a tensor on a GPU
+        maps = []
     if not maps or any(one.ndim != 2 or one.dtype.kind not in "iu" or not one.size for one in maps):
-        raise CompkitError(f"{what} takes label maps of whole numbers, (H, W) each")
+        raise CompkitError(f"{what} takes label maps of whole numbers, arrays (H, W) each")
     return maps

@@ -147,9 +147,7 @@ def spread(
         raise
 
 
-def each_on_ray(
-    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]
-) -> Iterator[T]:
+def each_on_ray(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[T]:
     """Yield what `function` returns of each arguments, in order, a core a call.
 
     Arguments are taken as they are needed: few are held at a time.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,8 @@ class Evaluation:
         """Return the metrics of every image, shape (N, len(metrics))."""
         key = tuple(params.values())
         if key not in self._known:
-            settings = self._together(params)
+            values = itertools.product(*(param.values for param in self._cheap.values()))
+            settings = [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
             images = Parallel(n_jobs=self._jobs)(
                 delayed(_scores)(self._decode, index, truth, settings, self._metrics)
                 for index, truth in enumerate(self._truths)
@@ -80,10 +80,6 @@ class Evaluation:
             for setting, rows in zip(settings, np.array(images).swapaxes(0, 1), strict=True):
                 self._known[tuple(setting.values())] = rows
         return self._known[key]
-
-    def _together(self, params: Params) -> list[dict[str, Any]]:
-        values = itertools.product(*(param.values for param in self._cheap.values()))
-        return [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
 
 
 def _scores(
@@ -103,12 +99,8 @@ class CrossFit:
 
     Attributes
     ----------
-    params : dict
-        Tuned on all images, or the defaults (see `tuned`).
-    tuned : bool
-        Whether tuning helps on folds that it did not see; if not, the defaults are kept.
-    fold_params : dict of str to dict
-        By fold, what its images may be decoded with: tuned on the *other* folds, or the defaults.
+    params, tuned, fold_params
+        As of `compkit.ensemble.decoder.Decoder`.
     metrics : tuple of str
         What is scored by.
     honest, default : ndarray of float64, shape (N, len(metrics))
@@ -204,21 +196,11 @@ def cross_fit(
     with task(label, steps * (len(numbers) + 1)) as progress:
 
         def tuned_on(chosen: np.ndarray) -> dict[str, Any]:
-            done = 0
-
             def score(params: Params) -> np.ndarray:
                 return objective(evaluate(params)[chosen], column)
 
-            def visited() -> None:
-                nonlocal done
-                done += 1
-                progress.advance()
-
             of = None if groups is None else groups[chosen]
-            params = descend(space, score, starts, visited, of)
-            if done < steps:
-                progress.advance(steps - done)
-            return params
+            return descend(space, score, starts, progress.advance, of)
 
         for fold in numbers:
             inside = folds == fold
@@ -248,7 +230,7 @@ def descend(
     space: Mapping[str, Param],
     score: Score,
     starts: Sequence[Params] = ({},),
-    visited: Callable[[], None] = lambda: None,
+    visited: Callable[[int], object] = lambda _: None,
     groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Move one parameter at a time to its best value, where that helps beyond chance.
@@ -263,42 +245,30 @@ def descend(
         Where to start from, each as what differs from the defaults: more than one where the best
         of all else depends on a parameter. One that is hopeless is left out.
     visited : callable
-        Called after each parameter of each pass.
+        Called with the number of parameters that were visited since, each once a pass.
     groups : ndarray of shape (N,), optional
         The group of each image that is scored; without it, each is a group of its own.
     """
-    gains = partial(_gains, groups)
-    path = partial(_descended, space, score, visited, gains)
-    params = path(defaults_of(space) | dict(starts[0]))
-    for start in starts[1:]:
-        begun = defaults_of(space) | dict(start)
+
+    def gains(new: dict[str, Any], old: dict[str, Any]) -> bool:
+        difference = score(new) - score(old)
+        gain = mean(difference)
+        return bool(gain > _GAIN and gain > standard_error(difference, groups))
+
+    def path(params: dict[str, Any]) -> dict[str, Any]:
+        for _, (name, param) in itertools.product(range(_ROUNDS), space.items()):
+            tried = [params | {name: value} for value in param.values]
+            best = max(tried, key=lambda each: mean(score(each)))
+            params = best if gains(best, params) else params
+            visited(1)
+        return params
+
+    first, *others = (defaults_of(space) | dict(start) for start in starts)
+    params = path(first)
+    for begun in others:
         if mean(score(begun)) > mean(score(params)) - _HOPELESS:
             other = path(begun)
-            params = other if gains(score(other) - score(params)) else params
+            params = other if gains(other, params) else params
+        else:
+            visited(_ROUNDS * len(space))
     return params
-
-
-def _descended(
-    space: Mapping[str, Param],
-    score: Score,
-    visited: Callable[[], None],
-    gains: Callable[[np.ndarray], bool],
-    params: dict[str, Any],
-) -> dict[str, Any]:
-    for _ in range(_ROUNDS):
-        before = params
-        for name, param in space.items():
-            tried = [params | {name: value} for value in param.values]
-            candidate = max(tried, key=lambda each: mean(score(each)))
-            if gains(score(candidate) - score(params)):
-                params = candidate
-            visited()
-        if params == before:
-            break
-    return params
-
-
-def _gains(groups: np.ndarray | None, difference: np.ndarray) -> bool:
-    """Tell whether differences, one an image, are a gain beyond chance."""
-    gain = mean(difference)
-    return bool(gain > _GAIN and gain > standard_error(difference, groups))

@@ -17,10 +17,13 @@ class InUseError(CompkitError):
     """Another process works on the same."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, else ``""``."""
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, else ``""``.
+
+    `prefix` goes before what is found.
+    """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {prefix + close[0]!r}?" if close else ""
 
 
 def brief(value: object, most: int = 60) -> str:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from filelock import lock_descriptor
+from filelock import FileLock, Timeout
 
 from compkit.errors import CompkitError, InUseError
 from compkit.inputs import parse_json, read_text
@@ -28,23 +28,6 @@ from compkit.progress import say
 
 _LOCK = ".lock"
 _PART = re.compile(r"\.compkit-.+-[a-z0-9_]{8}\.tmp", re.DOTALL)
-
-#: Not on Windows, where handles are not inherited anyway.
-_CLOSED_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
-
-#: Handles of the locks that this process holds.
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    """Close a parent's locks in a process that it forked (a loader), which may outlive it."""
-    while _held:
-        with suppress(OSError):
-            os.close(_held.pop())
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which knows no fork
-    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -207,25 +190,28 @@ def locked(directory: Path, what: str, wait: bool = False) -> Iterator[None]:
         If another process holds it, unless told to wait.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    handle = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o666)
-    _held.add(handle)
+    lock = FileLock(directory / _LOCK, on_acquired=_sign)
     try:
-        if not lock_descriptor(handle, blocking=False):
-            os.lseek(handle, 1, os.SEEK_SET)
-            owner = os.read(handle, 20).decode(errors="replace") or "unknown"
-            used = f"{directory} is in use by another process (pid {owner}) that is {what}"
-            if not wait:
-                raise InUseError(f"{used}: wait for it, stop it, or take another run name")
-            say(f"{used}: waiting for it")
-            lock_descriptor(handle)
-        os.ftruncate(handle, 0)
-        os.lseek(handle, 1, os.SEEK_SET)  # Windows lets nobody read the first byte, which is locked
-        os.write(handle, str(os.getpid()).encode())
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        with (directory / _LOCK).open("rb") as file:
+            file.seek(1)
+            owner = file.read(20).decode(errors="replace") or "unknown"
+        used = f"{directory} is in use by another process (pid {owner}) that is {what}"
+        if not wait:
+            raise InUseError(f"{used}: wait for it, stop it, or take another run name") from None
+        say(f"{used}: waiting for it")
+        held = lock.acquire()
+    with held:
         sweep(directory)
         yield
-    finally:
-        _held.discard(handle)
-        os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    """Write into a lock who holds it."""
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 1, os.SEEK_SET)  # Windows lets nobody read the first byte, which is locked
+    os.write(handle, str(os.getpid()).encode())
 
 
 @contextmanager
@@ -235,14 +221,12 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        folder, handle = _begun(path)
+        folder, lock = _begun(path)
         temporary = folder / path.name
-        _held.add(handle)
         try:
             yield temporary
         finally:
-            _held.discard(handle)
-            os.close(handle)  # first, as Windows removes nothing that is open
+            lock.release()  # first, as Windows removes nothing that is open
             with suppress(OSError):
                 _remove(folder)
     except OSError as error:
@@ -253,38 +237,33 @@ def _beside(path: Path) -> Iterator[Path]:
         raise
 
 
-def _begun(path: Path) -> tuple[Path, int]:
-    """Make a temporary folder beside `path`, and hold the lock in it by the handle returned."""
+def _begun(path: Path) -> tuple[Path, FileLock]:
+    """Make a temporary folder beside `path`, and hold the lock in it."""
     while True:
-        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name}-", path.parent))
+        # Of a long name no more than file systems have room for beside the rest.
+        folder = Path(tempfile.mkdtemp(".tmp", f".compkit-{path.name[:50]}-", path.parent))
+        lock = FileLock(folder / _LOCK, fallback_to_soft=False)
         try:
-            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _CLOSED_ON_EXEC, 0o600)
-        except FileNotFoundError:
-            continue  # swept before it was held, as below
+            lock.acquire(blocking=False)
+        except (FileNotFoundError, Timeout):
+            continue  # swept before it was held
         except OSError:
-            folder.rmdir()
-            raise
-        with suppress(OSError):  # a file system without locks, on which nothing is swept
-            lock_descriptor(handle, blocking=False)
-        if (folder / _LOCK).exists():
-            return folder, handle
-        os.close(handle)
+            if not (folder / _LOCK).exists():
+                folder.rmdir()
+                raise
+            # A file system without locks, on which nothing is swept.
+        return folder, lock
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove a temporary folder unless a process holds it, or may hold it."""
     with suppress(OSError):  # another process may sweep at once, and only folders are ours
-        try:
-            handle = os.open(folder / _LOCK, os.O_RDWR)
-        except FileNotFoundError:
-            folder.rmdir()  # its maker, if it is still there, begins another
-            return
-        try:
-            abandoned = lock_descriptor(handle, blocking=False)
-        finally:
-            os.close(handle)
-        if abandoned:
+        if (folder / _LOCK).exists():
+            with FileLock(folder / _LOCK, blocking=False, fallback_to_soft=False):
+                pass  # nobody holds it; on Windows it must be closed before it is removed
             _remove(folder)
+        else:
+            folder.rmdir()  # its maker, if it is still there, begins another
 
 
 def _remove(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.ImageOps import exif_transpose
 
 from compkit.errors import CompkitError
 
@@ -42,7 +43,7 @@ UNREADABLE = (
 
 
 def read_grey(path: Path, formats: tuple[str, ...] = FORMATS, colour: bool = True) -> np.ndarray:
-    """Return the image in a file, uint8 (H, W).
+    """Return the image in a file, uint8 (H, W), turned as its EXIF tells viewers to show it.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ def read_grey(path: Path, formats: tuple[str, ...] = FORMATS, colour: bool = Tru
             image.verify()
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _refuse(image, path, colour)
-            return grey(np.asarray(image if image.mode == "L" else image.convert("RGB")))
+            shown = exif_transpose(image)
+            return grey(np.asarray(shown if shown.mode == "L" else shown.convert("RGB")))
     except UNREADABLE as error:
         raise _unreadable(path, error, formats) from None
 

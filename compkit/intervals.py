@@ -26,11 +26,6 @@ def shown(ends: Sequence[float] | None, style: str = ".4f", between: str = " to 
     return between.join(f"{end:{style}}" for end in ends)
 
 
-def half(ends: Sequence[float]) -> str:
-    """Return half of an interval's width as text, ``n/a`` where there is none."""
-    return "n/a" if np.isnan(ends[0]) else f"{(ends[1] - ends[0]) / 2:.4f}"
-
-
 def resampling(images: int, groups: Groups) -> str:
     """Return what intervals over some images rest on, as text.
 

@@ -17,28 +17,15 @@ from compkit.inputs import parse_json
 from compkit.schema import checked
 
 
-def refuse_leaks(config: RunConfig, store: Store, folds: Folds) -> None:
-    """Refuse a configuration that starts a network from what saw its validation images' labels.
+def refuse_leak(config: RunConfig, encoder: str, fold: int, store: Store, folds: Folds) -> None:
+    """Refuse the start of one network from what saw its validation images' labels.
 
-    Files that are not there yet are passed over: each network is asked again when it begins.
+    Files that are not there yet are passed over.
 
     Raises
     ------
     CompkitError
         Naming the file, the fold and the first such image.
-    """
-    for fold in range(folds.k):
-        for encoder in config.encoders:
-            refuse_leak(config, encoder, fold, store, folds)
-
-
-def refuse_leak(config: RunConfig, encoder: str, fold: int, store: Store, folds: Folds) -> None:
-    """Refuse the start of one network from what saw its validation images' labels.
-
-    Raises
-    ------
-    CompkitError
-        Naming the file and the first such image.
     """
     if fold != ALL:
         for path in _sources(config, encoder, fold):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from joblib import cpu_count
 
@@ -42,13 +40,11 @@ def precision_of(machine: MachineConfig) -> str:
     return "bf16-mixed" if _amx() else "32"
 
 
-def autocast(machine: MachineConfig) -> AbstractContextManager[object]:
+def autocast(machine: MachineConfig) -> torch.autocast:
     """Return the context in which networks compute at `precision_of` outside of training."""
     precision = precision_of(machine)
-    if precision == "32":
-        return nullcontext()
-    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16
-    return torch.autocast(device_of(machine).type, dtype)
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device_of(machine).type, dtype, enabled=precision != "32")
 
 
 def worker_count(machine: MachineConfig) -> int:

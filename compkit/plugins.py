@@ -6,10 +6,13 @@ other processes inherit, so whatever a file defines can be sent to them.
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -21,40 +24,38 @@ VARIABLE = "COMPKIT_PLUGINS"
 _OPTION = "--plugin"
 HELP = "a Python file that adds competitions, metrics, ...; any command takes it, several times"
 
+#: The files as they were given, by path; and those that opened runs were made with, by run.
+_given: dict[str, str] = {}
+_expected: dict[str, dict[str, str]] = {}
 
-def take(argv: Sequence[str]) -> list[str]:
-    """Return a command line without its ``--plugin FILE``, wherever these are, having added them.
+
+def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return a command line without its ``--plugin FILE``, wherever these are, and the files."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(_OPTION, dest="files", action="append", nargs="?", const="", default=[])
+    given, rest = parser.parse_known_args(argv)
+    return rest, given.files
+
+
+def add(file: Path | str) -> None:
+    """Add a plugin file for this process and those that it starts from now on.
 
     Raises
     ------
     CompkitError
-        If one names no file, or none that can be a module.
+        If it is no file, or none that can be a module.
     """
-    rest: list[str] = []
-    words = iter(argv)
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option == _OPTION:
-            add(value if equals else next(words, ""))
-        elif word == "--":
-            rest += [word, *words]
-        else:
-            rest.append(word)
-    return rest
-
-
-def add(file: Path | str) -> None:
-    """Add a plugin file for this process and those that it starts from now on."""
     if not str(file):
         raise CompkitError(f"{_OPTION} names no file: give {_OPTION} FILE.py")
     _require(file)
-    path = Path(file).resolve()
-    if path.suffix != ".py" or not path.stem.isidentifier() or os.pathsep in str(path):
-        raise CompkitError(
-            f"{file} cannot be imported under this name: a plugin's name has letters, digits and _ "
-            f"and ends in .py, and its path has no {os.pathsep!r}"
-        )
-    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*_files(), str(path)]))
+    path = str(Path(file).resolve())
+    _given[path] = str(file)
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*_files(), path]))
+
+
+def clear() -> None:
+    """Leave all plugin files out that are not imported yet."""
+    os.environ.pop(VARIABLE, None)
 
 
 def load() -> None:
@@ -71,30 +72,64 @@ def load() -> None:
         if name not in sys.modules:
             _require(file)
             importlib.invalidate_caches()
-        try:
+        with blaming(f"the plugin {file} cannot be imported"):
             module = importlib.import_module(name)
-        except CompkitError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise CompkitError(
-                f"the plugin {file} cannot be imported ({reason(error)}): mend it or leave it out"
-            ) from error
         if module.__file__ != file:
             raise CompkitError(
                 f"the plugins {module.__file__} and {file} have one name: rename one of them"
             )
 
 
-def reason(error: BaseException) -> str:
-    """Return what was raised, as half a sentence."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def used() -> dict[str, str]:
+    """Return the plugin files, as they were given, and their digests."""
+    return {_given.get(file, file): _digest(file) for file in _files()}
 
 
-def _require(path: Path | str) -> None:
+def expect(by: str, files: Mapping[str, str]) -> None:
+    """Keep what `used` said when something was made, `by` name, for `hint`."""
+    _expected[by] = dict(files)
+
+
+def hint() -> str:
+    """Return with which plugins what was opened had been made that are not given, if any.
+
+    They are not imported by themselves: what is only named in a record is not to be executed.
+    """
+    here = set(used().values())
+    told = ""
+    for by, files in _expected.items():
+        if lacking := [f"{_OPTION} {file}" for file, digest in files.items() if digest not in here]:
+            told += f"; {by} was made with {' '.join(lacking)}"
+    return told
+
+
+@contextmanager
+def blaming(what: str) -> Iterator[None]:
+    """Turn what code that was added raises into a sentence, which begins with `what`."""
+    try:
+        yield
+    except (CompkitError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise CompkitError(f"{what} ({reason}): correct it or leave it out") from error
+
+
+def _require(file: Path | str) -> None:
     # Here, since YAML comes with it, and help answers at once.
     from compkit.inputs import require_file
 
-    require_file(path, "plugin", f"correct the path ({_OPTION}, or {VARIABLE})")
+    require_file(file, "plugin", f"correct the path ({_OPTION}, or {VARIABLE})")
+    path = Path(file)
+    if path.suffix != ".py" or not path.stem.isidentifier() or os.pathsep in str(path.resolve()):
+        raise CompkitError(
+            f"{file} cannot be imported under this name: a plugin's name has letters, digits and _ "
+            f"and ends in .py, and its path has no {os.pathsep!r}"
+        )
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _files() -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -32,37 +31,60 @@ PLAIN_INTERVAL = 15.0
 #: Takes what is said where nobody looks, as on another machine.
 _overheard: ContextVar[list[str] | None] = ContextVar("overheard", default=None)
 
+#: Seconds over which the speed is measured, from the first step that was done in them: what came
+#: before it, as the start of worker processes, says nothing of the time that is left.
+_MEMORY = 3600.0
 
-class Task(Protocol):
+
+class Task:
     """What a piece of long work calls as it goes."""
+
+    def __init__(self, progress: Progress, label: str, total: float) -> None:
+        self._progress = progress
+        self._id = progress.add_task(printable(label), total=total, note="")
+        self._note = ""
+        self._told = progress.get_time()
 
     def advance(self, steps: float = 1, note: str = "") -> None:
         """Count `steps` more, and from now on show `note` beside the bar."""
+        self._note = printable(note) or self._note
+        self._progress.update(self._id, advance=steps, note=self._note)
+        if not console.is_terminal:
+            self._print()
 
     def skip(self, steps: float) -> None:
         """Count `steps` that were done before, which say nothing of the time that is left."""
+        self._progress.reset(self._id, completed=steps)  # type: ignore[arg-type]
+
+    def _print(self) -> None:
+        """Print a line now and then, and at the end of what took a second."""
+        (task,), now = self._progress.tasks, self._progress.get_time()
+        elapsed, left = task.elapsed or 0.0, task.time_remaining
+        too_soon = elapsed < 1 if task.finished else now - self._told < PLAIN_INTERVAL
+        if too_soon or _overheard.get() is not None:
+            return
+        self._told = now
+        line = f"{task.description}: {task.completed:g}/{task.total:g}, {elapsed:.0f} s"
+        if left:
+            line += f", ETA {left:.0f} s"
+        print(f"{line}  {self._note}".rstrip(), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def task(label: str, total: float) -> Iterator[Task]:
     """Show the progress of `total` steps under `label` until the block ends."""
-    label = printable(label)
-    if _overheard.get() is not None:
-        yield _Unseen()
-    elif console.is_terminal:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-        )
-        with Progress(*columns, console=console) as progress:
-            yield _Bar(progress, label, total)
-    else:
-        yield _Lines(label, total)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    progress = Progress(*columns, console=console, speed_estimate_period=_MEMORY)
+    with progress if console.is_terminal else nullcontext():
+        yield Task(progress, label, total)
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
@@ -90,52 +112,3 @@ def overheard() -> Iterator[list[str]]:
         yield lines
     finally:
         _overheard.reset(before)
-
-
-class _Unseen:
-    def advance(self, steps: float = 1, note: str = "") -> None:
-        pass
-
-    def skip(self, steps: float) -> None:
-        pass
-
-
-class _Bar:
-    def __init__(self, progress: Progress, label: str, total: float) -> None:
-        self._progress = progress
-        self._id = progress.add_task(label, total=total, note="")
-
-    def advance(self, steps: float = 1, note: str = "") -> None:
-        self._progress.advance(self._id, steps)
-        if note:
-            self._progress.update(self._id, note=printable(note))
-
-    def skip(self, steps: float) -> None:
-        self._progress.reset(self._id, completed=steps)  # type: ignore[arg-type]
-
-
-class _Lines:
-    def __init__(self, label: str, total: float) -> None:
-        self._label, self._total = label, total
-        self._done = self._skipped = 0.0
-        self._note = ""
-        self._start = self._last = time.monotonic()
-
-    def skip(self, steps: float) -> None:
-        self._done = self._skipped = steps
-
-    def advance(self, steps: float = 1, note: str = "") -> None:
-        self._done += steps
-        self._note = note or self._note
-        now = time.monotonic()
-        finished = self._done >= self._total
-        if not finished and now - self._last < PLAIN_INTERVAL:
-            return
-        if finished and now - self._start < 1:
-            return  # short work needs no report
-        self._last = now
-        done, elapsed = self._done - self._skipped, now - self._start
-        line = f"{self._label}: {self._done:g}/{self._total:g}, {elapsed:.0f} s"
-        if done and not finished:
-            line += f", ETA {elapsed * (self._total - self._done) / done:.0f} s"
-        print(f"{line}  {printable(self._note)}".rstrip(), file=sys.stderr, flush=True)

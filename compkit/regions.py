@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import cc3d
 import cv2
 import numpy as np
+import pandas as pd
 
 
 def numbered(labels: np.ndarray) -> np.ndarray:
     """Return the regions numbered 1…n by their first pixel, row by row, int32."""
-    flat = labels.ravel()
-    places = np.flatnonzero(flat)
-    first = np.full(int(flat.max(initial=0)) + 1, -1, np.intp)
-    first[flat[places[::-1]]] = places[::-1]  # of several, the last write stays: the first place
-    ids = np.flatnonzero(first >= 0)
-    numbers = np.zeros(len(first), np.int32)
-    numbers[ids[np.argsort(first[ids])]] = np.arange(1, len(ids) + 1)
-    return numbers[labels]
+    codes, _ = pd.factorize(np.append(0, labels))  # the background is seen first, so it stays 0
+    return codes[1:].astype(np.int32).reshape(labels.shape)
 
 
 def spread(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -52,6 +49,11 @@ def absorb_small(labels: np.ndarray, area: float) -> np.ndarray:
     keep = (sizes >= area) | (sizes == largest[part])
     keep[0] = False
     return spread(np.where(keep[labels], labels, 0), labels > 0)
+
+
+def dusted(mask: np.ndarray, area: float, connectivity: int) -> np.ndarray:
+    """Return a mask, bool (H, W), without the connected parts that are smaller than `area`."""
+    return cc3d.dust(mask, threshold=math.ceil(area), connectivity=connectivity)
 
 
 def keep_largest(labels: np.ndarray, limit: int) -> tuple[np.ndarray, int]:

@@ -10,14 +10,17 @@ Nothing that a package adds is imported before its name is asked for.
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from compkit import plugins
-from compkit.errors import CompkitError, nearest
+from compkit.errors import CompkitError, brief, nearest
 
 T = TypeVar("T")
 
@@ -34,9 +37,18 @@ def register(group: str, name: str) -> Callable[[T], T]:
         known = ", ".join(_registered)
         raise CompkitError(f"there is no group {group!r}{nearest(group, _registered)}: use {known}")
 
+    if not (isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name)):
+        raise CompkitError(f"nothing of {group} can be called {name!r}: use letters, digits and _")
+
     def add(found: T) -> T:
-        value = f"{found.__module__}:{found.__qualname__}"  # type: ignore[attr-defined]
-        _registered[group].append(EntryPoint(name, value, group))
+        inner: Any = inspect.unwrap(found)  # type: ignore[arg-type]
+        place = getattr(inner, "__qualname__", "<>")
+        if "<" in place:  # as in f.<locals>.g, and <lambda>
+            raise CompkitError(
+                f"{name!r} of {group} is {found!r}, which other processes cannot import: define it "
+                "by def or class, and not inside of a function"
+            )
+        _registered[group].append(EntryPoint(name, f"{inner.__module__}:{place}", group))
         return found
 
     return add
@@ -68,6 +80,7 @@ class Registry:
             raise CompkitError(
                 f"there is no {self.what} {name!r}{nearest(name, known)}: take one of "
                 f"{', '.join(known)}, or add it by --plugin FILE.py or an installed package"
+                f"{plugins.hint()}"
             )
 
     def get(self, name: str) -> Any:
@@ -86,18 +99,34 @@ class Registry:
                 f"{what} is registered twice, by {_origin(entry)} and by {_origin(others[0])}: "
                 "leave out or rename one of them"
             )
-        try:
+        with self.blaming(name, "cannot be imported"):
             found = entry.load()
-        except CompkitError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise CompkitError(
-                f"{what} of {_origin(entry)} cannot be imported ({plugins.reason(error)}): mend it "
-                "or leave it out"
-            ) from error
         if (own := getattr(found, "name", name)) != name:
             raise CompkitError(f"{what} of {_origin(entry)} calls itself {own!r}: give it one name")
         return found
+
+    def blaming(self, name: str, fault: str) -> AbstractContextManager[None]:
+        """Return the context of code of what is so called, as for `plugins.blaming`.
+
+        Of what is built in, errors are bugs, and stay what they are.
+        """
+        if name in self.builtin:
+            return nullcontext()
+        return plugins.blaming(f"the {self.what} {name!r} of {self.origin(name)} {fault}")
+
+    def ask(self, name: str, one: Any, method: str, *given: Any) -> Any:
+        """Return what a method returns, of something registered by a name, or of what it gave."""
+        with self.blaming(name, f"fails in {method}"):
+            return getattr(one, method)(*given)
+
+    def refuse(self, name: str, what: str, found: Any, wanted: str) -> NoReturn:
+        """Raise the sentence that tells what something registered gave for what was wanted."""
+        array = hasattr(found, "shape") and hasattr(found, "dtype")
+        given = f"{found.dtype} of shape {tuple(found.shape)}" if array else brief(found)
+        raise CompkitError(
+            f"the {self.what} {name!r} gives as {what} {given}, where {wanted} is wanted: correct "
+            f"it in {self.origin(name)}"
+        )
 
     def origin(self, name: str) -> str:
         """Return who registers a name, for people."""
@@ -111,6 +140,24 @@ class Registry:
         for entry in (*own, *_installed(self.group), *_registered[self.group]):
             found.setdefault(entry.name, {}).setdefault(entry.value, entry)
         return found
+
+
+#: What a run's `head` may be; partitions, which are all but the foreground, may be joined by "+".
+HEADS = Registry(
+    "compkit.heads",
+    "head",
+    {
+        "foreground": "compkit.heads.foreground:Foreground",
+        "affinity": "compkit.heads.affinity:Affinity",
+        "boundary": "compkit.heads.boundary:Boundary",
+    },
+)
+
+_TERMS = ("dice", "normalised_dice", "tvmf_dice", "adaptive_tvmf_dice", "cross_entropy")
+
+#: Each a function of logits and one-hot targets, float32 (N, C, H, W), and pixel weights, float32
+#: (N, 1, H, W), that returns a scalar, which is 0 where all weights are.
+LOSSES = Registry("compkit.losses", "loss", {name: f"compkit.losses:{name}" for name in _TERMS})
 
 
 @cache

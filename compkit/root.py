@@ -1,8 +1,9 @@
-"""Where runs lie."""
+"""Where runs lie, and what else may lie there."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,15 @@ from compkit.errors import CompkitError
 
 #: What ``--runs`` is told of, in every command that has it.
 RUNS_HELP = "where runs lie; without it, where COMPKIT_RUNS says, or runs/"
+
+#: What kind of directory each of these files makes one under `runs_root`.
+KINDS = {
+    "run.json": "a run of compkit train",
+    "pretrain.yaml": "a pretraining",  # by the package in research/
+    "ensemble.json": "an ensemble",
+    "study.db": "a study of compkit tune",
+    "best.yaml": "a study of compkit tune",
+}
 
 _given: ContextVar[Path | None] = ContextVar("runs", default=None)
 
@@ -47,3 +57,45 @@ def runs_at(directory: Path | str | None) -> Iterator[None]:
         yield
     finally:
         _given.reset(before)
+
+
+def refuse_name(name: str) -> None:
+    """Raise a CompkitError if a run cannot be called so."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise CompkitError(
+            f"{name!r} is no name for a run: take letters, digits, -, _ and ., from a letter on"
+        )
+
+
+def claim(name: str, marker: str, root: Path | None = None) -> Path:
+    """Return the directory in which a run, an ensemble, … of this name is to lie.
+
+    Parameters
+    ----------
+    marker : str
+        The file, of those in `KINDS`, that says what is wanted there.
+    root : Path, optional
+        By default `runs_root`.
+
+    Raises
+    ------
+    CompkitError
+        If nothing can be called so, or something else lies there.
+    """
+    refuse_name(name)
+    directory = (root or runs_root()) / name
+    if directory.exists() and not directory.is_dir():
+        raise CompkitError(f"{directory} is a file: move it away, or take another name")
+    for other, kind in KINDS.items():
+        if kind != KINDS[marker] and (directory / other).is_file():
+            raise CompkitError(
+                f"{directory} is {kind}: take another name (--run, --name or --study)"
+            )
+    # What compkit makes there begins with a lock, or may have been killed as it began.
+    ours = any(any(directory.glob(f)) for f in (".lock", "*/.lock", ".compkit-*.tmp", *KINDS))
+    if directory.is_dir() and any(directory.iterdir()) and not ours:
+        raise CompkitError(
+            f"{directory} holds files that are not of compkit, which might be replaced: move them "
+            "away, or take another name"
+        )
+    return directory

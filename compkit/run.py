@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from compkit import plugins
 from compkit.config import RunConfig
 from compkit.config.files import FREE, differences, from_plain, save
 from compkit.data.store import Store, open_store
@@ -18,31 +18,23 @@ from compkit.folds import ALL, Folds, make_folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.inputs import load_yaml
-from compkit.leak import refuse_leaks
+from compkit.leak import refuse_leak
 from compkit.progress import say
-from compkit.root import runs_root
+from compkit.root import claim, refuse_name, runs_root
 from compkit.schema import read_record, write_record
 
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
 
-#: What kind of directory each of these files makes one under `runs_root`.
-KINDS = {
-    "run.json": "a run of compkit train",
-    "pretrain.yaml": "a pretraining",  # by the package in research/
-    "ensemble.json": "an ensemble",
-    "study.db": "a study of compkit tune",
-    "best.yaml": "a study of compkit tune",
-}
-
 
 @dataclass(frozen=True)
 class Made:
-    """What ``run.json`` holds: where the data lay, and the digests of training data and test."""
+    """What ``run.json`` holds: where the data lay, digests of training data and test, plugins."""
 
     data: str
     content: str
     test: str | None = None  # in older files, `content` is of both
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,15 +60,8 @@ class Fitted:
 
 
 def read_fitted(part: Path) -> Fitted:
-    """Read the ``fit.json`` of one network's directory.
-
-    Raises
-    ------
-    CompkitError
-        If it is damaged.
-    """
-    path = part / FITTED
-    return read_record(Fitted, path, f"delete {part} and train it again")
+    """Read the ``fit.json`` of one network's directory."""
+    return read_record(Fitted, part / FITTED, f"delete {part} and train it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +172,9 @@ def start_run(
 ) -> Run:
     """Make the run `name`, or open it to go on with the same settings and data.
 
-    It lies under `root`, by default `runs_root`.
-
-    Where it runs and how it predicts (``machine``, ``inference``) may differ from before, and are
-    kept from now on. `encoder` and `fold` are what is then to be trained alone.
+    It lies under `root`, by default `runs_root`. Where it runs and how it predicts (``machine``,
+    ``inference``) may differ from before, and are kept from now on. `encoder` and `fold` are what
+    is then to be trained alone.
 
     Raises
     ------
@@ -199,16 +183,16 @@ def start_run(
         or another split; or if a network would start from one that was trained on images that now
         validate.
     """
-    refuse_name(name)
     root = root or runs_root()
-    directory = root / name
-    claim_directory(directory, "run.json")
+    directory = claim(name, "run.json", root)
     store = open_store(data)
     made = directory / "run.json"
     if not made.is_file():  # before there is a directory, which what is refused should not leave
         folds = split_of(config, store)
-        list(Run(name, config, store, folds, root).parts(encoder, fold))
-        refuse_leaks(config, store, folds)
+        begun = Run(name, config, store, folds, root)
+        list(begun.parts(encoder, fold))
+        for each in begun.parts():  # as far as the files are there: fits ask again
+            refuse_leak(config, *each, store, folds)
     with locked(directory, "starting it", wait=True):
         if made.is_file():
             _go_on(directory, config, store)
@@ -216,44 +200,9 @@ def start_run(
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            values = {"data": data, "content": store.content, "test": store.test_content}
-            write_record(made, values)
+            about = Made(data, store.content, store.test_content, plugins.used())
+            write_record(made, asdict(about))
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
-
-
-def claim_directory(directory: Path, marker: str) -> None:
-    """Raise a CompkitError if a run, an ensemble, … cannot lie in a directory.
-
-    Parameters
-    ----------
-    marker : str
-        The file, of those in `KINDS`, that says what is wanted there.
-    """
-    if directory.exists() and not directory.is_dir():
-        raise CompkitError(f"{directory} is a file: move it away, or take another name")
-    for other, kind in KINDS.items():
-        if kind != KINDS[marker] and (directory / other).is_file():
-            raise CompkitError(
-                f"{directory} is {kind}: take another name (--run, --name or --study)"
-            )
-    # What compkit makes there begins with a lock, or may have been killed as it began.
-    ours = [
-        each for name in (".lock", "*/.lock", ".compkit-*.tmp") for each in directory.glob(name)
-    ]
-    ours += [directory / own for own, kind in KINDS.items() if (directory / own).is_file()]
-    if directory.is_dir() and any(directory.iterdir()) and not ours:
-        raise CompkitError(
-            f"{directory} holds files that are not of compkit, which might be replaced: move them "
-            "away, or take another name"
-        )
-
-
-def refuse_name(name: str) -> None:
-    """Raise a CompkitError if a run cannot be called so."""
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise CompkitError(
-            f"{name!r} is no name for a run: take letters, digits, -, _ and ., from a letter on"
-        )
 
 
 def open_run(name: str, data: str | None = None) -> Run:
@@ -265,16 +214,17 @@ def open_run(name: str, data: str | None = None) -> Run:
         If there is no such run or it cannot be called so, or `data` are not what it was trained on.
     """
     refuse_name(name)  # a path would be a second name of the same run
-    root = runs_root()
-    directory = root / name
+    directory = runs_root() / name
     if not (directory / "run.json").is_file():
-        known = [p.parent.name for p in root.glob("*/run.json")]
+        known = [p.parent.name for p in directory.parent.glob("*/run.json")]
         raise CompkitError(
-            f"there is no run {name!r} in {root}/{nearest(name, known)}: "
+            f"there is no run {name!r} in {directory.parent}/{nearest(name, known)}: "
             "train it with compkit train"
         )
     made, config = read_run(directory)
     store = open_store(data or made.data)
+    if data is not None and not store.train:  # a test alone
+        store = _trained_on(name, made).beside(store)
     _refuse_other_data(name, made.content, store)
     return Run(name, config, store, read_folds(directory / "folds.csv", store))
 
@@ -286,6 +236,7 @@ def read_run(directory: Path) -> tuple[Made, RunConfig]:
     if not path.is_file():
         raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
     made = read_record(Made, directory / "run.json", remedy)
+    plugins.expect(f"the run {directory.name}", made.plugins)
     # Not by `read_yaml`: an older compkit had settings that are gone.
     return made, from_plain(load_yaml(path, "configuration file"), str(path), remedy)
 
@@ -302,16 +253,14 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     """Prove that a run is to go on with what it was made with; keep how it predicts from now on."""
     made, before = read_run(directory)
     if changed := differences(before, config, FREE):
-        longer = ""
-        if any(one.startswith("training.steps:") for one in changed):
-            longer = (
-                f"; to train on from its networks, start a new run with --model.start "
-                f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
-            )
         raise CompkitError(
-            f"{directory} was made with another configuration ({'; '.join(changed)}): "
-            f"take another --run name, or the same settings{longer}"
+            f"{directory} was made with another configuration ({'; '.join(changed)}): give the "
+            "same settings; or, to train on from its networks, start a new run with --model.start "
+            f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
         )
+    if not set(made.plugins.values()) <= set(plugins.used().values()):
+        say(f"{directory} was begun with other plugins, or ones that were edited since "
+            f"({', '.join(made.plugins)})")  # fmt: skip
     _refuse_other_data(directory.name, made.content, store)
     learns_of_test = config.unlabelled.weight and config.unlabelled.test
     if learns_of_test and made.test not in (None, store.test_content):
@@ -329,6 +278,17 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     if changed := differences(before, config, but=()):
         say(f"{directory} runs or predicts otherwise from now on ({'; '.join(changed)})")
         save(config, directory / "config.yaml")
+
+
+def _trained_on(name: str, made: Made) -> Store:
+    """Return the training data of a run, beside which a test alone was given."""
+    try:
+        return open_store(made.data)
+    except CompkitError as error:
+        raise CompkitError(
+            f"--data holds a test alone, and what the run {name} was trained on is not there "
+            f"({error}): put it, or a link to it, beside that test"
+        ) from None
 
 
 def _refuse_other_data(name: str, content: str, store: Store) -> None:

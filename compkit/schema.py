@@ -24,7 +24,7 @@ _SUM = "sha256_of_the_rest"
 
 def write_record(path: Path, values: dict[str, Any]) -> None:
     """Write a record as JSON, with a digest by which `read_record` knows that it is unchanged."""
-    write_json(path, values | {_SUM: _sum(values)})
+    write_json(path, values | {_SUM: digest(values)})
 
 
 def read_record(kind: type[T], path: Path, remedy: str) -> T:
@@ -37,12 +37,13 @@ def read_record(kind: type[T], path: Path, remedy: str) -> T:
     """
     values = read_json(path, remedy)
     record = checked(kind, values, str(path), remedy)
-    if _SUM in values and values.pop(_SUM) != _sum(values):
+    if _SUM in values and values.pop(_SUM) != digest(values):
         raise CompkitError(f"{path} was changed since it was written: {remedy}")
     return record
 
 
-def _sum(values: dict[str, Any]) -> str:
+def digest(values: dict[str, Any]) -> str:
+    """Return the SHA-256 of plain values, in whatever order their keys are."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

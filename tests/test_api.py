@@ -164,6 +164,11 @@ def test_a_network_that_lacks_or_is_another_is_named(place, no_data, trained, mo
     write(place / "in", images())
     shutil.copytree(trained / "runs", "runs")
     monkeypatch.setenv("COMPKIT_RUNS", "runs")
+    decoder = Path("runs/demo/decoder.json")
+    shutil.copy("runs/demo/resnet10t/decoder.json", decoder)
+    assert predict() == 2
+    assert f"{decoder} was tuned on maps of other networks" in capsys.readouterr().err
+    shutil.copy("runs/both/decoder.json", decoder)  # of the same networks
     path = Path("runs/demo/resnet10t/fold1/last.ckpt")
     path.unlink()
     for run in ("demo", "both"):
@@ -184,9 +189,49 @@ def test_scores_are_of_one_image_or_the_mean_of_several():
     alone = [compkit.score(*pair) for pair in zip(truth, labels, strict=True)]
     several = compkit.score(truth, list(labels))
     assert several == pytest.approx({n: np.mean([one[n] for one in alone]) for n in alone[0]})
-    for wrong in (labels[:2], labels[..., 1:], labels / 2, labels[0, 0]):
+    for wrong in (labels[:2], labels[..., 1:], labels / 2, labels[0, 0], None, [[[1, 2], [3]]], {}):
         with pytest.raises(CompkitError, match=r"differ|whole numbers"):
             compkit.score(truth, wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: compkit.load(3), r"load: where is 3, but takes str \| Path: see help"),
+        (lambda: compkit.score([[1]], [[1]], "mine"), "metrics is 'mine', but takes Sequence"),
+        (lambda: compkit.submit(3, out="x.csv"), "run is 3, but takes str"),
+        (lambda: compkit.submit([], out="x.csv"), "no run is named"),
+        (lambda: compkit.submit("x"), "submit: missing a required argument: 'out'"),
+        (lambda: compkit.submit("x", out="x.csv", overwrite=1), "overwrite is 1, but takes bool"),
+        (lambda: compkit.train({}, DATA, run=None), "run is None, but takes str"),
+        (lambda: compkit.train(3, DATA, run="x"), "config is 3, but takes RunConfig"),
+        (lambda: compkit.train({}, None, run="x"), "data is None, but takes str"),
+        (lambda: compkit.train({}, DATA, run="x", fold=-1), "fold is -1: give a number from 0 up"),
+    ],
+)
+def test_arguments_of_other_types_are_one_sentence(call, sentence):
+    with pytest.raises(CompkitError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--head", "bounday"], "no head 'bounday'"),
+        (["--loss.terms", "{dyce: 1}"], "no loss 'dyce'"),
+        (["--ranking", "adjusted"], "no metric 'adjusted'"),
+        (["--data", "nowhere"], "no competition's data at nowhere"),
+    ],
+)
+def test_unknown_names_are_told_before_torch_is_imported(tmp_path, words, sentence):
+    code = "import sys; from compkit.cli import main; main(sys.argv[1:]); print(sys.modules.keys())"
+    argv = ["train", "--data", DATA, "--run", "x", *words]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert sentence in done.stderr
+    assert "'numpy'" in done.stdout
+    assert "'torch'" not in done.stdout
 
 
 def test_a_configuration_is_a_mapping_a_dataclass_or_a_file(place):
@@ -197,7 +242,7 @@ def test_a_configuration_is_a_mapping_a_dataclass_or_a_file(place):
     with pytest.raises(CompkitError, match=r"config has an unknown key 'training\.step'"):
         compkit.train({"training": {"step": 3}}, DATA, run="x")
     for fold in (True, 1.0, "one"):
-        with pytest.raises(CompkitError, match=f"fold is {fold!r}: give a number"):
+        with pytest.raises(CompkitError, match=rf"fold is {fold!r}, but takes int \| Literal"):
             compkit.train({}, DATA, run="x", fold=fold)
 
 
@@ -300,6 +345,26 @@ def test_no_image_is_replaced_through_a_link_nor_what_is_no_file(place, no_data,
     os.mkfifo("in/9.png")
     assert predict() == 2
     assert "in/9.png is a pipe or a device" in capsys.readouterr().err
+
+
+def test_an_image_is_turned_as_viewers_show_it(tmp_path):
+    upright, exif = images(1)[0], Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    for suffix in ("png", "tif", "jpeg"):
+        path = tmp_path / f"x.{suffix}"
+        Image.fromarray(np.rot90(upright)).save(path, exif=exif, quality=100)
+        assert read_grey(path).shape == upright.shape
+        assert np.abs(read_grey(path).astype(int) - upright).max() <= 8 * (suffix == "jpeg")
+
+
+@pytest.mark.slow
+def test_names_may_be_as_long_as_the_file_system_takes(place, no_data):
+    write(place / "in", images(2))
+    names = {f"{'x' * 251}.png", f"{'ü' * 125}.png"}
+    for number, name in enumerate(names):
+        Path(f"in/{number}.png").rename(f"in/{name}")
+    assert predict() == 0
+    assert {path.name for path in Path("out").iterdir()} == names
 
 
 def test_images_of_16_bits_are_not_cut_to_8(tmp_path):

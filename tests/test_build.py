@@ -14,7 +14,7 @@ from fakes import put_fit
 
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, RunConfig
-from compkit.ensemble.opened import open_mixture
+from compkit.ensemble.build import open_mixture
 from compkit.files import read_json, write_json
 from compkit.folds import Folds
 from compkit.run import FITTED, start_run
@@ -55,6 +55,24 @@ def test_an_ensemble_is_built_saved_and_read(runs, capsys):
     write_json(path := Path("runs/best/ensemble.json"), {"members": [], "weights": "greedy"})
     assert compkit(["submit", "--run", "best", "--out", "s.csv"]) == 2
     assert f"{path} is damaged (mean_of: Field required)" in capsys.readouterr().err
+
+
+def test_an_ensemble_of_other_members_is_replaced_only_if_told(runs, capsys):
+    command = ["ensemble", "--name", "best", "--run", "good"]
+    assert compkit([*command, "--run", "fair"]) == 0
+    saved = [Path("runs/best", name) for name in ("ensemble.json", "decoder.json")]
+    before = [path.read_bytes() for path in saved]
+    assert compkit([*command, "--run", "bad"]) == 2
+    told = "best is an ensemble of other members (good/resnet10t, fair/resnet10t): take another"
+    assert told in capsys.readouterr().err
+    assert compkit(["ensemble", "--name", "best", "--run", "fair", "--run", "good"]) == 0
+    assert compkit([*command, "--run", "fair"]) == 0
+    assert [path.read_bytes() for path in saved] == before
+    assert compkit([*command, "--run", "bad", "--overwrite"]) == 0
+    assert [m.name for m in open_mixture(["best"])[0].members] == [
+        "good/resnet10t",
+        "bad/resnet10t",
+    ]
 
 
 def test_members_that_lack_folds_are_compared_where_all_have_maps(runs, capsys):

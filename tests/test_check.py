@@ -90,7 +90,7 @@ def test_images_of_background_alone_are_said(tmp_path, capsys, bare, said):
     assert main(["check", str(tmp_path / "s.csv"), "--data", data]) == 0
     sound = f"{tmp_path / 's.csv'}: a sound submission of 2 images of 64×64\n"
     assert capsys.readouterr().out == sound + said
-    publish(tmp_path / "p.csv", NAMES[:2], labels, 255, "x", 1, {}, {})
+    publish(tmp_path / "p.csv", NAMES[:2], labels, 255, "x", 1, {})
     assert said.strip() in (told := capsys.readouterr().err)
     assert bool(said) == ("background" in told)
 

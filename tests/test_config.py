@@ -7,10 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compkit.config import RunConfig
 from compkit.config.check import check
-from compkit.config.files import differences, from_plain, read_yaml, save, to_plain
+from compkit.config.files import (
+    REMOVED,
+    differences,
+    from_plain,
+    read_yaml,
+    save,
+    to_plain,
+)
 from compkit.errors import CompkitError
 from compkit.training.command import parse
 
@@ -180,8 +188,6 @@ def test_weights_are_one_for_all_or_one_each(tmp_path):
         (["--loss.terms", "{dice: .inf}"], "loss.terms.dice must be from"),
         (["--machine.workers", "-1"], "machine.workers must be from 0 to"),
         (["--input.focus", "2", "--input.crop", "32"], "input.focus must be from 0 to 1"),
-        (["--loss.ignore_above", "0"], "loss.ignore_above must be above 0 and at most 1"),
-        (["--weights.background", "-1"], "weights must not hold a negative number"),
         (["--model.start", "a.ckpt", "--model.weights", "hub"], "exclude each other"),
         (["--model.start", "a.ckpt", "--model.weights", "{resnet34: b.pth}"], "exclude each"),
         (["--model.start", "a.ckpt", "--encoders", "[resnet18, resnet34]"], "{encoder}"),
@@ -204,6 +210,49 @@ def test_differences_leave_out_the_machine():
     one = RunConfig()
     other = parse([*GO, "--seed", "1", "--machine.workers", "3"])[1]
     assert differences(one, other, ("machine.",)) == ["seed: 0 → 1"]
+
+
+def old_record(**settings: object) -> dict:
+    """Return a configuration as an older version kept it, with settings that it had."""
+    plain = to_plain(RunConfig(seed=3))
+    for name, value in settings.items():
+        section, key = name.split(".")
+        plain.setdefault(section, {})[key] = value
+    return plain
+
+
+def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_path):
+    record = old_record(**REMOVED)
+    assert from_plain(record) == RunConfig(seed=3)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(record))
+    assert parse([*GO, "--config", str(tmp_path / "c.yaml")])[1] == RunConfig(seed=3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"input.contrast": "clahe"},
+        {"input.coordinates": True},
+        {"loss.ignore_above": 0.8},
+        {"weights.background": 0.25},
+        {"weights.small_regions": 0.5},
+        {"unlabelled.teacher": "mean", "unlabelled.weight": 0.3},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_path, settings):
+    name, value = next(iter(settings.items()))
+    expected = f"{name} {value!r}, with which this version can neither train nor predict"
+    record = old_record(**REMOVED | settings)
+    with pytest.raises(CompkitError, match=f"^old.yaml has {expected}"):
+        from_plain(record, "old.yaml")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(record))
+    assert f"c.yaml has {expected}" in refusal("--config", str(tmp_path / "c.yaml"))
+
+
+def test_a_teacher_that_is_a_run_is_there_still():
+    config = from_plain(old_record(**{"unlabelled.teacher": "other", "unlabelled.weight": 0.3}))
+    assert config.unlabelled.teacher == "other"
 
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))

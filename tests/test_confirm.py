@@ -12,8 +12,8 @@ from optuna.trial import create_trial
 
 from compkit.config import RunConfig
 from compkit.errors import InUseError
-from compkit.tuning.confirm import confirm
-from compkit.tuning.runs import Runs
+from compkit.tuning.job import confirm
+from compkit.tuning.trial import Runs
 
 TUNED = {"settings": {"training.lr": 0.0123}, "image_scores": [0.5, 0.7], "run": "one"}
 
@@ -60,7 +60,7 @@ def test_what_another_worker_trains_is_left_for_last(tmp_path, monkeypatch):
         yield SimpleNamespace(parts=list)
 
     monkeypatch.setattr(Runs, "owned", owned)
-    monkeypatch.setattr("compkit.tuning.runs.tune_run", lambda run: len(trained))
+    monkeypatch.setattr("compkit.tuning.trial.tune_run", lambda run: len(trained))
     configs = {f"seed {seed}": RunConfig(seed=seed) for seed in range(3)}
     decoders = Runs("phantom", tmp_path).evaluated(configs)
     assert trained == [0, 2, 1]

@@ -12,15 +12,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from compkit.blend import consensus
-from compkit.blend.consensus import FEW, exhaustive, find_consensus, objective_of
+from compkit.blend.consensus import (
+    FEW,
+    exhaustive,
+    find_consensus,
+    joint_segments,
+    objective_of,
+)
 from compkit.blend.search import search
-from compkit.blend.segments import first_seen, joint_segments
 from compkit.cli import main
 from compkit.competition.table import fill_table, read_table, write_table
 from compkit.metrics.named import image_scores
@@ -75,7 +81,7 @@ def test_segments_are_where_nothing_changes(maps):
     np.testing.assert_array_equal(segments.labels[:, segments.index], maps)
     assert len(np.unique(segments.labels, axis=1).T) == len(segments.sizes)
     np.testing.assert_array_equal(np.bincount(segments.index.ravel()), segments.sizes)
-    np.testing.assert_array_equal(first_seen(segments.index.ravel()), segments.index.ravel())
+    np.testing.assert_array_equal(pd.factorize(segments.index.ravel())[0], segments.index.ravel())
 
 
 def test_segments_of_many_maps_of_many_ids():
@@ -119,7 +125,7 @@ def test_every_partition_once(count, bell):
     partitions = consensus._partitions(count)
     assert len(np.unique(partitions, axis=0)) == len(partitions) == bell
     for row in partitions[:: 1 + bell // 50]:
-        np.testing.assert_array_equal(first_seen(row), row)
+        np.testing.assert_array_equal(pd.factorize(row)[0], row)
 
 
 @some
@@ -491,7 +497,7 @@ def test_too_many_regions_for_the_competition_lose_the_smallest(tmp_path, capsys
 def test_the_highest_id_is_that_of_the_manifests(tmp_path, capsys):
     for name, limit in (("a", 400), ("b", 400), ("c", 500)):
         path = tmp_path / f"{name}.csv"
-        publish.publish(path, ["0.png"], many_regions(), limit, name, 1, {}, {})
+        publish.publish(path, ["0.png"], many_regions(), limit, name, 1, {})
     assert run(tmp_path, "a.csv", "b.csv", "--out", "d.csv") == 0
     assert json.loads((tmp_path / "d.json").read_text())["max_label"] == 400
     assert run(tmp_path, "a.csv", "c.csv", "--out", "d.csv") == 2

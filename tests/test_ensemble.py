@@ -16,19 +16,18 @@ from fakes import put_fit
 
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, InputConfig, RunConfig
-from compkit.crossfit import descend, objective
+from compkit.crossfit import cross_fit, descend, objective
 from compkit.data.store import _TEST, _TRAINING, _digest
-from compkit.ensemble.decoder import out_of_fold_regions, read_decoder
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import (
+from compkit.ensemble.decoder import (
     STARTS,
-    _Evaluation,
-    _tune,
+    Decoder,
+    evaluation,
+    out_of_fold_regions,
     tune_decoder,
     tune_run,
     tuned_decoder,
 )
+from compkit.ensemble.mixture import Mixture, members_of
 from compkit.errors import CompkitError
 from compkit.files import read_json, write_json
 from compkit.heads import make_head
@@ -132,14 +131,14 @@ def test_tuning_finds_the_threshold_that_the_default_misses(run):
     assert decoder.interval[0] <= decoder.scores["adjusted_all"] <= decoder.interval[1]
     path = run.directory / "decoder.json"
     decoder.save(path)
-    assert read_decoder(path, mixture(run)).params == decoder.params
+    assert tuned_decoder(mixture(run), path).params == decoder.params
 
 
 def test_the_scores_of_every_image_are_kept(run):
     decoder = tune_decoder(mixture(run))
     path = run.directory / "decoder.json"
     decoder.save(path)
-    kept = read_decoder(path, mixture(run))
+    kept = tuned_decoder(mixture(run), path)
     assert kept.image_names == [run.store.train[i] for i in run.store.labelled]
     pairs = out_of_fold_regions(mixture(run), decoder)
     assert kept.image_scores["adjusted_all"] == [image_scores(*p)["adjusted_all"] for p in pairs]
@@ -147,7 +146,7 @@ def test_the_scores_of_every_image_are_kept(run):
     old = read_json(path)
     del old["image_scores"]
     write_json(path, old)
-    assert "is damaged" in refusal(read_decoder, path, mixture(run))
+    assert "is damaged" in refusal(tuned_decoder, mixture(run), path)
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):
@@ -155,6 +154,11 @@ def test_several_processes_tune_as_one_does(run, monkeypatch):
     monkeypatch.setattr("compkit.parallel._MANY", 0)
     monkeypatch.setattr("compkit.parallel.cpu_count", lambda: 2)
     assert tune_decoder(mixture(run)) == alone
+
+
+def tuned(head, evaluate, folds, ranking) -> Decoder:
+    fit = cross_fit(head.space, evaluate, folds, ranking, "tuning", STARTS)
+    return Decoder(head=head.name, **fit.record(ranking, NAMES[: len(folds)]))
 
 
 def test_tuning_that_does_not_carry_over_keeps_the_defaults():
@@ -168,18 +172,13 @@ def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     maps = np.stack([low, high])[:, None].astype(np.float32)
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 1])
-    decoder = _tune(
-        head.name,
-        head.space,
-        _Evaluation(head, maps, [truth, truth]),
-        folds,
-        "adjusted_all",
-        NAMES[:2],
-    )
+    evaluate = evaluation(head, maps, [truth, truth], "adjusted_all")
+    decoder = tuned(head, evaluate, folds, "adjusted_all")
     assert decoder.tuned_scores["adjusted_all"] <= decoder.default_scores["adjusted_all"]
     assert not decoder.tuned
     assert decoder.params == head.defaults
     assert decoder.scores == decoder.default_scores
+    assert re.search(r"not tuned: .* other folds score no better \(adjusted_all", decoder.verdict)
 
 
 def test_no_image_is_scored_with_parameters_tuned_on_it():
@@ -190,8 +189,8 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
     maps = np.stack([ordinary] * 4 + [odd] * 2)[:, None].astype(np.float32)
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 0, 1, 1, 2, 2])
-    evaluate = _Evaluation(head, maps, [truth] * 6)
-    decoder = _tune(head.name, head.space, evaluate, folds, "adjusted_all", NAMES)
+    evaluate = evaluation(head, maps, [truth] * 6, "adjusted_all")
+    decoder = tuned(head, evaluate, folds, "adjusted_all")
     assert decoder.params["threshold"] in (0.2, 0.25)  # tuned on all, it serves the odd fold too
     # ... but the odd fold's own score came from the ordinary ones, which settle for 0.2 first.
     honest = evaluate(head.defaults | {"threshold": 0.2})[:, 0].mean()
@@ -428,8 +427,8 @@ def test_the_image_is_filled_where_background_does_not_count(ranking):
     truth[2:18, 2:18], truth[2:18, 22:38] = 5, 9
     cores[0, 7:13, 7:13] = cores[0, 7:13, 27:33] = 1
     head = make_head(RunConfig(head="foreground"), 32)
-    evaluate = _Evaluation(head, np.stack([cores] * 4), [truth] * 4)
-    decoder = _tune(head.name, head.space, evaluate, np.array([0, 0, 1, 1]), ranking, NAMES[:4])
+    evaluate = evaluation(head, np.stack([cores] * 4), [truth] * 4, ranking)
+    decoder = tuned(head, evaluate, np.array([0, 0, 1, 1]), ranking)
     assert decoder.params["fill"] == (ranking != "adjusted_all")
 
 

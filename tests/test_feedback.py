@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from compkit.config import InputConfig, ModelConfig, RunConfig
+from compkit.config import ModelConfig, RunConfig
 from compkit.errors import CompkitError
 from compkit.heads.partition import Truth
 from compkit.models.checkpoint import CARD, card, load_checkpoint
@@ -22,7 +22,7 @@ FEEDBACK = ModelConfig(decoder="feedback-unet")
 def feedback(encoder: str = "plain_unet16", outputs: int = 3) -> Network:
     torch.manual_seed(5)
     config = ModelConfig(decoder="feedback-unet", weights="none")
-    return Network(encoder, outputs, config, InputConfig())
+    return Network(encoder, outputs, config)
 
 
 def parameters(network: nn.Module) -> int:
@@ -30,7 +30,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def test_the_plain_unet_is_the_papers():
-    network = Network("plain_unet64", 2, ModelConfig(), InputConfig())
+    network = Network("plain_unet64", 2, ModelConfig())
     encoder, decoder = network.model.encoder, network.model.decoder
     assert network.stride == 16
     features = encoder(torch.rand(1, 1, 32, 32))
@@ -49,26 +49,26 @@ def test_the_plain_unet_is_the_papers():
 
 
 @pytest.mark.parametrize("decoder", ["unet", "feedback-unet"])
-@pytest.mark.parametrize("inputs", [InputConfig(), InputConfig(contrast="windows")])
-def test_a_plain_unet_gives_maps_of_the_inputs_size(decoder, inputs):
-    network = Network("plain_unet16", 3, ModelConfig(decoder=decoder), inputs).eval()
-    assert network(torch.rand(2, 1, 32, 48)).shape == (2, 3, 32, 48)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_plain_unet_gives_maps_of_the_inputs_size(decoder, channels):
+    network = Network("plain_unet16", 3, ModelConfig(decoder=decoder), channels=channels).eval()
+    assert network(torch.rand(2, channels, 32, 48)).shape == (2, 3, 32, 48)
 
 
 def test_a_plain_unet_takes_weights_from_a_file(tmp_path, capsys):
     given = PlainEncoder(16).model.state_dict()
     save_file(given, tmp_path / "w.safetensors")
     weights = str(tmp_path / "w.safetensors")
-    own = Network("plain_unet16", 2, ModelConfig(weights=weights), InputConfig())
+    own = Network("plain_unet16", 2, ModelConfig(weights=weights))
     state = own.model.encoder.model.state_dict()
     assert torch.equal(state["1.1.weight"], given["1.1.weight"])
     assert torch.allclose(state["0.0.weight"], given["0.0.weight"].sum(1, keepdim=True))
-    fed = Network("plain_unet16", 2, ModelConfig("feedback-unet", weights), InputConfig())
+    fed = Network("plain_unet16", 2, ModelConfig("feedback-unet", weights))
     first = fed.model.encoder.model.state_dict()["0.0.weight"]
     assert torch.allclose(first[:, :1], given["0.0.weight"].sum(1, keepdim=True))
     assert not first[:, 1:].any()
     capsys.readouterr()
-    Network("plain_unet16", 2, ModelConfig(), InputConfig())
+    Network("plain_unet16", 2, ModelConfig())
     assert not capsys.readouterr().err  # there are no other weights of it than one's own
 
 
@@ -84,7 +84,7 @@ def test_a_plain_unet_takes_weights_from_a_file(tmp_path, capsys):
 )
 def test_what_does_not_fit_is_one_sentence(encoder, config, expected):
     with pytest.raises(CompkitError, match=expected) as caught:
-        Network(encoder, 2, config, InputConfig())
+        Network(encoder, 2, config)
     assert "\n" not in str(caught.value)
 
 
@@ -193,7 +193,7 @@ def test_probabilities_of_classes_and_of_other_outputs_are_fed_back():
 
 @pytest.mark.parametrize("encoder", ["resnet10t", "plain_unet16"])
 def test_parameters_are_a_unets_and_the_cells(encoder):
-    plain = Network(encoder, 3, ModelConfig(weights="none"), InputConfig())
+    plain = Network(encoder, 3, ModelConfig(weights="none"))
     network = feedback(encoder)
     stem = next(m for m in plain.model.encoder.modules() if isinstance(m, nn.Conv2d))
     more = 3 * stem.out_channels * 3 * 3
@@ -212,7 +212,7 @@ def test_an_equal_seed_gives_an_equal_network():
 @pytest.mark.parametrize("encoder", ["resnet10t", "plain_unet16"])
 def test_a_checkpoint_rebuilds_both_rounds(tmp_path, encoder):
     config = RunConfig(encoders=(encoder,), head="foreground", model=FEEDBACK)
-    network = Network(encoder, 2, config.model, config.input)
+    network = Network(encoder, 2, config.model)
     with torch.no_grad():
         network(torch.rand(4, 1, 32, 32))  # gathers statistics
     state = {f"network.{k}": v for k, v in network.state_dict().items()}

@@ -14,9 +14,8 @@ from slices import store_of, volume
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds import make_folds, read_folds
-from compkit.folds.duplicates import find_duplicates
+from compkit.folds.duplicates import Duplicates, find_duplicates, similarities
 from compkit.folds.make import _balanced, _strata
-from compkit.folds.similarity import group_images, similarities
 from compkit.intervals import resampling
 
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct-mini"
@@ -69,8 +68,9 @@ def test_cutting_goes_where_likeness_is_least():
     images = np.concatenate([first, bridge, second])
     counted = np.ones(len(images), bool)
     likeness = similarities(images)
-    assert group_images(likeness, counted, most=17, piece=8).max() == 0
-    group = group_images(likeness, counted, most=16, piece=10)
+    found = Duplicates(np.arange(len(images)), counted, likeness)
+    assert found._groups(most=17, piece=8).max() == 0
+    group = found._groups(most=16, piece=10)
     assert group.max() == 1
     assert len(set(group[:9])) == len(set(group[10:])) == 1
 

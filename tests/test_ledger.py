@@ -379,6 +379,13 @@ def test_submissions_without_comparable_scores_are_left_out_and_named(tmp_path, 
     text = shown(ledger, capsys)
     assert "3 (other images)" in text
     assert "need two submissions" in text
+    blend = {"sha256": "1", "submission": "s1.csv", "inputs": []}
+    (tmp_path / "s1.json").write_text(json.dumps(blend))
+    del manifest["out_of_fold"]["image_scores"][METRICS[0]]
+    (tmp_path / "s3.json").write_text(json.dumps(manifest))
+    text = shown(ledger, capsys)
+    assert "1 (no out-of-fold scores, as of a blend)" in text
+    assert f"3 (no scores by {METRICS[0]})" in text
     del manifest["out_of_fold"]["image_scores"]
     (tmp_path / "s4.json").write_text(json.dumps(manifest))
     assert "2, 4, 5 (manifest damaged" in shown(ledger, capsys)

@@ -10,10 +10,17 @@ from torch.nn.functional import one_hot
 
 from compkit.config import LossConfig
 from compkit.errors import CompkitError
-from compkit.losses.dice import class_cosine, class_overlap, dice_loss, normalised_dice_loss
-from compkit.losses.mixture import LOSSES, ClassLoss
-from compkit.losses.terms import cross_entropy
-from compkit.losses.tvmf import tvmf_dice_loss, tvmf_similarity
+from compkit.losses import (
+    LOSSES,
+    ClassLoss,
+    class_cosine,
+    class_overlap,
+    cross_entropy,
+    dice_loss,
+    normalised_dice_loss,
+    tvmf_dice_loss,
+    tvmf_similarity,
+)
 
 # Two pixels, two classes: p(class 1) = 0.8 and 0.4; the truth is class 1, then class 0.
 P = torch.tensor([[[[0.2, 0.6]], [[0.8, 0.4]]]], dtype=torch.float64)
@@ -130,14 +137,12 @@ def test_nothing_valid_is_zero_with_zero_gradient(name):
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-def test_an_absent_class_is_ignored_or_counted():
+def test_an_absent_class_is_ignored():
     targets = torch.tensor([[[[1.0, 1.0]], [[0.0, 0.0]]]], dtype=torch.float64)
     cosine = class_cosine(P, targets, ALL)
     assert cosine[1] == 0
-    ignored = normalised_dice_loss(P, targets, ALL, absent="ignore")
-    counted = normalised_dice_loss(P, targets, ALL, absent="count")
+    ignored = normalised_dice_loss(P, targets, ALL)
     assert ignored.item() == pytest.approx(1 - cosine[0].item())
-    assert counted.item() == pytest.approx((1 - cosine[0].item() + 1) / 2)
 
 
 def test_overlap_adds_up_over_batches_to_dice():

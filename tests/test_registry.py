@@ -18,7 +18,7 @@ from compkit import plugins, registry
 from compkit.cli import main
 from compkit.competition import competition_of
 from compkit.competition.table import write_table
-from compkit.config import ModelConfig, RunConfig
+from compkit.config import FoldsConfig, LossConfig, ModelConfig, RunConfig
 from compkit.config.check import check_all
 from compkit.errors import CompkitError
 from compkit.leaderboard.ledger import add_row, set_scores
@@ -26,6 +26,7 @@ from compkit.metrics.named import REGISTRY, image_scores
 from compkit.metrics.rand import METRICS
 from compkit.models.network import check_names
 from compkit.phantom.slices import draw_slice
+from compkit.run import open_run, start_run
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
@@ -73,6 +74,7 @@ def fresh(monkeypatch, tmp_path):
     """Let a test add what it likes; nothing of it is left afterwards."""
     monkeypatch.setattr(registry, "_registered", {group: [] for group in registry._registered})
     monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.setattr(plugins, "_expected", {})
     registry._installed.cache_clear()
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
@@ -83,6 +85,7 @@ def fresh(monkeypatch, tmp_path):
     plugins.__path__.clear()
 
 
+DATA = "phantom:size=32,labelled=6,unlabelled=0,test=1"
 METRIC = """
 from compkit.registry import register
 @register("compkit.metrics", "{name}")
@@ -116,9 +119,9 @@ def test_of_a_package_only_what_is_asked_for_is_imported(fresh):
     [
         ("2.0", "'mine' is 2 of an image"),
         ("float('inf')", "is inf of"),
-        ("None", "'mine' cannot be computed .TypeError"),
-        ("1 / 0", "'mine' cannot be computed .ZeroDivisionError"),
-        ("exit()", "'mine' cannot be computed .SystemExit"),
+        ("None", "'mine' of the plugin .*mine.py cannot be computed .TypeError"),
+        ("1 / 0", "'mine' of .* cannot be computed .ZeroDivisionError"),
+        ("exit()", "'mine' of .* cannot be computed .SystemExit"),
     ],
 )
 def test_a_metric_keeps_to_its_range(fresh, value, sentence):
@@ -179,6 +182,90 @@ def test_a_plugin_that_cannot_be_used_is_named(fresh, capsys, text, name, senten
     for argv in (["--plugin", str(plugin(fresh, text, name)), "ledger"], ["ledger", "--plugin="]):
         assert main(argv) == 2
     assert re.search(f"{sentence}.*\n.*names no file", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("@register('compkit.metrics', '')\ndef f(a, b): ...", "nothing .* can be called ''"),
+        ("@register('compkit.heads', 'a+b')\nclass F: ...", "nothing .* can be called 'a.b'"),
+        ("@register('compkit.heads', 3)\nclass F: ...", "nothing of compkit.heads .* 3"),
+        ("register('compkit.metrics', 'm')(lambda a, b: 0)", "'m' of compkit.metrics is .*lambda"),
+        ("register('compkit.metrics', 'm')(map(len, ''))", "which other processes cannot import"),
+        (
+            "def make():\n @register('compkit.heads', 'm')\n class F: ...\nmake()",
+            "'m' of compkit.heads is .*make.<locals>.F.*and not inside of a function",
+        ),
+    ],
+)
+def test_what_other_processes_could_not_find_is_not_registered(fresh, text, sentence):
+    plugins.add(plugin(fresh, f"from compkit.registry import register\n{text}"))
+    with pytest.raises(CompkitError, match=sentence):
+        REGISTRY.names()
+
+
+def test_a_metric_of_the_contingency_table_is_registered_as_it_is_decorated(fresh):
+    text = """
+from compkit.metrics.rand import OfTable
+from compkit.registry import register
+@register("compkit.metrics", "cells")
+@OfTable
+def cells(table):
+    return 1 / table.size
+"""
+    plugins.add(plugin(fresh, text))
+    assert image_scores(np.eye(2, dtype=int), np.eye(2, dtype=int), ["cells"]) == {"cells": 0.25}
+
+
+@pytest.mark.parametrize("name", ["pixel_dice", "region_iou", "score"])
+def test_a_metric_is_not_called_as_a_column_is(fresh, name):
+    plugins.add(plugin(fresh, METRIC.format(name=name, value=1.0)))
+    with pytest.raises(CompkitError, match=f"no metric can be called '{name}', as a column is"):
+        check_all(RunConfig(ranking=name), encoders=False)
+
+
+def test_the_environment_names_only_what_can_be_a_plugin(fresh, capsys, monkeypatch):
+    monkeypatch.setenv(plugins.VARIABLE, str(plugin(fresh, "", "x.txt")))
+    assert main(["ledger"]) == 2
+    assert "x.txt cannot be imported under this name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["score", "--help"], ["train", "--help"]])
+def test_help_is_given_where_a_plugin_is_broken_and_names_it(fresh, capsys, words):
+    for file in (plugin(fresh, "1 / 0"), fresh / "absent.py"):
+        with pytest.raises(SystemExit, match="0"):
+            main([*words, "--plugin", str(file)])
+        shown = capsys.readouterr().out
+        assert re.search(f"without plugins, since .*{file}.*\n(.*\n)*usage: compkit", shown)
+        assert main(["ledger", "--plugin", str(file)]) == 2
+        os.environ[plugins.VARIABLE] = ""
+
+
+def test_a_run_tells_with_which_plugins_it_was_made(fresh, capsys, monkeypatch):
+    monkeypatch.chdir(fresh)
+    monkeypatch.setenv("COMPKIT_CACHE", "cache")
+    plugins.add(plugin(fresh, METRIC.format(name="mine", value=1.0)).name)
+    start_run("a", RunConfig(ranking="mine", folds=FoldsConfig(k=2)), DATA)
+    assert json.loads(Path("runs/a/run.json").read_text())["plugins"].keys() == {"mine.py"}
+    hint = "; the run a was made with --plugin mine.py"
+    registry._registered["compkit.metrics"].clear()
+    plugins.clear()
+    open_run("a")
+    for broken, sentence in (
+        (lambda: check_all(RunConfig(ranking="mine"), encoders=False), "no metric 'mine'.*"),
+        (lambda: check_all(RunConfig(head="core"), encoders=False), "no head 'core'.*"),
+        (lambda: check_all(RunConfig(loss=LossConfig({"x": 1.0})), encoders=False), "no loss.*"),
+        (lambda: check_names(("resnet_d",), ModelConfig()), "no timm encoder 'resnet_d'.*"),
+        (lambda: competition_of("nowhere"), "no competition's data at nowhere.*"),
+    ):
+        with pytest.raises(CompkitError, match=sentence + hint):
+            broken()
+    capsys.readouterr()
+    plugins.add(plugin(fresh, METRIC.format(name="mine", value=0.5)))
+    start_run("a", RunConfig(ranking="mine", folds=FoldsConfig(k=2)), DATA)
+    assert "begun with other plugins, or ones that were edited since (mine.py)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_plugins_of_one_name_are_told_apart(fresh, capsys):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compkit.competition.phantom import PhantomSettings, PhantomSource
-from compkit.config import InputConfig, ModelConfig, RunConfig
+from compkit.config import ModelConfig, RunConfig
 from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.inference.predict import Predictor
@@ -67,7 +67,7 @@ def test_perfect_tiles_make_perfect_maps(name):
 
 def test_a_predictor_of_tiles_sees_tiles_only():
     torch.manual_seed(0)
-    network = Network("resnet10t", 2, ModelConfig(), InputConfig()).eval()
+    network = Network("resnet10t", 2, ModelConfig()).eval()
     head = make_head(RunConfig(head="foreground"), 64)
     seen = set()
     network.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[-2:]))

@@ -20,7 +20,7 @@ import torch
 from compkit.cli import main as compkit
 from compkit.competition.table import read_table
 from compkit.data.store import open_store
-from compkit.ensemble.members import members_of
+from compkit.ensemble.mixture import members_of
 from compkit.entry import guarded
 from compkit.errors import CompkitError
 from compkit.files import locked
@@ -283,6 +283,19 @@ def test_another_test_is_predicted_without_training(workplace, monkeypatch, caps
     assert compkit([*ask, "back.csv"]) == 0
     assert Path("back.csv").read_bytes() == Path("own.csv").read_bytes() != bytes_of_new
     assert {p: p.stat().st_mtime_ns for p in before} == before  # out-of-fold maps, decoder, all
+    shutil.copytree("swapped/X_test", "alone/X_test")
+    assert compkit([*ask, "alone.csv", "--data", "alone"]) == 0
+    assert Path("alone.csv").read_bytes() == bytes_of_new
+    assert compkit(["check", "alone.csv", "--data", "alone"]) == 0
+    capsys.readouterr()
+    assert compkit(["folds", "--data", "alone", "--out", "no-folds.csv"]) == 2
+    assert "no training images, but a test alone" in capsys.readouterr().err
+    Path("data").rename("moved")
+    try:
+        assert compkit([*ask, "no.csv", "--data", "alone"]) == 2
+    finally:
+        Path("moved").rename("data")
+    assert "put it, or a link to it, beside that test" in capsys.readouterr().err
     shutil.copy("data/X_train/1.png", "swapped/X_train/0.png")
     assert compkit([*ask, "no.csv", "--data", "swapped"]) == 2
     assert "was made on other data than" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compkit.config import InputConfig, ModelConfig, RunConfig
+from compkit.config import ModelConfig, RunConfig
 from compkit.data.resample import resized
 from compkit.errors import CompkitError
 from compkit.heads import make_head
@@ -77,7 +77,7 @@ def test_resizing_down_and_up_is_centred():
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return Network("resnet10t", 2, ModelConfig(), InputConfig()).eval()
+    return Network("resnet10t", 2, ModelConfig()).eval()
 
 
 @pytest.mark.parametrize("side", [40, 64])

@@ -25,7 +25,8 @@ from studies import (
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
 from compkit.entry import guarded
-from compkit.run import Run, claim_directory
+from compkit.root import claim
+from compkit.run import Run
 from compkit.training.callbacks import Watch
 from compkit.training.command import parse
 from compkit.training.fit import fit_fold
@@ -174,7 +175,7 @@ def test_a_study_killed_while_its_storage_is_made_goes_on(workplace):
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert Path(storage).exists()
-    claim_directory(Path("runs/s"), "study.db")
+    claim("s", "study.db")
 
 
 @pytest.mark.slow

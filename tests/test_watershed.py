@@ -11,9 +11,14 @@ from scipy import ndimage as ndi
 from skimage.filters import rank
 from skimage.morphology import disk
 
-from compkit.baselines import tuned
-from compkit.baselines.tuned import SPACE, CachedWatershed, tune_watershed
-from compkit.baselines.watershed import WatershedParams, basins, smoothed, watershed
+from compkit.baselines import watershed as module
+from compkit.baselines.watershed import (
+    SPACE,
+    WatershedParams,
+    basins,
+    tune_watershed,
+    watershed,
+)
 from compkit.cli import main
 from compkit.data.store import open_store
 from compkit.folds import Folds
@@ -28,7 +33,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
     small = {name: type(param)(param.values[:3]) for name, param in SPACE.items()}
     small["background_below"] = SPACE["background_below"]
-    monkeypatch.setattr(tuned, "SPACE", small)
+    monkeypatch.setattr(module, "SPACE", small)
 
 
 @pytest.fixture
@@ -114,21 +119,19 @@ def test_cached_is_the_same_as_plain(data, seed):
     images = np.random.default_rng(seed).integers(0, 256, (4, 12, 12), np.uint8)
     images = ndi.uniform_filter(images, (0, 3, 3))
     rows = np.array([0, 2, 3])
-    radii = SPACE["median_radius"].values
-    smooth = np.stack([[smoothed(images[row], radius) for row in rows] for radius in radii])
-    cached = CachedWatershed(images, rows, smooth)
+    store = type("Store", (), {"images": images})()
     for _ in range(6):
         params = {name: data.draw(st.sampled_from(param.values)) for name, param in SPACE.items()}
         index = data.draw(st.integers(0, 2))
         wanted = watershed(images[rows[index]], WatershedParams(**params))
-        np.testing.assert_array_equal(cached(index, params), wanted)
+        np.testing.assert_array_equal(module._decoded(store, rows, index, params), wanted)
 
 
 @pytest.mark.parametrize("count", [1, 5, 20])
 def test_images_are_taken_evenly_of_each_fold(count):
     folds = np.random.default_rng(count).permutation(np.repeat(np.arange(5), count))
     for most in (5, 7, 1000):
-        chosen = tuned._chosen(folds, most)
+        chosen = module._chosen(folds, most)
         assert len(chosen) == len(set(chosen.tolist())) == min(most, 5 * count)
         assert chosen.tolist() == sorted(chosen)
         assert np.ptp(np.bincount(folds[chosen], minlength=5)) <= 1
@@ -153,7 +156,7 @@ def test_tuning_is_recorded_and_shown(cache, tmp_path, capsys):
 
 
 def test_a_part_of_many_images_is_tuned_on(cache, monkeypatch, capsys):
-    monkeypatch.setattr(tuned, "PIXELS", 48**2)
+    monkeypatch.setattr(module, "PIXELS", 48**2)
     monkeypatch.setattr(Folds, "doubts", lambda _: ["cut groups"])
     _, record = tune_watershed(open_store(DATA))
     assert record["images"] == 5

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
 
-from compkit.baselines.tuned import tune_watershed
-from compkit.baselines.watershed import WatershedParams, watershed
+from compkit.baselines.watershed import PASSES, WatershedParams, tune_watershed, watershed
 from compkit.data.store import Store, open_store
-from compkit.intervals import low_high
-from compkit.progress import say, track
-from compkit.regions import keep_largest
-from compkit.submission.publish import claim, publish
+from compkit.parallel import each_image
+from compkit.progress import say
+from compkit.submission.publish import at_most, claim, publish
 
 
 def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool = False) -> None:
@@ -40,8 +37,9 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     if tune:
         params, about["out_of_fold"] = tune_watershed(store)
         method = "tuned watershed"
-    pool = Parallel(n_jobs=cpu_count(), return_as="generator")
-    maps = pool(delayed(watershed)(np.asarray(image), params) for image in store.test_images)
+    work = ((np.asarray(image), params) for image in store.test_images)
+    pixels = PASSES * store.test_images.size
+    maps = each_image(watershed, work, method, len(store.test), pixels)
     submit_maps(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
 
 
@@ -63,25 +61,10 @@ def submit_maps(
     method, parts : str
         What made them, and what their regions are called, for people.
     about : mapping
-        What the manifest says of it beside the data; the ledger takes the scores in `out_of_fold`.
+        What the manifest says of it beside the data.
     """
     limit = store.competition.rules.max_label
-    dtype = np.uint16 if limit > 255 else np.uint8
-    labels = np.zeros((len(store.test), store.size, store.size), dtype)
-    over = 0
-    for index, each in enumerate(track(maps, method, len(store.test))):
-        labels[index], dropped = keep_largest(each, limit)
-        over += dropped > 0
+    labels = at_most(limit, maps, parts)
     about = {"data": store.content, "test": store.test_content, **about}
-    scores = _scores(about)
-    publish(out, store.test, labels, limit, method, 1, scores, about, overwrite=overwrite)
-    if over:
-        say(f"{over} images had more than {limit} {parts}: their smallest became background")
+    publish(out, store.test, labels, limit, method, 1, about, overwrite=overwrite)
     say(f"{out}: {len(store.test)} images by {method}")
-
-
-def _scores(about: Mapping[str, Any]) -> dict[str, float]:
-    """Return the out-of-fold scores for the ledger, if there are any."""
-    if not (found := about.get("out_of_fold")):
-        return {}
-    return found["scores"] | low_high(found["intervals"][found["ranking"]])

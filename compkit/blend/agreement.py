@@ -68,8 +68,8 @@ class Agreement:
     judged : ndarray of bool, shape (M, S)
     input_of : ndarray of intp, shape (L,)
         To which input a row of the table belongs.
-    onehot : sparse array, shape (S, L + 1)
-        The rows of each segment, for products.
+    onehot, owner : sparse array, shape (S, L + 1) and (M, L + 1)
+        The rows of each segment, and of each input, for products.
     """
 
     def __init__(
@@ -88,20 +88,20 @@ class Agreement:
         self.onehot = sparse.csr_array(
             (np.ones(inputs * segments), self.rows.T.ravel(), ends), shape=(segments, total + 1)
         )
-        self._owner = sparse.csr_array(
+        self.owner = sparse.csr_array(
             (np.ones(total), (self.input_of, np.arange(total))), shape=(inputs, total + 1)
         )
         whole = self._counted(np.zeros(segments, np.intp), 1)
-        self.pixels = (self._owner @ whole)[:, 0]
-        self._truth = (self._owner @ whole**2)[:, 0] - self.pixels  # A_i − n_i
+        self.pixels = (self.owner @ whole)[:, 0]
+        self._truth = (self.owner @ whole**2)[:, 0] - self.pixels  # A_i − n_i
         self._pairs = self.pixels * (self.pixels - 1)
 
     def tally(self, clusters: np.ndarray) -> Tally:
         """Count a partition, ids of any kind, shape (S,)."""
         ids, clusters = np.unique(clusters, return_inverse=True)
         table = self._counted(clusters, len(ids) + 1)
-        sizes = self._owner @ table
-        joined = (self._owner @ (table * table).sum(axis=1)) - self.pixels
+        sizes = self.owner @ table
+        joined = (self.owner @ (table * table).sum(axis=1)) - self.pixels
         spread = (sizes * sizes).sum(axis=1) - self.pixels
         value = float(self.weights @ self.scores(joined, spread))
         return Tally(clusters, table, sizes, joined, spread, value)
@@ -122,8 +122,8 @@ class Agreement:
             bottom = truth * (pairs - spread) + spread * (pairs - truth)
         else:
             top, bottom = joined + apart, np.broadcast_to(pairs, joined.shape)
-        scores = np.ones_like(joined)  # as `compkit.metrics.rand` has it for the degenerate
-        return np.divide(top, bottom, out=scores, where=bottom > 0)
+        # 1 is what `compkit.metrics.rand` gives the degenerate.
+        return np.divide(top, bottom, out=np.ones_like(joined), where=bottom > 0)
 
     def slopes(self, tally: Tally) -> tuple[np.ndarray, np.ndarray]:
         """Return how the value grows with `joined` and with `spread`, shape (M,) each."""
@@ -165,14 +165,6 @@ class Agreement:
         return self.weights @ self.scores(
             tally.joined[:, None] + joined, tally.spread[:, None] + spread
         )
-
-    def by_label(self, pieces: sparse.csr_array) -> sparse.csr_array:
-        """Return pixels by label, (P, L + 1), of pieces given as pixels by segment, (P, S)."""
-        return (pieces @ self.onehot).tocsr()
-
-    def by_input(self, counts: sparse.csr_array) -> np.ndarray:
-        """Return judged pixels by input, (P, M), of pixels by label, (P, L + 1)."""
-        return (counts @ self._owner.T).toarray()
 
     def _counted(self, clusters: np.ndarray, width: int) -> np.ndarray:
         keys = (self.rows * width + clusters).ravel()

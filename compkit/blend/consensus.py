@@ -13,14 +13,33 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from compkit.blend.agreement import Agreement, Tally
 from compkit.blend.search import search
-from compkit.blend.segments import Segments, first_seen, joint_segments
 from compkit.regions import numbered
 
 #: Up to so many segments every partition is tried: 21,147 of them.
 FEW = 9
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The joint segments of M label maps, on which none of them changes, by their first pixel.
+
+    Attributes
+    ----------
+    index : ndarray of intp, shape (H, W)
+        The segment of every pixel. A segment need not hang together.
+    labels : integer ndarray, shape (M, S)
+        Every segment's label in each map.
+    sizes : ndarray of int64, shape (S,)
+        Pixels.
+    """
+
+    index: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,12 @@ def find_consensus(labels: np.ndarray, weights: np.ndarray, metric: str) -> Cons
     segments = joint_segments(labels)
     objective, place, seen = objective_of(segments, weights, metric)
     inputs = [objective.tally(row) for row in objective.codes]
-    best = _best_partition(objective, inputs)
+    if len(inputs) == 1:
+        best = inputs[0]
+    elif len(objective.sizes) <= FEW:
+        best = exhaustive(objective)
+    else:
+        best = search(objective, inputs)
     clusters = np.full(len(seen), best.count)
     clusters[seen] = best.clusters
     scores = [objective.scores(tally.joined, tally.spread)[place] for tally in (best, *inputs)]
@@ -70,6 +94,14 @@ def find_consensus(labels: np.ndarray, weights: np.ndarray, metric: str) -> Cons
         scores[0],
         np.stack(scores[1:], axis=1)[:, place],
     )
+
+
+def joint_segments(labels: np.ndarray) -> Segments:
+    """Return the segments of pixels that have the same label in every map, (M, H, W)."""
+    pixels = pd.DataFrame(labels.reshape(len(labels), -1).T)
+    numbers = pixels.groupby(list(pixels), sort=False).ngroup().to_numpy()
+    distinct = pixels.drop_duplicates().to_numpy().T
+    return Segments(numbers.reshape(labels.shape[1:]), distinct, np.bincount(numbers))
 
 
 def objective_of(
@@ -88,10 +120,10 @@ def objective_of(
     seen : ndarray of bool, shape (S,)
         The segments that any input judges.
     """
-    if metric == "adjusted_all":
-        codes = np.array([first_seen(row) for row in segments.labels])
-    else:
-        codes = _judged(segments)
+    labels = segments.labels
+    if metric != "adjusted_all":
+        labels = np.where(labels == 0, np.nan, labels)  # becomes −1
+    codes = np.array([pd.factorize(row)[0] for row in labels])
     seen: np.ndarray = np.any(codes >= 0, axis=0)
     codes, place = np.unique(codes[:, seen], axis=0, return_inverse=True)
     place = place.ravel()
@@ -101,17 +133,9 @@ def objective_of(
     return Agreement(codes, segments.sizes[seen], shares, adjusted), place, seen
 
 
-def _judged(segments: Segments) -> np.ndarray:
-    """Return the labels of segments, shape (M, S), renumbered from 0, and −1 for background."""
-    codes = np.full(segments.labels.shape, -1, np.intp)
-    for row, labels in zip(codes, segments.labels, strict=True):
-        row[labels != 0] = first_seen(labels[labels != 0])
-    return codes
-
-
 def _with_background(clusters: np.ndarray, segments: Segments, weights: np.ndarray) -> np.ndarray:
     """Return the clusters of segments numbered from 1, and 0 for that of most background."""
-    clusters = first_seen(clusters)
+    clusters = pd.factorize(clusters)[0]
     pixels = (segments.labels == 0) * segments.sizes
     votes = np.array([np.bincount(clusters, row) for row in pixels]) * weights[:, None]
     if not votes.any():
@@ -120,21 +144,13 @@ def _with_background(clusters: np.ndarray, segments: Segments, weights: np.ndarr
     return np.where(clusters == int(np.argmax(totals)), 0, clusters + 1)
 
 
-def _best_partition(objective: Agreement, inputs: list[Tally]) -> Tally:
-    if len(inputs) == 1:
-        return inputs[0]
-    if len(objective.sizes) <= FEW:
-        return exhaustive(objective)
-    return search(objective, inputs)
-
-
 def exhaustive(objective: Agreement) -> Tally:
     """Return the best of all partitions; of equal ones, the first as `_partitions` has them."""
     count = len(objective.sizes)
     if not count:
         return objective.tally(np.zeros(0, np.intp))
-    one, other = np.triu_indices(count, 1)
-    together = _pairs_together(count)
+    partitions, (one, other) = _partitions(count), np.triu_indices(count, 1)
+    together = (partitions[:, one] == partitions[:, other]).astype(np.float64)
     pixels = 2 * objective.sizes[one] * objective.sizes[other]
     judged = objective.judged[:, one] & objective.judged[:, other]
     alike = judged & (objective.codes[:, one] == objective.codes[:, other])
@@ -143,7 +159,7 @@ def exhaustive(objective: Agreement) -> Tally:
     joined = (together @ (alike * pixels).T).T + inside[:, None]
     spread = (together @ (judged * pixels).T).T + inside[:, None]
     values = objective.weights @ objective.scores(joined, spread)
-    return objective.tally(_partitions(count)[np.argmax(values > values.max() - 1e-12)])
+    return objective.tally(partitions[np.argmax(values > values.max() - 1e-12)])
 
 
 @functools.cache
@@ -156,10 +172,3 @@ def _partitions(count: int) -> np.ndarray:
         added = np.arange(len(rows)) - np.repeat(np.cumsum(choices) - choices, choices)
         rows = np.column_stack([rows, added.astype(np.int8)])
     return rows
-
-
-@functools.cache
-def _pairs_together(count: int) -> np.ndarray:
-    one, other = np.triu_indices(count, 1)
-    partitions = _partitions(count)
-    return (partitions[:, one] == partitions[:, other]).astype(np.float64)

@@ -82,7 +82,7 @@ def blend(
     made_of = "+".join(path.stem for path in inputs)
     images = tables[0].images
     publish(
-        out, images, labels, limit, made_of, len(inputs), {}, about,
+        out, images, labels, limit, made_of, len(inputs), about,
         overwrite=overwrite, inputs=inputs,
     )  # fmt: skip
     title = f"agreement: mean {metric} over {len(labels)} images"
@@ -121,21 +121,19 @@ def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float]
 
 def _read_alike(paths: Sequence[Path]) -> list[Table]:
     """Read tables, having proven that they are of the same images in the same order and size."""
-    tables: list[Table] = []
-    for path in paths:
-        table = read_table(path)
-        tables.append(table)
-        pairs = itertools.zip_longest(table.images, tables[0].images, fillvalue="missing")
+    tables = [read_table(path) for path in paths]
+    first, wanted_side = tables[0].images, tables[0].labels.shape[1]
+    for path, table in zip(paths, tables, strict=True):
+        pairs = itertools.zip_longest(table.images, first, fillvalue="missing")
         for column, (name, wanted) in enumerate(pairs, 1):
             if name != wanted:
                 raise CompkitError(
                     f"{path}: column {column} is {name}, but {wanted} in {paths[0]}: all files "
                     "must be of the same images in the same order"
                 )
-        side, wanted_side = table.labels.shape[1], tables[0].labels.shape[1]
-        if side != wanted_side:
+        if (side := table.labels.shape[1]) != wanted_side:
             raise CompkitError(
-                f"{path} has images of {side}×{side} pixels from {table.images[0]} on, but those "
+                f"{path} has images of {side}×{side} pixels from {first[0]} on, but those "
                 f"of {paths[0]} are of {wanted_side}×{wanted_side}: all files must be of one size"
             )
     return tables
@@ -180,7 +178,6 @@ def _blended(
     maps: np.ndarray, weights: np.ndarray, metric: str, limit: int
 ) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
     found = find_consensus(maps, weights, metric)
-    labels, dropped = found.labels, 0
-    if labels.max() > limit:
-        labels, dropped = keep_largest(labels, limit)
+    few = found.labels.max() <= limit
+    labels, dropped = (found.labels, 0) if few else keep_largest(found.labels, limit)
     return labels, dropped, found.agreement, found.mutual

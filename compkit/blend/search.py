@@ -84,13 +84,11 @@ def _improved(objective: Agreement, tally: Tally) -> Tally:
 
 def _settled(objective: Agreement, tally: Tally, least: float) -> Tally:
     """Move segments, many in a round, until a round gains less than `least`."""
-    while True:
-        better = _round(objective, tally)
-        if better is None:
-            return tally
+    while (better := _round(objective, tally)) is not None:
         gain, tally = better.value - tally.value, better
         if gain < least:
-            return tally
+            break
+    return tally
 
 
 def _round(objective: Agreement, tally: Tally) -> Tally | None:
@@ -133,9 +131,9 @@ def _group_moved(objective: Agreement, tally: Tally) -> Tally:
         return tally
     groups, sources = _groups(objective, tally)
     a, b = slopes = objective.slopes(tally)
-    counts = objective.by_label(groups)
+    counts = (groups @ objective.onehot).tocsr()
     inner = counts.multiply(counts) @ np.append(a[objective.input_of], 0)
-    inner += objective.by_input(counts) ** 2 @ b
+    inner += (counts @ objective.owner.T).toarray() ** 2 @ b
     gains = counts @ objective.potentials(tally, slopes)
     every = np.arange(len(gains))
     own = gains[every, sources]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compkit import plugins
 from compkit.competition.base import Competition
 from compkit.errors import CompkitError
 from compkit.registry import Registry
@@ -24,8 +25,14 @@ def competition_of(data: str) -> Competition:
     CompkitError
         If it is no competition's, or that of several.
     """
-    known: list[Competition] = [COMPETITIONS.get(name)() for name in COMPETITIONS.names()]
-    owners = [competition for competition in known if competition.owns(data)]
+    known: list[Competition] = []
+    owners: list[Competition] = []
+    for name in COMPETITIONS.names():
+        kind = COMPETITIONS.get(name)
+        with COMPETITIONS.blaming(name, "cannot tell whose data these are"):
+            known.append(kind())
+            if known[-1].owns(data):
+                owners.append(known[-1])
     if len(owners) == 1:
         return owners[0]
     if owners:
@@ -34,4 +41,6 @@ def competition_of(data: str) -> Competition:
             "out the plugin or package of the others"
         )
     wanted = "; ".join(f"{one.locator} ({one.name})" for one in known)
-    raise CompkitError(f"there is no competition's data at {data}: --data takes {wanted}")
+    raise CompkitError(
+        f"there is no competition's data at {data}: --data takes {wanted}{plugins.hint()}"
+    )

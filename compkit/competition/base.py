@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
 
+from compkit.errors import CompkitError
+
 Split = Literal["train", "test"]
+
+#: No region id is higher, in any file.
+HIGHEST = 65535
+
+#: What an image is called, and so its column in a CSV.
+NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,13 @@ class Rules:
     ranking: str = "adjusted_all"
     max_label: int = 255
 
+    def __post_init__(self) -> None:
+        if type(self.max_label) is not int or not 0 < self.max_label <= HIGHEST:
+            raise CompkitError(
+                f"a competition's rules have max_label {self.max_label!r}: give a whole number "
+                f"from 1 to {HIGHEST}"
+            )
+
 
 class Competition(ABC):
     """One competition: its name, its rules, and how to reach its data.
@@ -100,3 +118,29 @@ class Competition(ABC):
         CompkitError
             If there is nothing usable at `data`.
         """
+
+
+def require_images(images: Sequence[str], expected: Sequence[str], where: str) -> None:
+    """Raise `CompkitError` unless `images` are those expected, each once, in the same order."""
+    known, present = set(expected), set(images)
+    missing = [name for name in expected if name not in present]
+    if missing:
+        raise CompkitError(
+            f"{where} has no column {missing[0]}{_more(missing)}, but every image needs its own"
+        )
+    extra = [name for name in images if name not in known]
+    if extra:
+        raise CompkitError(
+            f"{where} has a column {extra[0]}{_more(extra)}, of which there is no image"
+        )
+    pairs = zip_longest(images, expected, fillvalue="nothing")
+    for column, (name, wanted) in enumerate(pairs, 1):
+        if name != wanted:
+            raise CompkitError(
+                f"{where}: column {column} is {name} where {wanted} is wanted; columns go by "
+                "number, 2.png before 10.png"
+            )
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""

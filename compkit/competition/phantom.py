@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from compkit.competition.base import Competition, Source, Split, Table
 from compkit.errors import CompkitError, brief, nearest
 from compkit.failures import sentence_of
 from compkit.files import read_json, replacing_directory, write_json
-from compkit.progress import say, track
+from compkit.progress import say
 
 # The generator and the table are imported where they are used: listing the competitions is quick.
 
@@ -72,13 +71,12 @@ class PhantomSettings:
         CompkitError
             For an unknown or repeated key, and a value that is not a whole number in its range.
         """
-        known = [field.name for field in fields(cls)]
         given: dict[str, int] = {}
         where = brief(locator)
         for item in filter(None, locator.partition(":")[2].split(",")):
             key, _, value = (part.strip() for part in item.partition("="))
-            if key not in known:
-                hint = nearest(key, known) or f"; known are {', '.join(known)}"
+            if key not in _BOUNDS:
+                hint = nearest(key, _BOUNDS) or f"; known are {', '.join(_BOUNDS)}"
                 raise CompkitError(f"{where}: there is no setting {brief(key)}{hint}")
             if key in given:
                 raise CompkitError(f"{where} sets {key} twice: give it once")
@@ -127,19 +125,43 @@ class PhantomSource(Source):
         """Return one grey image, uint8, shape (size, size)."""
         from compkit.phantom.slices import draw_slice
 
-        count = len(self.train if split == "train" else self.test)
+        count = len(getattr(self, split))
         if not 0 <= index < count:
             raise IndexError(f"{split} image {index} of {count}")
         return draw_slice(self.settings.seed, split, index, self.settings.size).image
 
     def labels(self) -> Table:
         """Return the training labels, uint8; all zero for the unlabelled images at the end."""
-        from compkit.phantom.batch import label_maps
+        return Table(self.train, self.draw("train"))
 
-        settings, count = self.settings, self.settings.labelled
-        maps = label_maps(settings.seed, "train", count, settings.size)
-        shown = track(maps, "labels of the phantom", count)
-        return Table(self.train, _gather(shown, len(self.train), count, settings.size))
+    def draw(self, split: Split, folder: Path | None = None) -> np.ndarray:
+        """Return the labels of a split, uint8 (N, size, size); write its images to a folder."""
+        from compkit.parallel import each_image
+
+        settings, count = self.settings, len(getattr(self, split))
+        labelled = settings.labelled if split == "train" else count
+        drawn = labelled if folder is None else count
+        labels = np.zeros((count, settings.size, settings.size), np.uint8)
+        work = ((folder, settings, split, index) for index in range(drawn))
+        # Drawing takes about as long at any size.
+        found = each_image(_drawn, work, f"phantom, {split}", drawn, drawn * 512**2)
+        for index, each in enumerate(found):
+            if index < labelled:
+                labels[index] = each
+        return labels
+
+
+def _drawn(folder: Path | None, settings: PhantomSettings, split: Split, index: int) -> np.ndarray:
+    """Return the labels of one image, and write it to a folder if there is one."""
+    import cv2
+
+    from compkit.phantom.slices import draw_slice
+
+    drawn = draw_slice(settings.seed, split, index, settings.size)
+    if folder is not None:
+        png = cv2.imencode(".png", drawn.image)[1].tobytes()
+        (folder / f"{index}.png").write_bytes(png)
+    return drawn.labels
 
 
 def write_phantom(settings: PhantomSettings, out: Path) -> None:
@@ -152,13 +174,14 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
     CompkitError
         If there is something else at `out`, or it cannot be written.
     """
-    if _is_there(settings, out):
+    source = PhantomSource(settings)
+    if _is_there(source, out):
         say(f"{out} already holds this phantom: nothing to do")
         return
     try:
         with replacing_directory(out, only_new=True) as folder:
-            _write_split(folder, settings, "train", settings.labelled + settings.unlabelled)
-            _write_split(folder, settings, "test", settings.test)
+            _write_split(folder, source, "train")
+            _write_split(folder, source, "test")
             write_json(folder / SETTINGS_FILE, _identity(settings))
     except OSError as error:
         raise CompkitError(
@@ -167,50 +190,32 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
         ) from None
 
 
-def _is_there(settings: PhantomSettings, out: Path) -> bool:
+def _is_there(source: PhantomSource, out: Path) -> bool:
     """Tell whether `out` is this phantom, whole; refuse what must not be replaced."""
-    if not out.exists():
-        return False
-    if out.is_dir() and not any(out.iterdir()):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     marker = out / SETTINGS_FILE
     if not marker.is_file():
         raise CompkitError(f"{out} exists and is no phantom: choose a folder that does not exist")
-    if read_json(marker) != _identity(settings):
+    if read_json(marker) != _identity(source.settings):
         raise CompkitError(
             f"{out} holds a phantom made with other settings (see {marker}): "
             "delete it or choose another folder"
         )
-    source = PhantomSource(settings)
-    wanted = [out / "X_train" / name for name in source.train]
-    wanted += [out / "X_test" / name for name in source.test]
-    wanted += [out / "Y_train.csv", out / "Y_test.csv"]
-    for path in wanted:
+    wanted = [f"X_train/{name}" for name in source.train] + ["Y_train.csv"]
+    wanted += [f"X_test/{name}" for name in source.test] + ["Y_test.csv"]
+    for path in (out / name for name in wanted):
         if not path.is_file():
             raise CompkitError(f"{path} has gone from this phantom: delete {out} and make it anew")
     return True
 
 
-def _write_split(folder: Path, settings: PhantomSettings, split: Split, count: int) -> None:
+def _write_split(folder: Path, source: PhantomSource, split: Split) -> None:
     from compkit.competition.table import write_table
-    from compkit.phantom.batch import write_images
 
     images = folder / f"X_{split}"
     images.mkdir()
-    labelled = settings.labelled if split == "train" else count
-    maps = write_images(images, settings.seed, split, count, settings.size)
-    shown = track(maps, f"phantom, {split}", count)
-    labels = _gather(shown, count, labelled, settings.size)
-    write_table(folder / f"Y_{split}.csv", _names(count), labels)
-
-
-def _gather(maps: Iterable[np.ndarray], count: int, labelled: int, size: int) -> np.ndarray:
-    """Collect the first `labelled` of the maps; the others of the `count` stay zero."""
-    labels = np.zeros((count, size, size), np.uint8)
-    for index, each in enumerate(maps):
-        if index < labelled:
-            labels[index] = each
-    return labels
+    write_table(folder / f"Y_{split}.csv", getattr(source, split), source.draw(split, images))
 
 
 def _names(count: int) -> tuple[str, ...]:

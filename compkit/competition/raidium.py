@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from compkit.competition.base import Competition, Source, Split, Table
+from compkit.competition.base import NAME, Competition, Source, Split, Table, require_images
 from compkit.errors import CompkitError
 from compkit.images import read_grey
 from compkit.inputs import require_file
 
-_NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
 _FOLDERS: dict[Split, str] = {"train": "X_train", "test": "X_test"}
 _LABELS = "Y_train.csv"
 
@@ -43,7 +40,8 @@ class RaidiumSource(Source):
     Parameters
     ----------
     folder : Path
-        Holds ``X_train/``, ``X_test/`` and ``Y_train.csv``.
+        Holds ``X_train/``, ``X_test/`` and ``Y_train.csv``; or ``X_test/`` alone, as where a code
+        competition swaps the test: there are no training images then.
 
     Raises
     ------
@@ -58,9 +56,12 @@ class RaidiumSource(Source):
                 f"and {_LABELS}"
             )
         self.folder = folder
-        self.train = _names(folder / _FOLDERS["train"])
+        train, labels = folder / _FOLDERS["train"], folder / _LABELS
+        self.train = _names(train) if train.exists() or labels.exists() else ()
         self.test = _names(folder / _FOLDERS["test"])
-        require_file(folder / _LABELS, "label CSV", "put the challenge's file there")
+        if self.train:
+            require_file(labels, "label CSV", "put the challenge's file there")
+        self._first = self._path("train" if self.train else "test", 0)
         self._size: int | None = None
 
     def fingerprint(self) -> str:
@@ -68,7 +69,7 @@ class RaidiumSource(Source):
         paths = [self._path("train", index) for index in range(len(self.train))]
         paths += [self._path("test", index) for index in range(len(self.test))]
         digest = hashlib.sha256()
-        for path in [*paths, self.folder / _LABELS]:
+        for path in [*paths, self.folder / _LABELS] if self.train else paths:
             digest.update(f"{path.relative_to(self.folder)}/{_state(path)};".encode())
         return digest.hexdigest()
 
@@ -80,19 +81,21 @@ class RaidiumSource(Source):
         if pixels.shape != (size, size):
             height, width = pixels.shape
             raise CompkitError(
-                f"{path} is {width}×{height} but {self._path('train', 0)} is {size}×{size}: "
+                f"{path} is {width}×{height} but {self._first} is {size}×{size}: "
                 "all images must have the same size"
             )
         return pixels
 
     def labels(self) -> Table:
         """Return the label maps in the order of the training images."""
+        if not self.train:
+            return Table((), np.zeros((0, self._side(), self._side()), np.uint8))
         # here, because the CSV reader is slow to import and itself knows `Table`
         from compkit.competition.table import read_table
 
         path = self.folder / _LABELS
         table = read_table(path, side=self._side())
-        _check_columns(path, table.images, self.train)
+        require_images(table.images, self.train, str(path))
         return table
 
     def _path(self, split: Split, index: int) -> Path:
@@ -102,12 +105,11 @@ class RaidiumSource(Source):
 
     def _side(self) -> int:
         if self._size is None:
-            path = self._path("train", 0)
-            height, width = read_grey(path, ("PNG",), colour=False).shape
+            height, width = read_grey(self._first, ("PNG",), colour=False).shape
             if height != width:
                 raise CompkitError(
-                    f"{path} is {width}×{height}: images must be square: crop or pad all of them, "
-                    "and their labels"
+                    f"{self._first} is {width}×{height}: images must be square: crop or pad all "
+                    "of them, and their labels"
                 )
             self._size = height
         return self._size
@@ -119,7 +121,7 @@ def _names(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     for name in sorted(names):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise CompkitError(
                 f"{folder / name} is not named <number>.png, such as 0.png: rename or remove it"
             )
@@ -130,32 +132,5 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 def _state(path: Path) -> tuple[int, ...]:
     require_file(path, "image", "fetch it again")
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise CompkitError(f"{path} cannot be read ({error.strerror}): fetch it again") from None
+    state = path.stat()
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def _check_columns(path: Path, columns: tuple[str, ...], images: tuple[str, ...]) -> None:
-    if columns == images:
-        return
-    known, wanted = set(columns), set(images)
-    missing = [name for name in images if name not in known]
-    extra = [name for name in columns if name not in wanted]
-    if missing:
-        raise CompkitError(
-            f"{path} has no column {missing[0]!r} for X_train/{missing[0]} "
-            f"({len(missing)} of {len(images)} images lack one): add the column or remove the image"
-        )
-    if extra:
-        raise CompkitError(
-            f"{path} has a column {extra[0]!r} but X_train holds no such image "
-            f"({len(extra)} of {len(columns)} columns): add the image or remove the column"
-        )
-    pairs = enumerate(zip_longest(columns, images, fillvalue="nothing"), start=1)
-    place, (found, expected) = next(item for item in pairs if len(set(item[1])) > 1)
-    raise CompkitError(
-        f"{path} has {found!r} as column {place} where {expected!r} belongs: "
-        "label columns must be in the numeric order of the images"
-    )

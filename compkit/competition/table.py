@@ -9,25 +9,21 @@ No other module knows this format.
 
 from __future__ import annotations
 
-import functools
 import math
-import os
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import polars as pl
 
-from compkit.competition.base import Table
+from compkit.competition.base import HIGHEST, NAME, Table
 from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.inputs import require_file
 from compkit.progress import task
-
-T = TypeVar("T")
 
 #: What every such file begins with: the index has no name.
 BEGINNING = ","
@@ -35,17 +31,13 @@ BEGINNING = ","
 #: Bytes of CSV parsed at a time: the memory held beside the result is a few times this.
 READ_BLOCK = 32 << 20
 
-#: Cells formatted at a time; small enough for the words to stay in the CPU's cache.
-WRITE_BLOCK = 1 << 18
+#: Cells formatted at a time.
+WRITE_BLOCK = 1 << 20
 
-_NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
 _CELL = re.compile(rb" *\+?0*(\d{1,18})")
 
-# What a cell is when a 16-bit key is one cell, and when it is two.
-_CELLS: tuple[type[np.uint16], type[np.uint8]] = (np.uint16, np.uint8)
 
-
-def read_table(path: Path | str, *, max_label: int = 65535, side: int | None = None) -> Table:
+def read_table(path: Path | str, *, max_label: int = HIGHEST, side: int | None = None) -> Table:
     """Read the label maps of all images of a CSV.
 
     Parameters
@@ -74,10 +66,10 @@ def read_table(path: Path | str, *, max_label: int = 65535, side: int | None = N
     try:
         with path.open("rb") as file:
             images = _header(path, file.readline())
-            rows = _row_count(path, file, len(images))
-            labels = _cells(path, file, images, rows, min(max_label, 65535))
+            labels = _cells(path, file, images, min(max_label, HIGHEST))
     except OSError as error:
         raise CompkitError(f"{path} cannot be read: {error.strerror}") from None
+    rows = labels.shape[1]
     found = math.isqrt(rows)
     if found * found != rows or side not in (None, found):
         raise CompkitError(f"{path} has {rows} rows, {_expected(rows, found, side)}")
@@ -107,9 +99,7 @@ def write_table(
     path : Path or str
         Replaced once the new file is whole.
     images : sequence of str
-        Column names, ``<number>.png``, in the order of `labels`.
-    labels : integer ndarray, shape (N, H, W)
-        Region ids.
+        Column names, ``<number>.png``, in the order of `labels`, integers (N, H, W).
     max_label : int
         The highest region id that may be written, at most 65535.
     overwrite : bool
@@ -135,48 +125,35 @@ def fill_table(
     _check_names(called, images)
     if len(images) != len(labels):
         raise CompkitError(f"{called}: {len(images)} names were given for {len(labels)} label maps")
-    limit = min(max_label, 65535)
-    highest = max(
-        _highest(called, image, values, limit) for image, values in zip(images, labels, strict=True)
-    )
-    pairs = highest <= 255 and len(images) % 2 == 0
+    for image, values in zip(images, labels, strict=True):
+        _check_labels(called, image, values, min(max_label, HIGHEST))
+    flat = labels.reshape(len(labels), -1)
     with file.open("wb") as opened:
-        _write_rows(opened, images, labels.reshape(len(labels), -1), pairs)
+        _write_rows(opened, images, flat)
 
 
-def _write_rows(file: BinaryIO, images: Sequence[str], flat: np.ndarray, pairs: bool) -> None:
-    """Write the header and all rows of `flat` (N, pixels); two cells make one key if `pairs`."""
+def _write_rows(file: BinaryIO, images: Sequence[str], flat: np.ndarray) -> None:
+    """Write the header and all rows of `flat` (N, pixels)."""
     file.write((BEGINNING + ",".join(images) + "\n").encode())
-    with task(f"writing {len(images)} images", flat.shape[1]) as progress:
-        for rows in _ahead(_padded_rows(flat, pairs)):
-            file.write(rows.tobytes().translate(None, b"\0"))
-            progress.advance(len(rows))
-
-
-def _padded_rows(flat: np.ndarray, pairs: bool) -> Iterator[np.ndarray]:
-    """Yield the text of some rows at a time, in words of 8 bytes padded with NUL."""
-    words, cell = _words(pairs), _CELLS[pairs]
     step = max(1, WRITE_BLOCK // len(flat))
-    for start in range(0, flat.shape[1], step):
-        keys = np.ascontiguousarray(flat[:, start : start + step].T, cell).view(np.uint16)
-        rows = np.empty((len(keys), 2 + keys.shape[1] + 1), np.uint64)
-        names = [f"Pixel {pixel}" for pixel in range(start, start + len(keys))]
-        rows[:, :2] = np.array(names, "S16").view(np.uint64).reshape(-1, 2)
-        rows[:, 2:-1] = words[keys]
-        rows[:, -1] = np.array([b"\n"], "S8").view(np.uint64)
-        yield rows
+    with task(f"writing {len(images)} images", flat.shape[1]) as progress:
+        for start in range(0, flat.shape[1], step):
+            rows = flat[:, start : start + step]
+            index = _index(start, rows.shape[1])
+            frame = pl.DataFrame({"": index, **dict(zip(images, rows, strict=True))})
+            text = BytesIO()  # in place of the file, of whose errors polars makes others
+            frame.write_csv(text, include_header=False)
+            file.write(text.getbuffer())
+            progress.advance(len(frame))
 
 
-@functools.cache
-def _words(pairs: bool) -> np.ndarray:
-    """Return the text of each 16-bit key, as 65,536 words of 8 bytes padded with NUL."""
-    keys = np.arange(1 << 16, dtype=np.uint16).view(_CELLS[pairs]).reshape(1 << 16, -1)
-    texts = ["".join(f",{value}" for value in key) for key in keys.tolist()]
-    return np.array(texts, "S8").view(np.uint64)
+def _index(start: int, count: int) -> pl.Series:
+    """Return the names of some rows."""
+    pixels = pl.int_range(start, start + count, eager=True)
+    return pl.select(pl.format("Pixel {}", pixels)).to_series()
 
 
-def _highest(path: Path, image: str, labels: np.ndarray, max_label: int) -> int:
-    """Return the highest label of one image, having checked them all."""
+def _check_labels(path: Path, image: str, labels: np.ndarray, max_label: int) -> None:
     if not np.issubdtype(labels.dtype, np.integer):
         raise CompkitError(f"{path}: the labels of {image} are {labels.dtype}, not integers")
     low, high = int(labels.min()), int(labels.max())
@@ -185,7 +162,6 @@ def _highest(path: Path, image: str, labels: np.ndarray, max_label: int) -> int:
             f"{path}: {image} holds the label {low if low < 0 else high}, "
             f"but labels must lie from 0 to {max_label}"
         )
-    return high
 
 
 def _header(path: Path, line: bytes) -> tuple[str, ...]:
@@ -210,7 +186,7 @@ def _check_names(path: Path, images: Sequence[str]) -> None:
         raise CompkitError(f"{path} has no column of an image")
     seen: dict[str, int] = {}
     for column, name in enumerate(images, 1):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise CompkitError(
                 f"{path}: column {column} is named {name[:40]!r}, but columns must be named as "
                 "the images are: 0.png, 1.png, …"
@@ -220,58 +196,27 @@ def _check_names(path: Path, images: Sequence[str]) -> None:
         seen[name] = column
 
 
-def _row_count(path: Path, file: BinaryIO, columns: int) -> int:
-    """Return how many rows there must be if the last is named rightly; `file` is left as it was."""
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    if size == start:
-        raise CompkitError(f"{path} has a header but no row of pixels")
-    file.seek(max(start, size - 20 * columns - 40))  # more than a row takes
-    last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
-    file.seek(start)
-    name = re.match(rb"Pixel (\d{1,12}),", last)
-    # A cell takes two bytes at least, so that no made-up number allocates more than the file holds.
-    if name and (int(name[1]) + 1) * 2 * columns < size:
-        return int(name[1]) + 1
-    return 0  # no room, so that what follows only looks for what is wrong
-
-
-def _cells(
-    path: Path, file: BinaryIO, images: tuple[str, ...], rows: int, max_label: int
-) -> np.ndarray:
-    """Return the rest of `file` transposed, shape (N, rows)."""
-    labels = np.zeros((len(images), rows), np.uint8)
-    done, used = 0, 0
-    blocks = iter(lambda: file.read(READ_BLOCK) + file.readline(), b"")
-    with task(f"reading {path.name}", rows) as progress:
-        for block in _ahead(blocks):
+def _cells(path: Path, file: BinaryIO, images: tuple[str, ...], max_label: int) -> np.ndarray:
+    """Return the rest of `file` transposed, uint8 or uint16 of shape (N, rows)."""
+    blocks, done, used = [], 0, 0
+    with task(f"reading {path.name}", path.stat().st_size) as progress:
+        for block in iter(lambda: file.read(READ_BLOCK) + file.readline(), b""):
             # Unlabelled images come last: their zeros need not be parsed.
             head = _without_tail(block, len(images) - used)
             columns = used + 1 if head else len(images)
-            cells = _parse(head or block, columns, done, labels.dtype.type, max_label)
+            cells = _parse(head or block, columns, done, max_label)
             if cells is None:
                 _explain(path, block, images, done, max_label)
-            if cells.dtype != labels.dtype:
-                labels = labels.astype(cells.dtype)
-            room = labels[:columns, done : done + len(cells)]  # less if the last row is misnamed
-            room[:] = cells.T[:, : room.shape[1]]
+            narrow = np.uint8 if cells.max() <= np.iinfo(np.uint8).max else np.uint16
+            labels = np.zeros((len(images), len(cells)), narrow)
+            labels[:columns] = cells.T
+            blocks.append(labels)
             used = int(max([used, *np.flatnonzero(cells.any(axis=0)) + 1]))
             done += len(cells)
-            progress.advance(len(cells))
-    if done != rows:
-        raise CompkitError(
-            f"{path}: {done} rows were read, but its last line says otherwise: is it being written?"
-        )
-    return labels
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield from `items`; the next is made in a thread while the caller works on this one."""
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = thread.submit(next, items, None)
-            yield item
+            progress.advance(len(block))
+    if not blocks:
+        raise CompkitError(f"{path} has a header but no row of pixels")
+    return np.concatenate(blocks, axis=1)
 
 
 def _without_tail(block: bytes, zeros: int) -> bytes | None:
@@ -291,28 +236,21 @@ def _without_tail(block: bytes, zeros: int) -> bytes | None:
     return b"\n".join([line[:-cut] for line in lines])
 
 
-def _parse(
-    block: bytes, columns: int, start: int, narrowest: type[np.unsignedinteger], max_label: int
-) -> np.ndarray | None:
+def _parse(block: bytes, columns: int, start: int, max_label: int) -> np.ndarray | None:
     """Return whole lines as cells (rows, columns), or None if anything about them is wrong."""
-    widths = {np.uint8: pl.UInt8, np.uint16: pl.UInt16}
-    for width in [pl.UInt8, pl.UInt16] if narrowest is np.uint8 else [widths[narrowest]]:
-        schema = {"": pl.String} | {str(column): width for column in range(columns)}
-        try:
-            frame = pl.read_csv(block, has_header=False, schema=schema, quote_char=None)
-        except pl.exceptions.PolarsError:
-            continue
-        if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
-            return None  # polars passes over a stray one, and over a last line of next to nothing
-        lines = block.count(b"\n") + (not block.endswith(b"\n"))
-        numbers = pl.int_range(start, start + lines, eager=True)
-        index = pl.select(pl.format("Pixel {}", numbers)).to_series()
-        frame, names = frame.drop(""), frame[""]
-        if not names.equals(index) or any(column.null_count() for column in frame):
-            return None
-        cells = frame.to_numpy()
-        return cells if cells.max() <= max_label else None
-    return None
+    schema = {"": pl.String} | {str(column): pl.UInt16 for column in range(columns)}
+    try:
+        frame = pl.read_csv(block, has_header=False, schema=schema, quote_char=None)
+    except pl.exceptions.PolarsError:
+        return None
+    if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
+        return None  # polars passes over a stray one, and over a last line of next to nothing
+    index = _index(start, block.count(b"\n") + (not block.endswith(b"\n")))
+    frame, names = frame.drop(""), frame[""]
+    if not names.equals(index) or any(column.null_count() for column in frame):
+        return None
+    cells = frame.to_numpy()
+    return cells if cells.max() <= max_label else None
 
 
 def _explain(

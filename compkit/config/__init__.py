@@ -1,12 +1,16 @@
 """The settings of a run."""
 
-from compkit.config.examples import AugmentConfig, InputConfig, WeightsConfig
-from compkit.config.objective import LossConfig, PartitionConfig
 from compkit.config.run import FoldsConfig, InferenceConfig, MachineConfig, ModelConfig, RunConfig
-from compkit.config.training import MEAN, TrainingConfig, UnlabelledConfig
+from compkit.config.training import (
+    AugmentConfig,
+    InputConfig,
+    LossConfig,
+    PartitionConfig,
+    TrainingConfig,
+    UnlabelledConfig,
+)
 
 __all__ = [
-    "MEAN",
     "AugmentConfig",
     "FoldsConfig",
     "InferenceConfig",
@@ -18,5 +22,4 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "UnlabelledConfig",
-    "WeightsConfig",
 ]

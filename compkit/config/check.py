@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
-from compkit.config import MEAN, RunConfig
+from compkit.config import RunConfig
+from compkit.config.files import flat
 from compkit.errors import CompkitError
+from compkit.registry import HEADS, LOSSES
 
 #: No number is larger, whatever it is of: not finite ones are refused by it, too.
 _LARGEST = 10**9
@@ -68,8 +68,8 @@ def check(config: RunConfig) -> None:
         "unlabelled.weight must not be negative": u.weight >= 0,
         "unlabelled.confidence must be at least 0.5 and under 1": 0.5 <= u.confidence < 1,
         "unlabelled.ramp must be from 0 to 1": 0 <= u.ramp <= 1,
-        "unlabelled.teacher mean needs training.ema": (
-            not u.weight or u.teacher != MEAN or t.ema > 0
+        "unlabelled.weight needs unlabelled.teacher, a finished run or ensemble": (
+            not u.weight or u.teacher is not None
         ),
         "training.freeze_encoder needs pretrained weights (model.weights or model.start)": (
             not t.freeze_encoder or start is not None or "none" not in named
@@ -85,8 +85,6 @@ def check(config: RunConfig) -> None:
         "partition.touching must not be negative": p.touching >= 0,
         "loss.kappa must not be negative": config.loss.kappa >= 0,
         "loss.adaptive_lambda must not be negative": config.loss.adaptive_lambda >= 0,
-        "loss.ignore_above must be above 0 and at most 1": 0 < config.loss.ignore_above <= 1,
-        "weights must not hold a negative number": min(asdict(config.weights).values()) >= 0,
         "model.start and model.weights exclude each other: leave one out": (
             start is None or named <= {"auto", "none"}
         ),
@@ -95,46 +93,49 @@ def check(config: RunConfig) -> None:
         ),
     }
     broken = [rule for rule, kept in rules.items() if not kept]
-    for key, value in _numbers(asdict(config)):
+    for key, value in flat(asdict(config)).items():
         low, high = _BOUNDS.get(key, (-_LARGEST, _LARGEST))
-        if not low <= value <= high:
+        each = value if isinstance(value, tuple | list) else (value,)
+        if not all(low <= v <= high for v in each if isinstance(v, int | float)):
             broken.append(f"{key} must be from {low} to {high}")
     if broken:
         raise CompkitError(f"the configuration cannot work: {'; '.join(broken)}")
 
 
-def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield every number of a configuration by its dotted name, those of a list by the list's."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{key}.")
-        for each in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(each, int | float):
-                yield prefix + key, each
+def check_names(config: RunConfig) -> None:
+    """Refuse what `check_all` does, as far as it is known without torch, which takes seconds."""
+    from compkit.metrics.named import beside
+
+    check(config)
+    for head in config.head.split("+"):
+        HEADS.require(head)
+    for loss in config.loss.terms:
+        LOSSES.require(loss)
+    beside(*filter(None, [config.ranking]))
 
 
 def check_all(config: RunConfig, encoders: bool = True) -> None:
-    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views
-    and encoders.
+    """Refuse values that cannot work, and names that nothing has: of heads, losses, metrics, views.
 
     Parameters
     ----------
     encoders : bool
-        False leaves encoders, decoders and weights unasked for, which takes time.
+        Ask for encoders and decoders, too, and try the head, which takes time.
 
     Raises
     ------
     CompkitError
     """
+    check_names(config)
     from compkit.heads import make_head
     from compkit.inference.tta import parse_view
-    from compkit.metrics.named import beside
-    from compkit.models.network import check_names
 
-    check(config)
     make_head(config, config.input.size or 128)
-    beside(*filter(None, [config.ranking]))
     for view in config.inference.views:
         parse_view(view)
     if encoders:
-        check_names(config.encoders, config.model)
+        from compkit.heads.proven import prove_head
+        from compkit.models.network import check_names as check_networks
+
+        check_networks(config.encoders, config.model)
+        prove_head(config, config.input.size or 128)

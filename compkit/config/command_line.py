@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from compkit.config import RunConfig
-from compkit.config.files import read_yaml, setting_names
+from compkit.config.files import read_yaml, setting_names, without_removed
 from compkit.errors import CompkitError, brief, nearest
 from compkit.inputs import (
     StrictLoader,
@@ -38,7 +38,7 @@ def _value(text: str) -> Any:
         yaml.load(text, StrictLoader)
     except UnusableYamlError as error:
         raise CompkitError(f"{brief(text)} is no value ({problem_of(error)}): correct it") from None
-    return get_loader("yaml")(text)
+    return without_removed(get_loader("yaml")(text))
 
 
 #: How the parser reads values; what is no YAML at all is a plain string to it.

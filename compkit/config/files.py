@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,52 @@ from compkit.files import replacing
 from compkit.inputs import load_yaml
 from compkit.schema import checked
 
+_MEAN_TEACHER = "unlabelled.teacher"
+
+#: Settings that older versions had, and their defaults, by which they changed nothing. The mean
+#: teacher changed something where it had a weight; a teacher of another name is a run.
+REMOVED: dict[str, Any] = {
+    "input.contrast": "grey",
+    "input.coordinates": False,
+    "loss.ignore_above": 1.0,
+    _MEAN_TEACHER: "mean",
+    "weights.background": 1.0,
+    "weights.small_regions": 0.0,
+}
+
+
+def without_removed(values: Any, where: str = "the configuration") -> Any:
+    """Return settings as plain values without those in `REMOVED`.
+
+    Raises
+    ------
+    CompkitError
+        Naming one that changed something.
+    """
+    if not isinstance(values, dict):
+        return values
+    kept = {key: dict(held) if isinstance(held, dict) else held for key, held in values.items()}
+    for name, default in REMOVED.items():
+        section, key = name.split(".")
+        held = kept.get(section)
+        if not isinstance(held, dict) or key not in held:
+            continue
+        value = held[key]
+        changed = value != default
+        if name == _MEAN_TEACHER:
+            if changed:
+                continue
+            changed = bool(held.get("weight"))
+        if changed:
+            raise CompkitError(
+                f"{where} has {name} {brief(value)}, with which this version can neither train nor "
+                "predict: take the version that knew it"
+            )
+        del held[key]
+        if not held:
+            del kept[section]
+    return kept
+
 
 def from_plain(
     values: object,
@@ -25,7 +71,7 @@ def from_plain(
 ) -> RunConfig:
     """Return the configuration that `to_plain` took apart, proven to be one that can work.
 
-    A setting that is newer than the values has its default.
+    A setting that is newer than the values has its default; see `without_removed` for older ones.
 
     Parameters
     ----------
@@ -39,7 +85,7 @@ def from_plain(
     """
     from compkit.config.check import check
 
-    config = checked(RunConfig, values, where, remedy, fault)
+    config = checked(RunConfig, without_removed(values, where), where, remedy, fault)
     try:
         check(config)
     except CompkitError as error:
@@ -49,7 +95,7 @@ def from_plain(
 
 def to_plain(config: Any) -> dict[str, Any]:
     """Return the configuration as dicts, lists and scalars."""
-    return _plain(asdict(config))
+    return json.loads(json.dumps(asdict(config)))
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -60,7 +106,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     CompkitError
         If the file is absent, is not YAML, or names an unknown setting; all of them are named.
     """
-    values = load_yaml(path, "configuration file")
+    values = without_removed(load_yaml(path, "configuration file"), str(path))
     if not isinstance(values, dict):
         raise CompkitError(f"{path} does not hold settings (`key: value` lines): correct it")
     refuse_unknown(values, str(path))
@@ -69,20 +115,18 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def refuse_unknown(values: Mapping[str, Any], where: str) -> None:
     """Raise a CompkitError that names all keys that no setting has."""
-    if unknown := list(_unknown(values, RunConfig, "")):
+    if unknown := list(_unknown(values, RunConfig(), "")):
         raise CompkitError(f"{where} has {'; and '.join(unknown)}: see `compkit train --help`")
 
 
-def _unknown(values: Mapping[str, Any], kind: type, prefix: str) -> Iterator[str]:
-    known = {f.name: f for f in fields(kind)}
+def _unknown(values: Mapping[str, Any], default: Any, prefix: str) -> Iterator[str]:
+    known = vars(default)
     for key, value in values.items():
         if key not in known:
             yield f"an unknown key {prefix + str(key)!r}{_suggest(str(key), prefix, known)}"
-            continue
-        default = _default(known[key])
-        if is_dataclass(default) and isinstance(value, dict):
-            yield from _unknown(value, type(default), f"{prefix}{key}.")
-        elif is_dataclass(default):  # the parser would read a file of that name
+        elif is_dataclass(known[key]) and isinstance(value, dict):
+            yield from _unknown(value, known[key], f"{prefix}{key}.")
+        elif is_dataclass(known[key]):  # the parser would read a file of that name
             given = "nothing" if value is None else brief(value)
             yield f"{given} under {prefix + key!r}, which takes `key: value` lines"
 
@@ -90,35 +134,23 @@ def _unknown(values: Mapping[str, Any], kind: type, prefix: str) -> Iterator[str
 def _suggest(key: str, prefix: str, known: dict[str, Any]) -> str:
     if elsewhere := [name for name in setting_names() if name.endswith(f".{key}")]:
         return f"; did you mean {elsewhere[0]!r}?"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {prefix + near[0]!r}?" if near else nearest(key, setting_names())
+    return nearest(key, known, prefix) or nearest(key, setting_names())
 
 
-def _default(f: Any) -> Any:
-    return f.default_factory() if callable(f.default_factory) else f.default
-
-
-def setting_names(kind: type = RunConfig, prefix: str = "") -> list[str]:
+def setting_names() -> list[str]:
     """Return the dotted name of every setting."""
     names = []
-    for f in fields(kind):
-        default = _default(f)
-        if is_dataclass(default):
-            names += setting_names(type(default), f"{prefix}{f.name}.")
-        else:
-            names.append(prefix + f.name)
+    for name, default in vars(RunConfig()).items():
+        inner = vars(default) if is_dataclass(default) else None
+        names += [name] if inner is None else [f"{name}.{key}" for key in inner]
     return names
 
 
-def to_yaml(config: RunConfig) -> str:
-    """Return the effective configuration as YAML; `read_yaml` takes it back."""
-    return yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
-
-
 def save(config: RunConfig, path: Path) -> None:
-    """Write the effective configuration, atomically."""
+    """Write the effective configuration as YAML, atomically; `read_yaml` takes it back."""
     with replacing(path) as temporary:
-        temporary.write_text(to_yaml(config), encoding="utf-8")
+        text = yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
 
 
 #: Settings that do not change what is trained, only where it runs and how it is used.
@@ -130,19 +162,14 @@ def differences(one: RunConfig, other: RunConfig, but: tuple[str, ...]) -> list[
 
     Those that begin with one of `but` do not count.
     """
-    old, new = _flat(to_plain(one)), _flat(to_plain(other))
+    old, new = flat(to_plain(one)), flat(to_plain(other))
     keys = [k for k in {**old, **new} if not k.startswith(but)]
     return [f"{k}: {old.get(k)} → {new.get(k)}" for k in keys if old.get(k) != new.get(k)]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
-    return flat
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return what nested mappings hold by dotted names."""
+    found: dict[str, Any] = {}
+    for key, item in values.items():
+        found |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
+    return found

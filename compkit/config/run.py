@@ -6,9 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from compkit.config.examples import AugmentConfig, InputConfig, WeightsConfig
-from compkit.config.objective import LossConfig, PartitionConfig
-from compkit.config.training import TrainingConfig, UnlabelledConfig
+from compkit.config.training import (
+    AugmentConfig,
+    InputConfig,
+    LossConfig,
+    PartitionConfig,
+    TrainingConfig,
+    UnlabelledConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,6 @@ class RunConfig:
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    weights: WeightsConfig = field(default_factory=WeightsConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
     input: InputConfig = field(default_factory=InputConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -1,12 +1,133 @@
-"""How a network is fitted, to labelled images and others."""
+"""How networks learn: from what examples, by what losses, in how many steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-#: The teacher that is the average of a network's own weights.
-MEAN = "mean"
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What a training example is.
+
+    Parameters
+    ----------
+    size
+        Side in pixels that images are resized to; null keeps them as they are.
+    crop
+        Side in pixels of a random crop of that; null takes the whole image.
+    focus
+        Probability that a crop lies around a random pixel of a region, each region of the image
+        equally likely; other crops lie anywhere.
+    batch
+        Images in a training batch.
+    """
+
+    size: int | None = None
+    crop: int | None = None
+    focus: float = 0.0
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to a training image; every number 0 switches its change off.
+
+    Parameters
+    ----------
+    hflip
+        Probability of a left-right flip.
+    vflip
+        Probability of an up-down flip.
+    rot90
+        Probability of a random multiple of 90 degrees.
+    rotate
+        Largest rotation, degrees.
+    scale
+        Largest relative change of size.
+    shift
+        Largest shift, as a share of the side.
+    affine_p
+        Probability of rotation, change of size and shift together.
+    elastic
+        Standard deviation of a smooth displacement, pixels at a side of 128.
+    elastic_p
+        Its probability.
+    contrast
+        Largest relative change of brightness and contrast.
+    contrast_p
+        Its probability.
+    noise
+        Largest standard deviation of Gaussian noise, share of the grey range.
+    noise_p
+        Its probability.
+    blur
+        Largest standard deviation of a Gaussian blur, pixels.
+    blur_p
+        Its probability.
+    """
+
+    hflip: float = 0.5
+    vflip: float = 0.0
+    rot90: float = 0.0
+    rotate: float = 15.0
+    scale: float = 0.2
+    shift: float = 0.1
+    affine_p: float = 1.0
+    elastic: float = 0.0
+    elastic_p: float = 0.5
+    contrast: float = 0.2
+    contrast_p: float = 0.75
+    noise: float = 0.02
+    noise_p: float = 0.5
+    blur: float = 0.0
+    blur_p: float = 0.3
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The foreground loss, a weighted sum of terms.
+
+    Parameters
+    ----------
+    terms
+        Weight of each term by name (dice, normalised_dice, tvmf_dice, adaptive_tvmf_dice,
+        cross_entropy, or one that is added).
+    kappa
+        Concentration of tvmf_dice.
+    adaptive_lambda
+        Factor from validation Dice to concentration in adaptive_tvmf_dice.
+    """
+
+    terms: dict[str, float] = field(
+        default_factory=lambda: {"cross_entropy": 1.0, "adaptive_tvmf_dice": 1.0}
+    )
+    kappa: float = 32.0
+    adaptive_lambda: float = 32.0
+
+
+@dataclass(frozen=True)
+class PartitionConfig:
+    """What parts the foreground into regions, for the heads that do.
+
+    Parameters
+    ----------
+    weight
+        Weight of its loss beside the foreground's; 1 is what each kind was found to train best at.
+    reach
+        Distances over which pairs of pixels are compared beside touching ones, in pixels at a side
+        of 128.
+    border
+        How far the border of the head boundary reaches on each side, in pixels at a side of 128;
+        at least one pixel of the images.
+    touching
+        Weight of its pixels where two regions touch beside other pixels.
+    """
+
+    weight: float = 1.0
+    reach: tuple[float, ...] = (3.0, 9.0, 27.0)
+    border: float = 1.0
+    touching: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -64,9 +185,8 @@ class UnlabelledConfig:
     weight
         Weight of their loss beside that of the labelled images; 0 leaves them out.
     teacher
-        Mean: the average of the network's own weights (training.ema), whose maps of an image the
-        network must give of a distorted copy, too. Or the name of a run on the same folds: what its
-        networks of the same fold find in them together, decoded, is taken for their labels.
+        The name of a finished run or ensemble on the same folds: what its networks of the same fold
+        find in them together, decoded, is taken for their labels.
     confidence
         Pixels of which the teacher's foreground probability, or that of background, is smaller
         count nothing.
@@ -79,7 +199,7 @@ class UnlabelledConfig:
     """
 
     weight: float = 0.0
-    teacher: str = MEAN
+    teacher: str | None = None
     confidence: float = 0.8
     ramp: float = 0.3
     batch: int = 8

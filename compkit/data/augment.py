@@ -1,4 +1,4 @@
-"""Random changes to a training image; the only room that knows albumentations."""
+"""Random changes to a training image, and crops of it; all that is known of albumentations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from compkit.config import AugmentConfig
-from compkit.data.crop import random_window
 
 
 class Augment:
@@ -21,10 +20,8 @@ class Augment:
     ----------
     config : AugmentConfig
         Which, how often, how strong.
-    side : int
-        Side of the images, pixels.
-    crop : int or None
-        Side of the random crop, pixels.
+    side, crop : int
+        Of the images and of the random crop, pixels; None crops nothing.
     focus : float
         Probability that the crop lies around a region.
     """
@@ -37,17 +34,15 @@ class Augment:
         self._compose = A.Compose(_geometry(config, side) + _greys(config))
 
     def __call__(
-        self, image: np.ndarray, labels: np.ndarray, place: np.ndarray, seed: int
+        self, image: np.ndarray, labels: np.ndarray, known: np.ndarray, seed: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return image, labels and places, cropped and changed alike.
+        """Return image, labels and mask, cropped and changed alike.
 
         Parameters
         ----------
-        image : ndarray of uint8, shape (H, W)
+        image, known : ndarray of uint8, shape (H, W)
+            The mask becomes 0 where a pixel comes from outside the image.
         labels : ndarray of uint8 or uint16, shape (H, W)
-        place : ndarray of uint8, shape (H, W)
-            A second map that moves as the labels do, from 1; it becomes 0 where a pixel comes from
-            outside the image.
         seed : int
             The same seed gives the same change, in whatever process or order.
         """
@@ -56,38 +51,37 @@ class Augment:
             # crop and the first change would go together.
             rng = np.random.default_rng((seed, 1))
             part = random_window(labels, self._crop, self._focus, rng)
-            image, labels, place = image[part], labels[part], place[part]
+            image, labels, known = image[part], labels[part], known[part]
         self._compose.set_random_seed(seed)
-        out = self._compose(image=image, masks=[labels, place])
-        labels, place = out["masks"]
-        return out["image"], labels, place
+        out = self._compose(image=image, masks=[labels, known])
+        labels, known = out["masks"]
+        return out["image"], labels, known
 
 
-class Distort:
-    """The strong view of an image: other grey levels and holes, every pixel where it was.
+def random_window(
+    labels: np.ndarray, side: int, focus: float, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Return a random square part of a label map (H, W).
 
-    What is expected of the network stays what it expects of the undistorted image, as in FixMatch
-    (Sohn et al. 2020, arXiv 2001.07685), so nothing moves. In a hole, which is black, it must tell
-    from around what is there.
+    Parameters
+    ----------
+    labels : unsigned integer ndarray, shape (H, W)
+        Region ids; 0 is background.
+    side : int
+        Of the part, pixels; at most H and W.
+    focus : float
+        Probability that the part lies around a random pixel of a region, as far as the image
+        reaches; each region is equally likely, whatever its area.
+    rng : Generator
     """
-
-    def __init__(self) -> None:
-        self._compose = A.Compose(
-            [
-                A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.4, p=0.8),
-                A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.5), p=0.3),
-                A.GaussNoise(std_range=(0, 0.06), p=0.5),
-                A.CoarseDropout(
-                    num_holes_range=(1, 4), hole_height_range=(0.1, 0.25),
-                    hole_width_range=(0.1, 0.25), fill=0, p=0.5,
-                ),
-            ]
-        )  # fmt: skip
-
-    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
-        """Return an image, uint8 (H, W), distorted; the same seed distorts alike."""
-        self._compose.set_random_seed(seed)
-        return self._compose(image=image)["image"]
+    last = np.array(labels.shape) - side
+    corner = rng.integers(last + 1)
+    if rng.random() < focus and len(regions := np.flatnonzero(np.bincount(labels.ravel())[1:])):
+        inside = np.flatnonzero(labels == 1 + rng.choice(regions))
+        centre = np.array(np.unravel_index(rng.choice(inside), labels.shape))
+        corner = np.clip(centre - side // 2, 0, last)
+    row, column = map(int, corner)
+    return slice(row, row + side), slice(column, column + side)
 
 
 def one_thread(_worker: int) -> None:
@@ -96,35 +90,26 @@ def one_thread(_worker: int) -> None:
 
 
 def _geometry(c: AugmentConfig, side: int) -> list[A.BasicTransform]:
-    transforms: list[A.BasicTransform] = []
-    sigma = side / 16
-    if c.hflip:
-        transforms.append(A.HorizontalFlip(p=c.hflip))
-    if c.vflip:
-        transforms.append(A.VerticalFlip(p=c.vflip))
-    if c.rot90:
-        transforms.append(A.RandomRotate90(p=c.rot90))
+    flips = ((A.HorizontalFlip, c.hflip), (A.VerticalFlip, c.vflip), (A.RandomRotate90, c.rot90))
+    transforms: list[A.BasicTransform] = [flip(p=p) for flip, p in flips if p]
+    between = {"interpolation": cv2.INTER_LINEAR, "mask_interpolation": cv2.INTER_NEAREST}
     if c.rotate or c.scale or c.shift:
         transforms.append(
             A.Affine(
                 rotate=(-c.rotate, c.rotate),
                 scale=(1 - c.scale, 1 + c.scale),
                 translate_percent=(-c.shift, c.shift),
-                interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_NEAREST,
                 p=c.affine_p,
+                **between,
             )
         )
     if c.elastic:
+        sigma = side / 16
+        # Blurred uniform noise has the deviation 1 / (2 σ √(3 π)); alpha multiplies it.
+        alpha = c.elastic * side / 128 * 2 * sigma * (3 * np.pi) ** 0.5
         transforms.append(
             A.ElasticTransform(
-                # Blurred uniform noise has the deviation 1 / (2 σ √(3 π)); alpha multiplies it.
-                alpha=c.elastic * side / 128 * 2 * sigma * (3 * np.pi) ** 0.5,
-                sigma=sigma,
-                noise_distribution="uniform",
-                interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_NEAREST,
-                p=c.elastic_p,
+                alpha=alpha, sigma=sigma, noise_distribution="uniform", p=c.elastic_p, **between
             )
         )
     return transforms

@@ -11,11 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
-from compkit.data.augment import Augment, Distort
-from compkit.data.contrast import equalised
+from compkit.data.augment import Augment
 from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import Store
-from compkit.data.weights import pixel_weights, places
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
 
@@ -46,10 +44,8 @@ class Draws(Sampler[Draw]):
 
     Parameters
     ----------
-    images : int
-        How many there are.
-    epoch : int
-        How many draws an epoch has.
+    images, epoch : int
+        How many images there are, and how many draws an epoch has.
     seed : int
     """
 
@@ -67,12 +63,9 @@ class Draws(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         first = self._epoch * self._length
         for place in range(first, first + self._length):
-            yield place, self._image(place)
-
-    def _image(self, place: int) -> int:
-        round_, position = divmod(place, self._images)
-        order = np.random.default_rng((self._seed, round_)).permutation(self._images)
-        return int(order[position])
+            round_, position = divmod(place, self._images)
+            order = np.random.default_rng((self._seed, round_)).permutation(self._images)
+            yield place, int(order[position])
 
 
 class Examples(Dataset[Any], Sized):
@@ -81,9 +74,7 @@ class Examples(Dataset[Any], Sized):
     Parameters
     ----------
     images : iterable of ndarray of uint8, shape (H, H)
-        Grey images.
     config : RunConfig
-        Input, augmentation and seed.
     stream : int
         Tells apart sets whose examples at one place are changed independently.
 
@@ -91,14 +82,13 @@ class Examples(Dataset[Any], Sized):
     ----------
     side : int
         Of the images as the network sees them, pixels.
-    grey, images : list of ndarray of uint8, shape (side, side)
-        The images at that size, before and after their contrast is changed.
+    images : list of ndarray of uint8, shape (side, side)
     augment : Augment
     """
 
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
-        self.grey, self.images = as_seen(images, config)
-        self.side = len(self.grey[0])
+        self.images = as_seen(images, config)
+        self.side = len(self.images[0])
         shown_side(self.side, config)  # refuses a crop that is larger
         self.augment = Augment(config.augment, self.side, config.input.crop, config.input.focus)
         self._seed, self._stream = config.seed, stream
@@ -128,13 +118,9 @@ def shown_side(side: int, config: RunConfig) -> int:
     return crop or side
 
 
-def as_seen(
-    images: Iterable[np.ndarray], config: RunConfig
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return images, uint8 (side, side), at the size that the network sees; with its contrast."""
-    grey = [shrunk(np.asarray(one), config.input.size or len(one)) for one in images]
-    clahe = config.input.contrast == "clahe"
-    return grey, [equalised(image) for image in grey] if clahe else grey
+def as_seen(images: Iterable[np.ndarray], config: RunConfig) -> list[np.ndarray]:
+    """Return images, uint8 (side, side), at the size that the network sees."""
+    return [shrunk(np.asarray(one), config.input.size or len(one)) for one in images]
 
 
 class TrainingSet(Examples):
@@ -145,7 +131,6 @@ class TrainingSet(Examples):
     images, labels : iterable of ndarray, shape (H, H)
         Grey images, uint8, and region ids.
     config : RunConfig
-        Input, augmentation, weights and seed.
     head : Head
         Makes the targets.
     known : iterable of ndarray of bool, shape (H, H), optional
@@ -162,23 +147,21 @@ class TrainingSet(Examples):
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
         self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
-        self._places = [places(image, config.weights) for image in self.grey]
+        masks = [np.ones(self._labels[0].shape, np.uint8)] * len(self)
         if known is not None:
-            masks = (shrunk_labels(mask.view(np.uint8), self.side) for mask in known)
-            self._places = [a * b for a, b in zip(self._places, masks, strict=True)]
-        self._head, self._weights = head, config.weights
+            masks = [shrunk_labels(mask.view(np.uint8), self.side) for mask in known]
+        self._known, self._head = masks, head
 
     def __getitem__(self, key: Draw) -> Batch:
         place, index = key
-        image, labels, lies = self.augment(
-            self.images[index], self._labels[index], self._places[index], self.seed(place)
+        image, labels, known = self.augment(
+            self.images[index], self._labels[index], self._known[index], self.seed(place)
         )
-        weights = pixel_weights(labels, lies, self._weights)
         return {
             "images": torch.from_numpy(image[None].astype(np.float32) / 255),
             "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
-            "weights": torch.from_numpy(weights)[None],
+            "weights": torch.from_numpy(known[None].astype(np.float32)),
         }
 
 
@@ -189,42 +172,3 @@ def labelled_set(
     chosen = list(indices)
     images, labels = (store.images[i] for i in chosen), (store.labels_of(i) for i in chosen)
     return TrainingSet(images, labels, config, head)
-
-
-class UnlabelledBatch(TypedDict):
-    """One batch of unlabelled images.
-
-    images, float32 (N, 1, H, W) in 0…1, augmented as labelled ones are; distorted, the same with
-    other grey levels and with holes; weights, float32 (N, 1, H, W), 0 outside the image.
-    """
-
-    images: Tensor
-    distorted: Tensor
-    weights: Tensor
-
-
-class UnlabelledSet(Examples):
-    """Images without labels, each augmented once, and distorted on top of that.
-
-    Parameters
-    ----------
-    images : iterable of ndarray of uint8, shape (H, H)
-    config : RunConfig
-        Input, augmentation and seed.
-    """
-
-    def __init__(self, images: Iterable[np.ndarray], config: RunConfig) -> None:
-        super().__init__(images, config, stream=1)
-        self._distort = Distort()
-
-    def __getitem__(self, key: Draw) -> UnlabelledBatch:
-        place, index = key
-        seed = self.seed(place)
-        image, whole = self.images[index], np.ones_like(self.images[index])
-        image, inside, _ = self.augment(image, whole, whole, seed)
-        distorted = self._distort(image, seed)
-        return {
-            "images": torch.from_numpy(image[None].astype(np.float32) / 255),
-            "distorted": torch.from_numpy(distorted[None].astype(np.float32) / 255),
-            "weights": torch.from_numpy(inside[None].astype(np.float32)),
-        }

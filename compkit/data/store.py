@@ -13,15 +13,17 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
+from compkit.competition.proven import Proven
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.files import locked, replacing_directory
@@ -29,7 +31,6 @@ from compkit.progress import say, track
 from compkit.schema import read_record, write_record
 
 _LAYOUT = 2  # of the files below; another number means another way of storing
-_ARRAYS = {"images": 3, "test_images": 3, "labelled": 1, "labels": 3}  # and their dimensions
 _TRAINING, _TEST = ("labelled", "labels", "images"), ("test_images",)
 _META = "store.json"
 
@@ -41,9 +42,8 @@ class Store:
     Attributes
     ----------
     competition : Competition
-        Where the data come from, and the rules.
-    directory : Path
-        Where the arrays lie.
+    directory, test_directory : Path
+        Where the arrays lie, and those of the test: the same, but for `beside`.
     train, test : tuple of str
         Image names in the competition's order.
     images, test_images : memmap of uint8, shape (N, H, H)
@@ -61,6 +61,7 @@ class Store:
 
     competition: Competition
     directory: Path
+    test_directory: Path
     train: tuple[str, ...]
     test: tuple[str, ...]
     images: np.ndarray
@@ -105,6 +106,8 @@ class Store:
 
     def require_labels(self) -> None:
         """Raise `CompkitError` if no training image is labelled."""
+        if not self.train:
+            raise CompkitError("there are no training images, but a test alone: give --data both")
         if not len(self.labelled):
             raise CompkitError(
                 f"none of the {len(self.train)} training images is labelled "
@@ -113,7 +116,16 @@ class Store:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a pickled memmap would carry all its pixels to every worker process; here it was proven
-        return _opened, (self.directory, self.competition)
+        return _opened, (self.directory, self.competition, self.test_directory)
+
+    def beside(self, test: Store) -> Store:
+        """Return these training data beside the test of other data, of the same size."""
+        if test.size != self.size:
+            raise CompkitError(
+                f"the test images are {test.size}×{test.size}, but those for training "
+                f"{self.size}×{self.size}: give --data a test of that size"
+            )
+        return _opened(self.directory, self.competition, test.directory)
 
 
 def image_digest(image: np.ndarray) -> str:
@@ -122,23 +134,21 @@ def image_digest(image: np.ndarray) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
 
 
-def open_store(data: str, competition: Competition | None = None) -> Store:
+def open_store(data: str) -> Store:
     """Open the store of the data at the locator `data`, building it if need be.
 
     Parameters
     ----------
     data : str
         A folder in the challenge's layout, or ``phantom…``.
-    competition : Competition, optional
-        What the data belong to; by default what the locator says.
 
     Raises
     ------
     CompkitError
         If the data are not in order, the cache cannot be written, or what it holds was changed.
     """
-    competition = competition or competition_of(data)
-    source = competition.source(data)
+    competition = competition_of(data)
+    source = Proven(competition, data)
     place = _place(data, competition)
     directory = place / "store"
     fingerprint = source.fingerprint()
@@ -152,17 +162,18 @@ def open_store(data: str, competition: Competition | None = None) -> Store:
             f"cannot keep the data of {data}: {sentence_of(error) or error}; or set COMPKIT_CACHE "
             "to another directory"
         ) from error
-    _prove_content(store)
+    if _contents(directory, store.train, store.test) != (store.content, store.test_content):
+        raise CompkitError(
+            f"{directory} was changed since it was built, and names, images or labels in it may be "
+            f"wrong: {_anew(directory)}"
+        )
     return store
 
 
 def cache_root() -> Path:
     """Return the directory of all that is kept to be had again at once."""
     cache = os.environ.get("COMPKIT_CACHE")
-    if not cache:
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        cache += "/compkit"
-    return Path(cache).expanduser()
+    return Path(cache or (os.environ.get("XDG_CACHE_HOME") or "~/.cache") + "/compkit").expanduser()
 
 
 def _place(data: str, competition: Competition) -> Path:
@@ -186,8 +197,7 @@ class _Meta:
 
 
 def _meta(directory: Path) -> _Meta:
-    path = directory / _META
-    return read_record(_Meta, path, _anew(directory))
+    return read_record(_Meta, directory / _META, _anew(directory))
 
 
 def _anew(directory: Path) -> str:
@@ -201,61 +211,42 @@ def _is_current(directory: Path, fingerprint: str) -> bool:
     return meta.layout == _LAYOUT and meta.fingerprint == fingerprint
 
 
-def _opened(directory: Path, competition: Competition) -> Store:
-    meta, arrays = _meta(directory), dict[str, np.ndarray]()
-    for name, dimensions in _ARRAYS.items():
-        path = directory / f"{name}.npy"
+def _opened(directory: Path, competition: Competition, test: Path | None = None) -> Store:
+    """Return the store in a directory, whose arrays are as many as the images that are listed."""
+    test = test or directory
+    meta, of_test, arrays = _meta(directory), _meta(test), dict[str, np.ndarray]()
+    for name in (*_TRAINING, *_TEST):
+        path = (test if name in _TEST else directory) / f"{name}.npy"
         try:
             arrays[name] = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, OverflowError) as error:
             raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
-        if arrays[name].ndim != dimensions:
-            _refuse_array(path, arrays[name], f"{dimensions} dimensions are")
     arrays["labelled"] = np.array(arrays["labelled"])
-    store = Store(
+    labelled = arrays["labelled"].size
+    side = arrays["images"].shape[-1] if arrays["images"].ndim else 0
+    wanted = {
+        "images": ("u", (len(meta.train), side, side)),
+        "test_images": ("u", (len(of_test.test), side, side)),
+        "labelled": ("i", (labelled,)),
+        "labels": ("u", (labelled, side, side)),
+    }
+    for name, (kind, shape) in wanted.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != kind:
+            raise CompkitError(
+                f"{directory / name}.npy holds {array.dtype} of shape {array.shape} where shape "
+                f"{shape} is wanted: {_anew(directory)}"
+            )
+    return Store(
         competition=competition,
         directory=directory,
+        test_directory=test,
         train=meta.train,
-        test=meta.test,
+        test=of_test.test,
         content=meta.content,
-        test_content=meta.test_content,
+        test_content=of_test.test_content,
         **arrays,
     )
-    _prove(store)
-    return store
-
-
-def _prove(store: Store) -> None:
-    """Raise a CompkitError if the arrays are not of the images that are listed."""
-    side, labelled = store.images.shape[-1], store.labelled
-    wanted = {
-        "images": (len(store.train), side, side),
-        "test_images": (len(store.test), side, side),
-        "labelled": (len(labelled),),
-        "labels": (len(labelled), side, side),
-    }
-    kinds = {"labels": "u", "labelled": "i"}
-    for name, shape in wanted.items():
-        array = getattr(store, name)
-        if array.shape != shape or array.dtype.kind != kinds.get(name, "u"):
-            _refuse_array(store.directory / f"{name}.npy", array, f"shape {shape} is")
-    if len(labelled) and not (
-        (np.diff(labelled) > 0).all() and labelled[0] >= 0 and labelled[-1] < len(store.train)
-    ):
-        raise CompkitError(
-            f"{store.directory / 'labelled.npy'} does not list training images: "
-            f"{_anew(store.directory)}"
-        )
-
-
-def _prove_content(store: Store) -> None:
-    """Raise a CompkitError if names or values are not those that were built."""
-    found = _contents(store.directory, store.train, store.test)
-    if found != (store.content, store.test_content):
-        raise CompkitError(
-            f"{store.directory} was changed since it was built, and names, images or labels in it "
-            f"may be wrong: {_anew(store.directory)}"
-        )
 
 
 def _contents(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> tuple[str, str]:
@@ -286,30 +277,19 @@ def _digest_of(
     return digest.hexdigest()
 
 
-def _refuse_array(path: Path, array: np.ndarray, wanted: str) -> NoReturn:
-    raise CompkitError(
-        f"{path} holds {array.dtype} of shape {array.shape} where {wanted} wanted: "
-        f"{_anew(path.parent)}"
-    )
-
-
 def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:
         size = _write_labels(source, temporary)
-        _write_images(source, "train", temporary / "images.npy", size)
-        _write_images(source, "test", temporary / "test_images.npy", size)
+        files: dict[Split, str] = {"train": "images", "test": "test_images"}
+        for split, name in files.items():
+            count = len(getattr(source, split))
+            pixels = track(_images(source, split, count), f"{split} images", count)
+            _write(temporary / f"{name}.npy", pixels, (count, size, size), np.uint8)
         content, test_content = _contents(temporary, source.train, source.test)
-        meta = {
-            "layout": _LAYOUT,
-            "fingerprint": fingerprint,
-            "content": content,
-            "test_content": test_content,
-            "train": source.train,
-            "test": source.test,
-        }
-        write_record(temporary / _META, meta)
+        meta = _Meta(_LAYOUT, fingerprint, content, source.train, source.test, test_content)
+        write_record(temporary / _META, asdict(meta))
 
 
 def _write_labels(source: Source, directory: Path) -> int:
@@ -317,17 +297,11 @@ def _write_labels(source: Source, directory: Path) -> int:
     labels = source.labels().labels
     most = [int(image.max()) for image in labels]
     labelled = np.flatnonzero(most)
-    dtype = np.uint8 if max(most) <= np.iinfo(np.uint8).max else np.uint16
     _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64)
     chosen = (labels[index] for index in labelled)
-    _write(directory / "labels.npy", chosen, (len(labelled), *labels.shape[1:]), dtype)
+    shape, dtype = (len(labelled), *labels.shape[1:]), np.min_scalar_type(max(most))
+    _write(directory / "labels.npy", chosen, shape, dtype)
     return labels.shape[1]
-
-
-def _write_images(source: Source, split: Split, path: Path, size: int) -> None:
-    count = len(source.train if split == "train" else source.test)
-    pixels = track(_images(source, split, count), f"{split} images", count)
-    _write(path, pixels, (count, size, size), np.uint8)
 
 
 def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
@@ -337,7 +311,9 @@ def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
             yield from pool.map(lambda index: source.image(split, index), indices)
 
 
-def _write(path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type) -> None:
+def _write(
+    path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: DTypeLike
+) -> None:
     """Write `pieces` one after the other as one array.
 
     Plain writes, not a writable map: on a full disk those raise, a map kills the process.

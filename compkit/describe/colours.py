@@ -5,15 +5,19 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
+from skimage.color import label2rgb
 from skimage.segmentation import find_boundaries
 
 from compkit.describe.statistics import neighbours
 from compkit.regions import numbered
 
-_PALETTE = (
-    "e6194b", "3cb44b", "ffe119", "4363d8", "f58231", "911eb4",
-    "42d4f4", "f032e6", "bfef45", "fabed4", "469990", "9a6324",
-)  # fmt: skip
+_PALETTE = [
+    tuple(level / 255 for level in bytes.fromhex(colour))
+    for colour in (
+        "e6194b", "3cb44b", "ffe119", "4363d8", "f58231", "911eb4",
+        "42d4f4", "f032e6", "bfef45", "fabed4", "469990", "9a6324",
+    )
+]  # fmt: skip
 
 #: How much of a pixel is its region's colour; the rest is the image.
 _OPAQUE = 0.6
@@ -39,9 +43,9 @@ def outlined(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def _painted(image: np.ndarray, colours: np.ndarray, opaque: float) -> np.ndarray:
     """Return a grey image with colours by number where they are above 0."""
-    grey = np.repeat(image[..., None] / 255, 3, axis=2)
-    wheel = np.array([_colour(number) for number in range(int(colours.max(initial=0)) + 1)])
-    return np.where(colours[..., None] > 0, opaque * wheel[colours] + (1 - opaque) * grey, grey)
+    more = range(len(_PALETTE) + 1, int(colours.max(initial=0)) + 1)
+    wheel = [*_PALETTE, *(colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.7, 0.8) for number in more)]
+    return label2rgb(colours, image, wheel, opaque, bg_color=None)
 
 
 def colour_numbers(labels: np.ndarray) -> np.ndarray:
@@ -66,11 +70,3 @@ def colour_numbers(labels: np.ndarray) -> np.ndarray:
         used[number] += 1
         chosen[region] = number + 1
     return chosen[regions]
-
-
-def _colour(number: int) -> tuple[float, float, float]:
-    """Return the colour of a number from 1, as red, green and blue between 0 and 1."""
-    if number > len(_PALETTE):
-        return colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.7, 0.8)
-    red, green, blue = bytes.fromhex(_PALETTE[number - 1])
-    return red / 255, green / 255, blue / 255

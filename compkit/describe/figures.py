@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from skimage.color import gray2rgb
 
 from compkit.describe.colours import coloured
 from compkit.describe.statistics import Regions
@@ -42,28 +43,18 @@ def draw_statistics(images: Sequence[Regions], path: Path) -> None:
     _save(figure, path, dpi=110)
 
 
-def draw_gallery(
-    names: Sequence[str], images: np.ndarray, labels: Sequence[np.ndarray], path: Path
-) -> None:
-    """Draw slices, each beside its regions.
-
-    Parameters
-    ----------
-    names : sequence of N str
-    images : ndarray of uint8, shape (N, H, H)
-    labels : sequence of N integer ndarray, shape (H, H)
-    """
-    columns = min(_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
+def draw_gallery(slices: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:
+    """Draw slices (name, uint8 image (H, H), label map (H, H)), each beside its regions."""
+    columns = min(_COLUMNS, len(slices))
+    rows = -(-len(slices) // columns)
     size = (columns * (2 * _PANEL + 0.2), rows * (_PANEL + 0.3))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
-    for axis, name, image, regions in zip(axes, names, images, labels, strict=False):
+    for axis, (name, image, regions) in zip(axes, slices, strict=False):
         gap = np.ones((len(image), max(1, len(image) // 64), 3))
-        grey = np.repeat(image[..., None] / 255, 3, axis=2)
-        axis.imshow(np.concatenate([grey, gap, coloured(regions, image)], axis=1))
+        axis.imshow(np.concatenate([gray2rgb(image / 255), gap, coloured(regions, image)], axis=1))
         count = len(np.unique(regions[regions > 0]))
         axis.set_title(f"{name}: {count} region{'s' * (count != 1)}", fontsize=9)
     _save(figure, path, dpi=120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from compkit.describe.statistics import LARGE, SMALL, Regions, measure, summaris
 from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.files import read_json, require_writable, write_json
+from compkit.folds.duplicates import find_duplicates
 from compkit.parallel import each_image
-from compkit.progress import say, track
+from compkit.progress import say
 
 #: Slices in the gallery, at most.
 _GALLERY = 12
@@ -49,54 +51,43 @@ def _claim(out: Path) -> None:
     """Make the folder, or say why nothing shall be written there, before work is spent on it."""
     if out.exists() and not out.is_dir():
         raise CompkitError(f"{out} is a file: give --out a folder, which is made if it is absent")
+    found = None
+    with suppress(CompkitError):
+        found = read_json(out / _NUMBERS)
+    ours = isinstance(found, dict) and found.keys() >= {"data", "images", "groups", "labelled"}
     there = [out / name for name in (*_PICTURES, _NUMBERS) if os.path.lexists(out / name)]
-    if there and not _is_ours(out / _NUMBERS):
+    if there and not ours:
         raise CompkitError(
             f"{there[0]} is there, and not from compkit data describe: give another --out"
         )
     require_writable(out)
 
 
-def _is_ours(numbers: Path) -> bool:
-    if not numbers.is_file():
-        return False
-    try:
-        found = read_json(numbers)
-    except CompkitError:
-        return False
-    return isinstance(found, dict) and found.keys() >= {"data", "images", "groups", "labelled"}
-
-
 def _images(store: Store) -> dict[str, Any]:
-    sums, low, high = 0, 255, 0
-    count = len(store.train) + len(store.test)
-    every = (image for images in (store.images, store.test_images) for image in images)
-    for image in track(every, "reading images", count):
-        sums += int(image.sum(dtype=np.int64))
-        low, high = min(low, int(image.min())), max(high, int(image.max()))
+    arrays = store.images, store.test_images
+    total = sum(int(images.sum(dtype=np.int64)) for images in arrays)
     return {
         "train": len(store.train),
         "labelled": len(store.labelled),
-        "unlabelled": len(store.train) - len(store.labelled),
+        "unlabelled": len(store.unlabelled),
         "test": len(store.test),
         "side": store.size,
-        "grey_min": low,
-        "grey_mean": sums / (count * store.size**2),
-        "grey_max": high,
+        "grey_min": min(int(images.min()) for images in arrays),
+        "grey_mean": total / sum(images.size for images in arrays),
+        "grey_max": max(int(images.max()) for images in arrays),
     }
 
 
 def _groups(store: Store) -> dict[str, Any]:
-    from compkit.folds.duplicates import find_duplicates
-
     sizes = np.bincount(find_duplicates(store).group)
     return {"count": len(sizes), "largest": int(sizes.max()), "alone": int((sizes == 1).sum())}
 
 
 def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
-    images, counts, share = found["images"], found["regions_per_image"], found["region_share"]
+    images, counts = found["images"], found["regions_per_image"]
+    share = {name: _percent(value) for name, value in found["region_share"].items()}
     train = f"{images['train']} ({images['labelled']} labelled, {images['unlabelled']} not)"
-    groups = found["groups"]
+    groups, coverage = found["groups"], found["coverage"]
     return [
         ["training images", train],
         ["test images", str(images["test"])],
@@ -105,23 +96,17 @@ def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
          f"mean {images['grey_mean']:.1f}"],
         ["regions in an image", f"{counts['mean']:.1f} ± {counts['sd']:.1f}"],
         ["  fewest, median, most", f"{counts['min']}, {counts['median']:g}, {counts['max']}"],
-        ["pixels labelled", _with_sd(found["coverage"])],
-        ["area of a region, of the image", f"mean {_percent(share['mean'])}, "
-         f"median {_percent(share['median'])}"],
-        ["  5 % and 95 % quantiles", f"{_percent(share['quantile_05'])}, "
-         f"{_percent(share['quantile_95'])}"],
-        [f"regions under {_percent(SMALL)} of the image", _percent(share["under_small"])],
-        [f"regions over {_percent(LARGE)} of the image", _percent(share["over_large"])],
+        ["pixels labelled", f"{100 * coverage['mean']:.1f} ± {100 * coverage['sd']:.1f} %"],
+        ["area of a region, of the image", f"mean {share['mean']}, median {share['median']}"],
+        ["  5 % and 95 % quantiles", f"{share['quantile_05']}, {share['quantile_95']}"],
+        [f"regions under {_percent(SMALL)} of the image", share["under_small"]],
+        [f"regions over {_percent(LARGE)} of the image", share["over_large"]],
         [f"images with a region over {_percent(LARGE)}", _percent(found["large"]["images"])],
         ["regions that touch another", _of(found["touching"], counts)],
         ["regions in several parts", _of(found["split"], counts)],
         ["groups of near-duplicates", f"{groups['count']} of all training images; "
          f"largest {groups['largest']}, {groups['alone']} images alone"],
     ]  # fmt: skip
-
-
-def _with_sd(values: dict[str, float]) -> str:
-    return f"{100 * values['mean']:.1f} ± {100 * values['sd']:.1f} %"
 
 
 def _percent(share: float) -> str:
@@ -137,16 +122,15 @@ def _write(
 ) -> None:
     from compkit.describe.figures import draw_gallery, draw_statistics
 
-    chosen = np.unique(np.linspace(0, len(measured) - 1, _GALLERY).round().astype(int))
-    rows = store.labelled[chosen]
+    names = [store.train[row] for row in store.labelled]
     labelled = {
-        store.train[row]: {"coverage": each.coverage, "areas": each.areas.tolist()}
-        for row, each in zip(store.labelled, measured, strict=True)
+        name: {"coverage": each.coverage, "areas": each.areas.tolist()}
+        for name, each in zip(names, measured, strict=True)
     }
     # First: it says that the pictures beside it are ours.
     write_json(out / _NUMBERS, {"data": store.content, **found, "labelled": labelled})
     draw_statistics(measured, out / _PICTURES[0])
-    names = [store.train[row] for row in rows]
-    draw_gallery(names, store.images[rows], [store.labels[each] for each in chosen],
-                 out / _PICTURES[1])  # fmt: skip
+    chosen = np.unique(np.linspace(0, len(measured) - 1, _GALLERY).round().astype(int))
+    slices = [(names[i], store.images[store.labelled[i]], store.labels[i]) for i in chosen]
+    draw_gallery(slices, out / _PICTURES[1])
     say(f"{out}: {', '.join([*_PICTURES, _NUMBERS])}")

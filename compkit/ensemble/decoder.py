@@ -1,19 +1,32 @@
-"""Decoder parameters tuned on out-of-fold maps, and what they scored there."""
+"""Decoder parameters tuned on out-of-fold maps, and what they score where they are not known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compkit.crossfit import written
-from compkit.ensemble.mixture import Mixture
+from compkit.crossfit import Evaluation, cross_fit, written
+from compkit.ensemble.mixture import Mixture, members_of
 from compkit.errors import CompkitError
+from compkit.files import scratch
+from compkit.heads.base import Head
 from compkit.intervals import Score
+from compkit.metrics.named import beside, image_score
+from compkit.parallel import each_image
+from compkit.parameters import Params
+from compkit.progress import say
+from compkit.run import Run
 from compkit.schema import read_record, write_record
+
+#: An image that is filled, or not: the other parameters settle differently for each.
+STARTS: tuple[Params, ...] = ({}, {"fill": True})
+
+_REMEDY = "delete it and run compkit train again, or for an ensemble compkit ensemble"
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,8 @@ class Decoder:
         NaN where the metric says nothing of it.
     maps : str or None
         Of which out-of-fold maps it was tuned (`Mixture.fingerprint`); None in older files.
+    networks : list of str or None
+        Digests of the weights that predicted those maps; None in older files.
     image_groups : list of str, optional
         The group of each image; None where none are known, so that images are resampled.
     """
@@ -68,6 +83,7 @@ class Decoder:
     image_names: list[str]
     image_scores: dict[str, list[Score]]
     maps: str | None = None
+    networks: list[str] | None = None
     image_groups: list[str] | None = None
 
     @property
@@ -75,12 +91,20 @@ class Decoder:
         """The interval of the metric that ranks, if there is one."""
         return self.intervals[self.ranking]
 
+    @property
+    def verdict(self) -> str:
+        """Whether it is tuned, and if not, why."""
+        if self.tuned:
+            return "tuned"
+        tuned, default = (s[self.ranking] for s in (self.tuned_scores, self.default_scores))
+        return (
+            f"not tuned: parameters tuned on the other folds score no better ({self.ranking} "
+            f"{tuned:.4f}) than the head's own ({default:.4f}), which are kept"
+        )
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         write_record(path, written(asdict(self)))
-
-
-_REMEDY = "delete it and run compkit train again, or for an ensemble compkit ensemble"
 
 
 def load_decoder(path: Path) -> Decoder:
@@ -99,43 +123,123 @@ def load_decoder(path: Path) -> Decoder:
     return read_record(Decoder, path, _REMEDY)
 
 
-def read_decoder(path: Path, mixture: Mixture) -> Decoder:
-    """Do as `load_decoder`, with proof that it is a decoder of these maps.
+def prove_networks(decoder: Decoder, path: Path, networks: Sequence[str]) -> None:
+    """Raise a CompkitError if a decoder was tuned on maps of other networks than these.
 
     Parameters
     ----------
-    mixture : Mixture
-        Whose maps it is to decode. It may have been tuned on other ones (see `Decoder.maps`).
+    networks : sequence of str
+        Digests of the weights of those that have out-of-fold maps.
+    """
+    if decoder.networks is not None and set(decoder.networks) != set(networks):
+        raise CompkitError(
+            f"{path} was tuned on maps of other networks than are here: put the one back that was "
+            "made here, or run compkit train again, or for an ensemble compkit ensemble"
+        )
+
+
+def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Decoder:
+    """Return the decoder that was tuned on just these out-of-fold maps, or tune it and save it.
+
+    Parameters
+    ----------
+    path : Path
+        Where it lies, or will.
+    must_exist : bool
+        Its absence is an error: what is there is not finished.
 
     Raises
     ------
     CompkitError
-        If it is absent, damaged, or of another head or images.
+        If what lies there is damaged or of another head, or absent though it must exist.
     """
-    decoder = load_decoder(path)
-    if decoder.head != mixture.head.name:
-        configs = {str(member.run.directory / "config.yaml") for member in mixture.members}
-        raise CompkitError(
-            f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
-            f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
-        )
-    try:
-        _prove(decoder, mixture)
-    except CompkitError as error:
-        raise CompkitError(f"{path} is damaged ({error}): {_REMEDY}") from None
+    if must_exist or path.is_file():
+        decoder = load_decoder(path)
+        if decoder.head != mixture.head.name:
+            configs = {str(member.run.directory / "config.yaml") for member in mixture.members}
+            raise CompkitError(
+                f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
+                f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
+            )
+        if decoder.maps == mixture.fingerprint:
+            return decoder
+        say(f"{path} was tuned on other out-of-fold maps: tuning anew")
+    decoder = tune_decoder(mixture)
+    decoder.save(path)
     return decoder
 
 
-def _prove(decoder: Decoder, mixture: Mixture) -> None:
-    """Raise a CompkitError if a decoder is not one of what it is to decode."""
-    folds = mixture.members[0].run.folds.fold
-    if tuple(decoder.image_names) != mixture.images:
-        raise CompkitError("its images are others")
-    places = {image: place for place, image in enumerate(mixture.store.train)}
-    if not {str(folds[places[image]]) for image in mixture.images} <= set(decoder.fold_params):
-        raise CompkitError("it lacks the parameters of a fold")
-    for params in (decoder.params, *decoder.fold_params.values()):
-        mixture.head.check_params(params)
+def tune_run(run: Run) -> Decoder:
+    """Tune the decoder of a whole run, and save it beside the run."""
+    decoder = tune_decoder(Mixture(members_of([run])))
+    decoder.save(run.directory / "decoder.json")
+    return decoder
+
+
+def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
+    """Tune the decoder of an ensemble on its out-of-fold maps.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    ranking : str, optional
+        Tune for this metric instead of the runs' own.
+    """
+    run, head = mixture.members[0].run, mixture.head
+    truths = [mixture.store.labels_of(index) for index in mixture.indices]
+    ranking = ranking or run.ranking
+    with scratch("maps") as folder, (folder / "maps").open("wb") as file:
+        # On disk: memory must not grow with the number of images, nor processes copy them.
+        shape = (len(truths), len(head.maps), mixture.side, mixture.side)
+        for image in mixture.images:
+            file.write(mixture.out_of_fold(image).astype(np.float16).tobytes())
+        file.flush()
+        maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
+        fit = cross_fit(
+            head.space,
+            evaluation(head, maps, truths, ranking),
+            run.folds.fold[mixture.indices],
+            ranking,
+            f"tuning the decoder of {_called(mixture)}",
+            STARTS,
+            run.folds.group[mixture.indices],
+        )
+    return Decoder(
+        head=head.name,
+        maps=mixture.fingerprint,
+        networks=[maps.made.checkpoint for m in mixture.members for maps in m.maps_by_fold],
+        **fit.record(ranking, mixture.images),
+    )
+
+
+def evaluation(
+    head: Head, maps: np.ndarray, truths: Sequence[np.ndarray], ranking: str
+) -> Evaluation:
+    """Return the scores of all images, which are of one size, by settings of a head's decoder."""
+    decode = partial(_decoded, head, maps, truths[0].shape)
+    return Evaluation(decode, truths, maps.size, metrics=beside(ranking))
+
+
+def _decoded(
+    head: Head, maps: np.ndarray, shape: tuple[int, int], index: int, params: Params
+) -> np.ndarray:
+    return head.decode(np.asarray(maps[index]).astype(np.float32), params, shape)
+
+
+def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
+    """Return the score of each image, float64 (N,), decoded with the head's default parameters."""
+    store, metric = mixture.store, mixture.members[0].run.ranking
+    work = (
+        (mixture.head, mixture.out_of_fold(i), store.labels_of(store.train.index(i)), metric)
+        for i in images
+    )
+    pixels = len(images) * len(mixture.head.maps) * mixture.side**2
+    label = f"scoring {_called(mixture)}"
+    return np.array(list(each_image(_score, work, label, len(images), pixels)))
+
+
+def _score(head: Head, maps: np.ndarray, truth: np.ndarray, metric: str) -> float:
+    return image_score(truth, head.decode(maps, head.defaults, truth.shape), metric)
 
 
 def out_of_fold_regions(
@@ -145,9 +249,12 @@ def out_of_fold_regions(
 
     Predictions come from networks and parameters that did not see the image.
     """
-    store, folds = mixture.store, mixture.members[0].run.folds
-    for image in mixture.images:
-        index = store.train.index(image)
-        params = decoder.fold_params[str(folds.fold[index])]
-        truth = store.labels_of(index)
+    folds = mixture.members[0].run.folds.fold
+    for image, index in zip(mixture.images, mixture.indices, strict=True):
+        truth, params = mixture.store.labels_of(index), decoder.fold_params[str(folds[index])]
         yield truth, mixture.head.decode(mixture.out_of_fold(image), params, truth.shape)
+
+
+def _called(mixture: Mixture) -> str:
+    names = [member.name for member in mixture.members]
+    return names[0] if len(names) == 1 else f"a mean of {len(names)} members"

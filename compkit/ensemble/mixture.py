@@ -1,4 +1,4 @@
-"""The mean of members' maps, and the head that decodes it."""
+"""Members of an ensemble, the mean of their maps, and the head that decodes it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,131 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
 
 import numpy as np
 import torch
 
 from compkit.config import RunConfig
 from compkit.data.resample import resized
-from compkit.data.store import Store
-from compkit.ensemble.members import Member
 from compkit.errors import CompkitError
+from compkit.folds import ALL
 from compkit.heads import HEADS, make_head
 from compkit.heads.base import Head
+from compkit.inference.maps import Maps
+from compkit.inference.members import member_maps
+from compkit.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """All networks of one encoder of a run, on the folds that are trained; they share a weight.
+
+    Attributes
+    ----------
+    run : Run
+    encoder : str
+    """
+
+    run: Run
+    encoder: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.name}/{self.encoder}"
+
+    @cached_property
+    def folds(self) -> tuple[int, ...]:
+        """The folds whose network is trained."""
+        parts = self.run.parts(self.encoder)
+        return tuple(fold for encoder, fold in parts if self.run.is_done(encoder, fold))
+
+    @cached_property
+    def networks(self) -> tuple[int, ...]:
+        """The folds, and `ALL` if a network was trained on every labelled image."""
+        return self.folds + (ALL,) * self.run.is_done(self.encoder, ALL)
+
+    @cached_property
+    def maps_by_fold(self) -> tuple[Maps, ...]:
+        """The out-of-fold maps of `folds`, predicted anew where the run predicts otherwise now."""
+        return tuple(member_maps(self.run, self.encoder, fold, "oof") for fold in self.folds)
+
+    @cached_property
+    def out_of_fold(self) -> dict[str, Maps]:
+        """By labelled image, the maps of the network that did not see it."""
+        return {image: maps for maps in self.maps_by_fold for image in maps.images}
+
+    @cached_property
+    def test(self) -> tuple[Maps, ...]:
+        """Each network's maps of the test images, predicted where they are not there yet."""
+        return tuple(member_maps(self.run, self.encoder, fold, "test") for fold in self.networks)
+
+
+def members_of(
+    runs: Sequence[Run], encoder: str | None = None, partial: bool = False
+) -> list[Member]:
+    """Return the members of some runs, or those of one encoder.
+
+    Parameters
+    ----------
+    partial : bool
+        Take members that lack some folds, too.
+
+    Raises
+    ------
+    CompkitError
+        If a run is named twice, a member lacks a fold (or all), or their maps have no mean.
+    """
+    if len({run.name for run in runs}) < len(runs):
+        raise CompkitError("a run is named twice: name each --run once")
+    members = []
+    for run in runs:
+        own = [Member(run, e) for e in dict.fromkeys(e for e, _ in run.parts(encoder))]
+        missing = run.unfinished(encoder)
+        some = [member.encoder for member in own if member.folds]
+        if missing and not (partial and len(some) == len(own)):
+            way = "run its compkit train command again, without --fold and --encoder"
+            if some:
+                only = f" --encoder {some[0]}" * (len(some) < len(run.config.encoders))
+                way += (
+                    f"; or take what is there: compkit ensemble --name NEW --run {run.name}{only} "
+                    "--partial, then compkit submit --run NEW"
+                )
+            raise CompkitError(
+                f"the run {run.name} is not finished (missing: {', '.join(missing)}): {way}"
+            )
+        members += own
+    prove_alike(members)
+    return members
+
+
+def prove_alike(members: Sequence[Member]) -> None:
+    """Refuse members whose maps cannot be averaged.
+
+    Raises
+    ------
+    CompkitError
+        Naming two runs that differ in data, in what ranks, or in what their maps mean.
+    """
+    first = members[0].run
+    pairs_of = attrgetter("config.partition.reach", "config.partition.border")
+    for run in (member.run for member in members):
+        both, fault = f"the runs {first.name} and {run.name}", None
+        if run.store.content != first.store.content:
+            fault = "were made on different data: submit them one by one"
+        elif run.store.test_content != first.store.test_content:
+            fault = "were made beside different tests: give --data with the one to predict"
+        elif run.ranking != first.ranking:
+            fault = f"rank by {first.ranking} and {run.ranking}: submit them one by one"
+        elif pairs_of(run) != pairs_of(first):
+            fault = (
+                "differ in partition.reach or .border: their maps have no mean; `compkit blend` "
+                "combines their submissions"
+            )
+        if fault:
+            raise CompkitError(f"{both} {fault}")
 
 
 class MapMean:
@@ -70,8 +183,7 @@ class MapMean:
         for channels_of, one in zip(self._channels, maps, strict=True):
             if one is None:
                 continue
-            values = torch.from_numpy(one.astype(np.float32))[None]
-            resampled = resized(values, grid)[0].numpy()
+            resampled = resized(torch.from_numpy(one)[None], grid)[0].numpy()
             for part, channels in channels_of.items():
                 total[self.head.channels[part]] += resampled[channels]
                 count[self.head.channels[part]] += 1
@@ -95,34 +207,27 @@ class Mixture:
     Attributes
     ----------
     members : tuple of Member
+    store : Store
+        Their data.
     mean : MapMean
+    head, side
+        Those of the mean.
     images : tuple of str
         The labelled images of which some member has out-of-fold maps, in the store's order.
+    indices : list of int
+        Their places in the store.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = tuple(members)
-        self.mean = MapMean(
-            [member.head for member in self.members],
-            [member.run.side for member in self.members],
-            self.members[0].run.config,
-        )
-        labelled = [self.store.train[int(i)] for i in self.store.labelled]
-        self.images = tuple(
-            image for image in labelled if any(image in m.out_of_fold for m in self.members)
-        )
-
-    @property
-    def head(self) -> Head:
-        return self.mean.head
-
-    @property
-    def side(self) -> int:
-        return self.mean.side
-
-    @property
-    def store(self) -> Store:
-        return self.members[0].run.store
+        run = members[0].run
+        self.store = run.store
+        heads = [member.run.head() for member in members]
+        self.mean = MapMean(heads, [member.run.side for member in members], run.config)
+        self.head, self.side = self.mean.head, self.mean.side
+        known, names = {image for m in members for image in m.out_of_fold}, self.store.train
+        self.indices = [i for i in self.store.labelled.tolist() if names[i] in known]
+        self.images = tuple(names[i] for i in self.indices)
 
     @property
     def fingerprint(self) -> str:
@@ -131,13 +236,15 @@ class Mixture:
         told: list[list[object]] = [folds.fold.tolist(), folds.group.tolist()]
         for member in self.members:
             maps = [one.sha256 for one in member.maps_by_fold]
-            told.append([member.head.name, member.run.ranking, *maps])
+            told.append([member.run.head().name, member.run.ranking, *maps])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def out_of_fold(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), from networks that did not see the image."""
-        return self.mean([member.out_of_fold_maps(image) for member in self.members])
+        maps = [member.out_of_fold.get(image) for member in self.members]
+        return self.mean([None if one is None else one.of(image) for one in maps])
 
     def test(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), of all networks' maps of a test image."""
-        return self.mean([member.test_maps(image) for member in self.members])
+        own = [[maps.of(image) for maps in member.test] for member in self.members]
+        return self.mean([np.mean(maps, axis=0) for maps in own])

@@ -13,7 +13,7 @@ import numpy as np
 
 from compkit.config import RunConfig
 from compkit.ensemble.build import ENSEMBLE, listed_in
-from compkit.ensemble.decoder import load_decoder
+from compkit.ensemble.decoder import load_decoder, prove_networks
 from compkit.ensemble.mixture import MapMean
 from compkit.errors import CompkitError, nearest
 from compkit.folds import ALL
@@ -28,8 +28,8 @@ from compkit.inference.members import (
 from compkit.inference.predict import Predictor
 from compkit.machine import autocast
 from compkit.models.checkpoint import read_card, weights_digest
-from compkit.root import runs_root
-from compkit.run import FITTED, KINDS, part_of, read_run
+from compkit.root import KINDS, runs_root
+from compkit.run import FITTED, part_of, read_run
 
 
 class Model:
@@ -172,7 +172,7 @@ def open_model(where: str | Path) -> Model:
     if path.suffix == ".ckpt":
         return Model(str(where), [(read_card(path).config, [path])])
     directory = _located(path)
-    decoder = load_decoder(directory / "decoder.json")
+    decoder = load_decoder(kept := directory / "decoder.json")
     if (directory / ENSEMBLE).is_file():
         listed = [(directory.parent / one.run, one.encoder) for one in listed_in(directory)]
         wanted = None
@@ -180,6 +180,8 @@ def open_model(where: str | Path) -> Model:
         listed = [(directory, encoder) for encoder in read_run(directory)[1].encoders]
         wanted = [int(fold) for fold in decoder.fold_params]
     members = [_member(run, encoder, wanted) for run, encoder in listed]
+    of_folds = [p for _, paths in members for p in paths if p.parent.name != "all"]
+    prove_networks(decoder, kept, [trained_weights(checkpoint) for checkpoint in of_folds])
     return Model(directory.name, members, decoder.params)
 
 

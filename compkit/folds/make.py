@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError
-from compkit.folds.copies import copies, several
-from compkit.folds.table import Folds, measure_extent
+from compkit.folds.duplicates import copies, find_duplicates, several
+from compkit.folds.reading import read_groups
+from compkit.folds.table import Folds, as_texts, measure_extent
 
 _BINS = 4  # quantile bins of the number of regions, and of coverage
 _EVENNESS = 2.0  # weight of equal numbers of images beside equal numbers in each bin
@@ -34,7 +37,7 @@ def make_folds(
     grouped : bool
         Keep near-duplicates in one fold. False overstates scores: it is there to show by how much.
     groups : Path or str, optional
-        A CSV of the groups to keep in one fold instead: see `compkit.folds.groups.read_groups`.
+        A CSV of the groups to keep in one fold instead: see `compkit.folds.reading.read_groups`.
 
     Raises
     ------
@@ -42,28 +45,6 @@ def make_folds(
         If there are too few labelled images for `k` folds, or too few that may be parted.
     """
     store.require_labels()
-    _check(store, k)
-    if seed < 0:
-        raise CompkitError(f"the seed of a split is {seed}: take a number from 0 up")
-    parted = _parted(store, k, grouped) if groups is None else _given(store, k, groups)
-    regions, coverage = measure_extent(store)
-    fold = np.full(len(store.train), -1)
-    chosen = store.labelled
-    strata = _strata(regions[chosen], coverage[chosen])
-    fold[chosen] = _balanced(strata, parted.unit[chosen], k, np.random.default_rng(seed))
-    made = {
-        "k": k,
-        "seed": seed,
-        **parted.made,
-        "groups": len(np.unique(parted.group)),
-        "cut": several(parted.group, fold),
-        "data": store.content,
-    }
-    texts = {key: str(value) for key, value in made.items()}
-    return Folds(store.train, fold, parted.group.astype(str), regions, coverage, texts)
-
-
-def _check(store: Store, k: int) -> None:
     count = len(store.labelled)
     if count == 1:
         raise CompkitError(
@@ -75,59 +56,57 @@ def _check(store: Store, k: int) -> None:
             f"{count} labelled images cannot make {k} folds: k can be "
             + ("2" if count == 2 else f"2 to {count}")
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _Parted:
-    """What a split may not take apart.
-
-    Attributes
-    ----------
-    unit : ndarray of int64, shape (N,)
-        Images of one unit share a fold.
-    group : ndarray, shape (N,)
-        As `Folds` has it: a group is several units where it is cut.
-    made : dict
-        What the file says of it.
-    """
-
-    unit: np.ndarray
-    group: np.ndarray
-    made: dict[str, object]
-
-
-def _parted(store: Store, k: int, grouped: bool) -> _Parted:
-    # here, because it is slow to import and reading a folds file does not need it
-    from compkit.folds.duplicates import find_duplicates
-    from compkit.folds.similarity import THRESHOLD
-
-    found = find_duplicates(store)
-    _check_units(
-        found.copy[store.labelled],
-        k,
-        "different labelled images (exact copies count as one)",
-        "label others",
-    )
-    unit = found.cut(k) if grouped else found.copy
+    if seed < 0:
+        raise CompkitError(f"the seed of a split is {seed}: take a number from 0 up")
+    unit, group, told = _alike(store, k, grouped) if groups is None else _given(store, k, groups)
+    regions, coverage = measure_extent(store)
+    fold = np.full(len(store.train), -1)
+    chosen = store.labelled
+    strata = _strata(regions[chosen], coverage[chosen])
+    fold[chosen] = _balanced(strata, unit[chosen], k, np.random.default_rng(seed))
     made = {
-        "grouped": str(grouped).lower(),
-        "threshold": THRESHOLD,
-        "clean_k": found.clean_k(),
+        "k": k,
+        "seed": seed,
+        **told,
+        "groups": len(np.unique(group)),
+        "cut": several(group, fold),
+        "data": store.content,
     }
-    return _Parted(unit, found.group, made)
+    return Folds(store.train, fold, group.astype(str), regions, coverage, as_texts(made))
+
+
+#: What a split may not take apart: the unit of each image, which shares a fold; its group, as
+#: `Folds` has it, which is several units where it is cut; and what the file says of it.
+_Parted = tuple[np.ndarray, np.ndarray, dict[str, object]]
+
+
+def _alike(store: Store, k: int, grouped: bool) -> _Parted:
+    found = find_duplicates(store)
+    what = "different labelled images (exact copies count as one)"
+    _require(k, found.copy[store.labelled], what, "label others")
+    return found.cut(k) if grouped else found.copy, found.group, found.told(grouped)
 
 
 def _given(store: Store, k: int, path: Path | str) -> _Parted:
-    from compkit.folds.groups import joined, read_groups
-
-    names = joined(read_groups(path, store), copies(store.images))
+    names = _joined(read_groups(path, store), copies(store.images))
     _, unit = np.unique(names, return_inverse=True)
     what = f"groups of labelled images in {path} (those that share an exact copy count as one)"
-    _check_units(unit[store.labelled], k, what, "correct the groups")
-    return _Parted(unit, names, {"grouped": "given", "threshold": "none"})
+    _require(k, unit[store.labelled], what, "correct the groups")
+    return unit, names, {"grouped": "given", "threshold": "none"}
 
 
-def _check_units(units: np.ndarray, k: int, what: str, remedy: str) -> None:
+def _joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
+    """Return the group of each image; the names of those that share a copy have a + between."""
+    known = names != ""
+    groups, of = np.unique(names[known], return_inverse=True)
+    count = len(groups) + int(copy.max()) + 1  # groups first, then distinct images
+    links = coo_array((np.ones(len(of)), (of, len(groups) + copy[known])), shape=(count, count))
+    _, component = connected_components(links, directed=False)
+    together = pd.Series(groups).groupby(component[: len(groups)]).agg("+".join)
+    return np.array(together.reindex(component[len(groups) + copy], fill_value="").tolist())
+
+
+def _require(k: int, units: np.ndarray, what: str, remedy: str) -> None:
     count = len(np.unique(units))
     if count < k:
         most = f"the largest k is {count}" if count > 1 else f"at least 2 are needed: {remedy}"
@@ -162,6 +141,12 @@ def _balanced(
     for item in order[np.argsort(-size[order, 0], kind="stable")]:
         fold[item] = np.argmin(sums @ size[item])
         sums[fold[item]] += size[item]
+
+    def place(item: int, to: int) -> None:
+        sums[fold[item]] -= size[item]
+        sums[to] += size[item]
+        fold[item] = to
+
     improved = True
     while improved:
         improved = False
@@ -169,25 +154,17 @@ def _balanced(
             here = fold[item]
             # halves of the change in the sum of squares, for each other fold and each other group
             move = (sums - sums[here]) @ size[item] + square[item]
-            difference = size - size[item]
-            swap = (difference * (sums[here] - sums[fold])).sum(axis=1) + (difference**2).sum(
-                axis=1
-            )
+            other_less = size - size[item]
+            swap = (other_less * (sums[here] - sums[fold] + other_less)).sum(axis=1)
             move[here], swap[fold == here] = 0, 0
             if min(move.min(), swap.min()) > -1e-9:
                 continue
+            improved = True
             if move.min() <= swap.min():
-                _place(item, int(np.argmin(move)), fold, sums, size)
+                place(item, int(np.argmin(move)))
             else:
                 other = int(np.argmin(swap))
-                there = fold[other]
-                _place(item, there, fold, sums, size)
-                _place(other, here, fold, sums, size)
-            improved = True
+                to = fold[other]
+                place(other, here)
+                place(item, to)
     return fold[of]
-
-
-def _place(item: int, to: int, fold: np.ndarray, sums: np.ndarray, size: np.ndarray) -> None:
-    sums[fold[item]] -= size[item]
-    sums[to] += size[item]
-    fold[item] = to

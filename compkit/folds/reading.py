@@ -1,4 +1,4 @@
-"""Reading a folds file: one of ``compkit folds``, or one made by hand."""
+"""Reading a folds file, one of ``compkit folds`` or made by hand, and groups that a user knows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError, brief
-from compkit.folds.copies import copies, several
-from compkit.folds.groups import group_name
+from compkit.folds.duplicates import copies, find_duplicates, several
 from compkit.folds.sheet import Sheet, read_sheet
-from compkit.folds.table import TITLE, Folds, measure_extent
+from compkit.folds.table import TITLE, Folds, as_texts, measure_extent
 
-_WHOLE = re.compile(r"([0-9]{1,9})(\.0+)?")  # programs that know no empty integer write 1.0
+_WHOLE = r"[0-9]{1,9}(?:\.0{1,9})?"  # programs that know no empty integer write 1.0
 
 
 def read_folds(path: Path | str, store: Store) -> Folds:
@@ -29,15 +29,15 @@ def read_folds(path: Path | str, store: Store) -> Folds:
     CompkitError
         Naming the file, the row and what is wrong there.
     """
-    path = Path(path)
-    sheet = read_sheet(path, "folds file", ("image", "fold"))
+    sheet = read_sheet(Path(path), "folds file", ("image", "fold"))
     made = _first_line(sheet, store)
-    split = made.pop("split", None)
-    folds = _Rows(sheet, store, made).read()
-    _check_numbers(path, folds)
-    if _known(folds) and not _may_be_cut(made):
-        _check_groups(path, folds)
-    if split != folds.digest or int(made.get("cut", 0)) != several(folds.group, folds.fold):
+    split, cut = made.pop("split", None), int(made.get("cut", 0))
+    folds = _of_rows(sheet, store, made)
+    _check_numbers(sheet.path, folds)
+    may_be_cut = made.get("grouped") == "false" or (made.get("grouped") == "true" and cut > 0)
+    if _known(folds) and not may_be_cut:
+        _check_groups(sheet.path, folds)
+    if split != folds.digest or cut != several(folds.group, folds.fold):
         folds = _judged(folds, store)
     image = copies(store.images[index] for index in store.labelled)
     if parted := several(image, folds.fold[store.labelled]):
@@ -65,91 +65,65 @@ def _first_line(sheet: Sheet, store: Store) -> dict[str, str]:
     return made
 
 
-class _Rows:
-    """Reads the rows, checking each by itself."""
-
-    def __init__(self, sheet: Sheet, store: Store, made: dict[str, str]) -> None:
-        self.sheet, self.store, self.made = sheet, store, made
-        self.index = {image: index for index, image in enumerate(store.train)}
-        self.labelled = set(store.labelled.tolist())
-
-    def read(self) -> Folds:
-        columns, count = set(self.sheet.columns), len(self.index)
-        fold, seen = np.full(count, -1), np.zeros(count, bool)
-        measured = {"regions", "coverage"} <= columns
-        regions, coverage = (
-            (np.zeros(count, np.int64), np.zeros(count)) if measured else measure_extent(self.store)
+def _of_rows(sheet: Sheet, store: Store, made: dict[str, str]) -> Folds:
+    """Return what the rows say, each checked by itself."""
+    rows, places = sheet.rows, sheet.places(store.train)
+    group = np.full(len(store.train), "", object)
+    group[places] = sheet.groups("group") if "group" in rows else ""
+    labelled = np.isin(places, store.labelled)
+    _check_rows(sheet, labelled)
+    for index in np.setdiff1d(store.labelled, places):
+        raise CompkitError(
+            f"{sheet.path} has no row for {store.train[index]}, which is labelled: add one with "
+            "its fold"
         )
-        group, grouped = [""] * count, any(row.get("group") for _, row in self.sheet.rows)
-        for number, row in self.sheet.rows:
-            at = self._image(number, row, seen)
-            seen[at] = True
-            group[at] = group_name(self.sheet, number, row.get("group", ""))
-            if at in self.labelled:
-                if grouped and not group[at]:
-                    self.sheet.refuse(number, f"{row['image']} has no group: give it one")
-                fold[at] = self._fold(number, row)
-                if measured:
-                    regions[at] = self._number(number, row, "regions")
-                    coverage[at] = self._share(number, row)
-        for index in self.store.labelled:
-            if not seen[index]:
-                raise CompkitError(
-                    f"{self.sheet.path} has no row for {self.store.train[index]}, which is "
-                    "labelled: add one with its fold"
-                )
-        made = {"k": str(fold.max() + 1), **self.made}
-        return Folds(self.store.train, fold, np.array(group), regions, coverage, made)
+    kept, places = replace(sheet, rows=rows[labelled]), places[labelled]
+    fold = np.full(len(store.train), -1)
+    fold[places] = _whole(kept, "fold")
+    if "k" in made:
+        kept.refuse(
+            fold[places] >= int(made["k"]),
+            "fold is {fold}, but k={k} in the line {title!r} and folds count from 0: correct one "
+            "of them",
+            k=made["k"],
+            title=TITLE,
+        )
+    if {"regions", "coverage"} <= {*rows}:
+        regions, coverage = np.zeros(len(fold), np.int64), np.zeros(len(fold))
+        regions[places], coverage[places] = _whole(kept, "regions"), _shares(kept, "coverage")
+    else:
+        regions, coverage = measure_extent(store)
+    made = {"k": str(fold.max() + 1), **made}
+    return Folds(store.train, fold, group.astype(str), regions, coverage, made)
 
-    def _image(self, number: int, row: dict[str, str], seen: np.ndarray) -> int:
-        image = row["image"]
-        if image not in self.index:
-            example = self.store.train[0]
-            self.sheet.refuse(
-                number, f"there is no training image {brief(image)} (the first is {example!r})"
-            )
-        at = self.index[image]
-        if seen[at]:
-            self.sheet.refuse(number, f"{image} has a row already: leave one out")
-        word = "labelled" if at in self.labelled else "unlabelled"
-        if row.get("labelled", str(int(at in self.labelled))) != str(int(at in self.labelled)):
-            self.sheet.refuse(number, f"labelled is {brief(row['labelled'])} but {image} is {word}")
-        if at not in self.labelled and row["fold"]:
-            self.sheet.refuse(
-                number,
-                f"{image} is unlabelled but has fold {brief(row['fold'])}: leave that empty",
-            )
-        return at
 
-    def _fold(self, number: int, row: dict[str, str]) -> int:
-        if not row["fold"]:
-            self.sheet.refuse(number, f"{row['image']} is labelled but has no fold: give it one")
-        fold = self._number(number, row, "fold")
-        if "k" in self.made and fold >= int(self.made["k"]):
-            self.sheet.refuse(
-                number,
-                f"fold is {fold}, but k={self.made['k']} in the line {TITLE!r} and folds count "
-                "from 0: correct one of them",
-            )
-        return fold
+def _check_rows(sheet: Sheet, labelled: np.ndarray) -> None:
+    """Refuse rows that contradict others, or the labels that there are."""
+    rows, has_fold = sheet.rows, sheet.rows["fold"] != ""
+    sheet.refuse(rows["image"].duplicated(), "{image} has a row already: leave one out")
+    if "labelled" in rows:
+        say = "labelled is {labelled!r} but {image} is "
+        sheet.refuse(labelled & (rows["labelled"] != "1"), say + "labelled")
+        sheet.refuse(~labelled & (rows["labelled"] != "0"), say + "unlabelled")
+    say = "{image} is unlabelled but has fold {fold!r}: leave that empty"
+    sheet.refuse(~labelled & has_fold, say)
+    sheet.refuse(labelled & ~has_fold, "{image} is labelled but has no fold: give it one")
+    if "group" in rows and (rows["group"] != "").any():
+        sheet.refuse(labelled & (rows["group"] == ""), "{image} has no group: give it one")
 
-    def _number(self, number: int, row: dict[str, str], column: str) -> int:
-        if not (found := _WHOLE.fullmatch(row[column])):
-            self.sheet.refuse(
-                number, f"{column} is {brief(row[column])}, not a whole number from 0 up"
-            )
-        return int(found[1])
 
-    def _share(self, number: int, row: dict[str, str]) -> float:
-        try:
-            share = float(row["coverage"].replace(",", "."))
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.sheet.refuse(
-                number, f"coverage is {brief(row['coverage'])}, not a number from 0 to 1"
-            )
-        return share
+def _whole(sheet: Sheet, column: str) -> pd.Series:
+    cells = sheet.rows[column]
+    say = f"{column} is {{{column}!r}}, not a whole number from 0 up"
+    sheet.refuse(~cells.str.fullmatch(_WHOLE).astype(bool), say)
+    return cells.astype(float).astype(int)
+
+
+def _shares(sheet: Sheet, column: str) -> pd.Series:
+    share = pd.to_numeric(sheet.rows[column].str.replace(",", "."), errors="coerce")
+    say = f"{column} is {{{column}!r}}, not a number from 0 to 1"
+    sheet.refuse(~share.between(0, 1), say)
+    return share
 
 
 def _check_numbers(path: Path, folds: Folds) -> None:
@@ -176,51 +150,68 @@ def _known(folds: Folds) -> bool:
     return bool(folds.group[folds.fold >= 0][0] != "")
 
 
-def _may_be_cut(made: dict[str, str]) -> bool:
-    """Whether the file says that groups may lie in several folds."""
-    grouped = made.get("grouped")
-    return grouped == "false" or (grouped == "true" and int(made.get("cut", 0)) > 0)
-
-
 def _judged(folds: Folds, store: Store) -> Folds:
     """Find out what is alike, since the file is not, or no longer, what ``compkit folds`` wrote."""
     grouped = folds.made.get("grouped")
     if _known(folds) and grouped not in ("true", "false"):
-        count = len(np.unique(folds.group))
-        made = {"grouped": "given", "threshold": "none", "groups": count, "cut": 0}
-        return _remade(folds, folds.group, made)
-    # here, because it is slow to import and seldom needed
-    from compkit.folds.duplicates import find_duplicates
-    from compkit.folds.similarity import THRESHOLD
-
-    found = find_duplicates(store)
-    cut = several(found.group, folds.fold)
-    kept = _known(folds) and grouped == "true"
-    # where near-duplicates are parted, a column of groups may hold pieces of whole ones
-    group = folds.group if kept and not cut else found.group.astype(str)
-    made = {
-        "grouped": str(kept).lower(),
-        "threshold": THRESHOLD,
-        "clean_k": found.clean_k(),
-        "groups": len(np.unique(group)),
-        "cut": cut,
-    }
-    return _remade(folds, group, made)
-
-
-def _remade(folds: Folds, group: np.ndarray, made: dict[str, object]) -> Folds:
-    texts = {key: str(value) for key, value in made.items()}
-    return replace(folds, group=group, made={**folds.made, **texts})
+        group, cut = folds.group, 0
+        told: dict[str, object] = {"grouped": "given", "threshold": "none"}
+    else:
+        found = find_duplicates(store)
+        cut = several(found.group, folds.fold)
+        kept = _known(folds) and grouped == "true"
+        # where near-duplicates are parted, a column of groups may hold pieces of whole ones
+        group = folds.group if kept and not cut else found.group.astype(str)
+        told = found.told(kept)
+    made = folds.made | as_texts({**told, "groups": len(np.unique(group)), "cut": cut})
+    return replace(folds, group=group, made=made)
 
 
 def _check_groups(path: Path, folds: Folds) -> None:
-    owner: dict[str, int] = {}
-    for index in np.flatnonzero(folds.fold >= 0).tolist():
-        group = str(folds.group[index])
-        first = owner.setdefault(group, index)
-        if folds.fold[first] != folds.fold[index]:
+    inside = np.flatnonzero(folds.fold >= 0)
+    _, first, of = np.unique(folds.group[inside], return_index=True, return_inverse=True)
+    for one, other in zip(inside[first][of], inside, strict=True):
+        if folds.fold[one] != folds.fold[other]:
             raise CompkitError(
-                f"{path}: group {group} is in two folds ({folds.images[first]} in "
-                f"{folds.fold[first]}, {folds.images[index]} in {folds.fold[index]}): put it into "
+                f"{path}: group {folds.group[one]} is in two folds ({folds.images[one]} in "
+                f"{folds.fold[one]}, {folds.images[other]} in {folds.fold[other]}): put it into "
                 "one, or leave the column 'group' out if it may be parted"
             )
+
+
+def read_groups(path: Path | str, store: Store) -> np.ndarray:
+    """Read the group of each training image from a CSV with the columns image and group.
+
+    Parameters
+    ----------
+    path : Path or str
+        The second column may be called patient, too; other columns do not count.
+
+    Returns
+    -------
+    ndarray of str, shape (N,)
+        Names of any text; empty for an unlabelled image that has none.
+
+    Raises
+    ------
+    CompkitError
+        Naming the file, and the row or image; for instance if a labelled image has no group.
+    """
+    sheet = read_sheet(Path(path), "file of groups", ("image",))
+    column = next((name for name in ("group", "patient") if name in sheet.rows), None)
+    if column is None:
+        raise CompkitError(f"{path} must have one column 'group' (or 'patient') beside 'image'")
+    sheet.places(store.train)
+    known = sheet.groups(column).groupby(sheet.rows["image"]).first()
+    sheet = replace(sheet, rows=sheet.rows.assign(known=sheet.rows["image"].map(known)))
+    sheet.refuse(
+        sheet.rows[column] != sheet.rows["known"],
+        f"{{image}} is in group {{{column}!r}}, but above in {{known!r}}",
+    )
+    names = np.array(known.reindex(store.train, fill_value="").tolist())
+    for index in store.labelled[names[store.labelled] == ""]:
+        raise CompkitError(
+            f"{path} gives no group to {store.train[index]}, which is labelled: every labelled "
+            "image needs a row with its group"
+        )
+    return names

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+
+import numpy as np
+import pandas as pd
 
 from compkit.errors import CompkitError, brief
 from compkit.inputs import read_text
 
 _SEPARATORS = ",;\t"
+_LONGEST = 200  # characters of a group's name
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,43 @@ class Sheet:
     path : Path
     comments : tuple of str
         First cell of each comment, in order.
-    columns : tuple of str
-        Names in the header, in lower case.
-    rows : list of (int, dict)
-        Each row's line in the file, and its cells by column, without spaces around them.
+    rows : DataFrame of str
+        By their line in the file, without spaces around cells; names of columns in lower case.
     """
 
     path: Path
     comments: tuple[str, ...]
-    columns: tuple[str, ...]
-    rows: list[tuple[int, dict[str, str]]]
+    rows: pd.DataFrame
 
-    def refuse(self, number: int, what: str) -> NoReturn:
-        """Raise a CompkitError that says what is wrong in row `number`."""
-        raise CompkitError(f"{self.path}, row {number}: {what}")
+    def refuse(self, wrong: np.ndarray | pd.Series, say: str, **more: object) -> None:
+        """Raise a CompkitError about the first row that is `wrong`; `say` names cells by column."""
+        for number, row in self.rows[np.asarray(wrong, bool)].iterrows():
+            cells = {str(name): _Cell(cell) for name, cell in row.items()}
+            raise CompkitError(f"{self.path}, row {number}: {say.format_map(cells | more)}")
+
+    def places(self, images: Sequence[str]) -> np.ndarray:
+        """Return each row's place in `images`, int (R,); refuse a row of another image."""
+        places = pd.Index(images).get_indexer(pd.Index(self.rows["image"]))
+        say = "there is no training image {image!r} (the first is {first!r})"
+        self.refuse(places < 0, say, first=images[0])
+        return places
+
+    def groups(self, column: str) -> pd.Series:
+        """Return each row's name of a group; refuse one that is too long."""
+        names = self.rows[column]
+        for number, name in names[names.str.len() > _LONGEST].items():
+            raise CompkitError(
+                f"{self.path}, row {number}: the name of a group has {len(name)} characters: take "
+                f"{_LONGEST}"
+            )
+        return names
+
+
+class _Cell(str):
+    """Text that a sentence quotes in brief."""
+
+    def __repr__(self) -> str:
+        return brief(str(self))
 
 
 def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:
@@ -61,54 +87,43 @@ def read_sheet(path: Path, what: str, needed: Collection[str]) -> Sheet:
         one.
     """
     text = read_text(path, what, "give a CSV")
-    comments, columns, rows = [], None, []
-    for number, cells in _lines(path, text):
-        # below the header, a first cell with # may also be the name of a group
-        if cells[0].startswith("#") and (columns is None or columns[0] == "image"):
-            comments.append(cells[0])
-        elif columns is None:
-            columns = _columns(path, what, cells, needed)
-        else:
-            while len(cells) > len(columns) and not cells[-1]:
-                cells.pop()
-            if len(cells) != len(columns):
-                raise CompkitError(
-                    f"{path}, row {number}: {len(cells)} cells where there are {len(columns)} "
-                    "columns: give every row as many cells as the header"
-                )
-            rows.append((number, dict(zip(columns, cells, strict=True))))
-    return Sheet(path, tuple(comments), columns or _columns(path, what, [], needed), rows)
-
-
-def _lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """Return the number and the cells of each line that is not blank."""
     # comments of a file with semicolons may hold commas, and the other way round
     header = next((line for line in text.splitlines() if line.strip(' "')[:1] not in ("", "#")), "")
     separator = max(_SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines = []
+    comments, columns, rows = list[str](), list[str](), dict[int, list[str]]()
     try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                lines.append((reader.line_num, cells))
+        for line in reader:
+            cells = [cell.strip() for cell in line]
+            while cells and not cells[-1]:
+                cells.pop()
+            # below the header, a first cell with # may also be the name of a group
+            if cells and cells[0].startswith("#") and columns[:1] in ([], ["image"]):
+                comments.append(cells[0])
+            elif cells and not columns:
+                columns = [cell.lower() for cell in cells]
+                _check_columns(path, what, columns, needed)
+            elif cells and len(cells) <= len(columns) <= len(line):
+                rows[reader.line_num] = cells + [""] * (len(columns) - len(cells))
+            elif cells:
+                raise CompkitError(
+                    f"{path}, row {reader.line_num}: {len(line)} cells where there are "
+                    f"{len(columns)} columns: give every row as many cells as the header"
+                )
     except csv.Error as error:
         raise CompkitError(
             f"{path}, row {max(reader.line_num, 1)} is no row of a CSV ({error}): correct it there"
         ) from None
-    return lines
+    if not columns:
+        _check_columns(path, what, columns, needed)
+    return Sheet(path, tuple(comments), pd.DataFrame.from_dict(rows, "index", str, columns))
 
 
-def _columns(path: Path, what: str, cells: list[str], needed: Collection[str]) -> tuple[str, ...]:
-    columns = [cell.lower() for cell in cells]
-    while columns and not columns[-1]:
-        columns.pop()
+def _check_columns(path: Path, what: str, columns: list[str], needed: Collection[str]) -> None:
     if twice := [name for name in columns if name and columns.count(name) > 1]:
         raise CompkitError(f"{path} has several columns {brief(twice[0])}: keep one of them")
-    for name in needed:
-        if name not in columns:
-            raise CompkitError(
-                f"{path} has no column {brief(name)}: a {what} has one header, and in it "
-                f"{' and '.join(needed)}"
-            )
-    return tuple(columns)
+    if missing := [name for name in needed if name not in columns]:
+        raise CompkitError(
+            f"{path} has no column {brief(missing[0])}: a {what} has one header, and in it "
+            f"{' and '.join(needed)}"
+        )

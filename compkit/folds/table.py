@@ -8,17 +8,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.files import refuse_other, replacing
-
-COLUMNS = ("image", "labelled", "fold", "group", "regions", "coverage")
 
 #: Stands in for a fold: a network trained on every labelled image, which validates on none.
 ALL = -1
@@ -86,17 +86,11 @@ class Folds:
 
     def summary(self) -> list[dict[str, float]]:
         """Return for each fold its number, images, groups, mean regions and mean coverage."""
-        rows = []
-        for fold in range(self.k):
-            chosen = self.valid_indices(fold)
-            row = {
-                "fold": fold,
-                "images": len(chosen),
-                "groups": len(np.unique(self.group[chosen])),
-                "regions": float(self.regions[chosen].mean()),
-                "coverage": float(self.coverage[chosen].mean()),
-            }
-            rows.append(row)
+        columns = ("fold", "group", "regions", "coverage")
+        table = pd.DataFrame({name: getattr(self, name) for name in columns})[self.fold >= 0]
+        means = table.groupby("fold")[["regions", "coverage"]].mean()
+        groups = table.groupby("fold")["group"].agg(images="size", groups="nunique")
+        rows: Any = groups.join(means).reset_index().to_dict("records")
         return rows
 
     def doubts(self) -> list[str]:
@@ -136,7 +130,7 @@ class Folds:
             apart = "some groups are" if int(self.made.get("cut", 0)) else "no group is"
             file.write(f"# fold is empty for unlabelled images; {apart} in several folds\n")
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
+            writer.writerow(["image", "labelled", "fold", "group", "regions", "coverage"])
             for index, image in enumerate(self.images):
                 fold, group = self.fold[index], self.group[index]
                 if fold < 0:
@@ -178,6 +172,11 @@ def measure_extent(store: Store) -> tuple[np.ndarray, np.ndarray]:
         regions[index] = np.count_nonzero(np.bincount(labels.ravel())[1:])
         coverage[index] = np.count_nonzero(labels) / labels.size
     return regions, coverage
+
+
+def as_texts(made: Mapping[str, object]) -> dict[str, str]:
+    """Return what a file says of how it was made, as `Folds.made` has it."""
+    return {key: str(value) for key, value in made.items()}
 
 
 def _count(count: int, what: str) -> str:

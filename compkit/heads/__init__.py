@@ -7,21 +7,11 @@ from collections.abc import Mapping
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
-from compkit.heads.combined import Combined
 from compkit.heads.foreground import Foreground
 from compkit.heads.partition import Partition
-from compkit.registry import Registry
+from compkit.registry import HEADS
 
-#: What a run's `head` may be; partitions, which are all but the foreground, may be joined by "+".
-HEADS = Registry(
-    "compkit.heads",
-    "head",
-    {
-        "foreground": "compkit.heads.foreground:Foreground",
-        "affinity": "compkit.heads.affinity:Affinity",
-        "boundary": "compkit.heads.boundary:Boundary",
-    },
-)
+__all__ = ["HEADS", "make_head", "partitions_of"]
 
 
 def make_head(config: RunConfig, side: int, shares: Mapping[str, float] | None = None) -> Head:
@@ -37,13 +27,22 @@ def make_head(config: RunConfig, side: int, shares: Mapping[str, float] | None =
     CompkitError
         If there is no such head, or a setting of it cannot be.
     """
+    parts = partitions_of(config, side)
+    weights = None if shares is None else [shares[part.name] for part in parts]
+    return Head(Foreground(config.loss), parts, config.partition, side, weights)
+
+
+def partitions_of(config: RunConfig, side: int) -> list[Partition]:
+    """Return the partitions that a run's head names, as `make_head` joins them."""
     names = config.head.split("+")
-    kinds: list[type[Partition]] = [HEADS.get(name) for name in names if name != "foreground"]
+    kinds = {name: HEADS.get(name) for name in names if name != "foreground"}
     if len(set(names)) < len(names):
         raise CompkitError(f"the head {config.head!r} names one twice: name each once")
-    parts = [kind(config.partition, side) for kind in kinds]
-    partition: Partition | None = parts[0] if parts else None
-    if len(parts) > 1:
-        weights = None if shares is None else [shares[part.name] for part in parts]
-        partition = Combined(parts, config.partition, side, weights)
-    return Head(Foreground(config.loss), partition, config.partition.weight)
+    parts = []
+    for name, kind in kinds.items():
+        with HEADS.blaming(name, "cannot be made"):
+            part = kind(config.partition, side)
+            if not isinstance(part, Partition) or part.name != name:
+                raise TypeError(f"it is no subclass of Partition with the name {name!r}")
+        parts.append(part)
+    return parts

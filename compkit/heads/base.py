@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import cc3d
@@ -10,28 +11,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compkit.config import PartitionConfig
 from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 from compkit.heads.foreground import Foreground
+from compkit.heads.graph import graph_space, mutex_watershed, offsets_of
 from compkit.heads.partition import Partition, Truth
 from compkit.parameters import Param, Params, defaults_of
 from compkit.regions import absorb_small, numbered, spread
 
 
 class Head:
-    """The foreground, and what parts it into regions.
+    """The foreground, and the partitions that part it into regions.
 
-    Without a partition, regions are the 4-connected components of the foreground. Decoder
-    parameters are those of `Foreground`, those of the partition, and ``fragment``, the area, as a
+    Without any, regions are the 4-connected components of the foreground. Of several, the mean of
+    what each says about pairs of pixels is cut by the mutex watershed. Decoder parameters are those
+    of `Foreground`; those of the partition, or of the mutex watershed; ``fragment``, the area, as a
     share of the image, under which a part of the foreground goes to its nearest neighbour; and
     ``fill``, which gives every pixel of the image to its nearest region.
 
     Parameters
     ----------
     foreground : Foreground
-    partition : Partition, optional
-    weight : float
-        Of the partition's loss beside the foreground's, on top of the partition's own.
+    partitions : sequence of Partition
+    config : PartitionConfig
+        Weight of the partitions' losses beside the foreground's, on top of their own; and the reach
+        of pairs of pixels.
+    side : int
+        Side in pixels of the images that the network sees.
+    shares : sequence of float, optional
+        Weight of each of several partitions in their mean; equal ones by default.
 
     Attributes
     ----------
@@ -46,21 +55,33 @@ class Head:
     """
 
     def __init__(
-        self, foreground: Foreground, partition: Partition | None = None, weight: float = 1.0
+        self,
+        foreground: Foreground,
+        partitions: Sequence[Partition],
+        config: PartitionConfig,
+        side: int,
+        shares: Sequence[float] | None = None,
     ) -> None:
-        self.foreground, self.partition, self.weight = foreground, partition, weight
-        self.name = "foreground"
-        self.outputs: tuple[str, ...] = foreground.outputs
-        self.maps: tuple[str, ...] = foreground.maps
-        self.channels = {"foreground": slice(0, 1)}
+        self.foreground, self.partitions = foreground, tuple(partitions)
+        self._config, self._shares = config, shares
+        self._offsets = offsets_of(config.reach, side)
+        self.name = "+".join(part.name for part in partitions) or "foreground"
+        self.outputs = foreground.outputs + tuple(
+            f"{part.name}.{output}" for part in partitions for output in part.outputs
+        )
+        self.maps = foreground.maps + tuple(
+            f"{part.name}.{channel}" for part in partitions for channel in part.maps
+        )
+        nothing = np.zeros((8, 8), int)
+        self._outputs = _slices(2, [len(part.outputs) for part in partitions])
+        self._targets = _slices(0, [len(part.targets(nothing)) for part in partitions])
+        self._maps = _slices(1, [len(part.maps) for part in partitions])
+        names = [part.name for part in partitions]
+        self.channels = {"foreground": slice(0, 1), **dict(zip(names, self._maps, strict=True))}
         space: dict[str, Param] = dict(foreground.space)
-        if partition is not None:
-            self.name = partition.name
-            self.outputs += partition.outputs
-            for part in partition.parts:
-                self.channels[part.name] = slice(len(self.maps), len(self.maps) + len(part.maps))
-                self.maps += tuple(f"{part.name}.{channel}" for channel in part.maps)
-            space |= {"fragment": Param((5e-4, 0.0, 2e-4, 1e-3, 2e-3), 0, 1), **partition.space}
+        if partitions:
+            own = partitions[0].space if len(partitions) == 1 else graph_space(config.reach)
+            space |= {"fragment": Param((5e-4, 0.0, 2e-4, 1e-3, 2e-3), 0, 1), **own}
         self.space: Mapping[str, Param] = space | {"fill": Param((False, True))}
 
     @property
@@ -70,54 +91,53 @@ class Head:
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Return what training needs beside the labels (H, W), float32 (T, H, W)."""
-        if self.partition is None:
-            return np.zeros((0, *labels.shape), np.float32)
-        return self.partition.targets(labels)
+        none = np.zeros((0, *labels.shape), np.float32)
+        return np.concatenate([none, *(part.targets(labels) for part in self.partitions)])
 
     def ideal(self, labels: np.ndarray) -> np.ndarray:
         """Return the maps of a perfect network, float32 (len(maps), H, W), of a label map."""
         foreground = (labels > 0)[None].astype(np.float32)
-        if self.partition is None:
-            return foreground
-        return np.concatenate([foreground, self.partition.ideal(labels)])
+        return np.concatenate([foreground, *(part.ideal(labels) for part in self.partitions)])
 
     def loss(self, logits: Tensor, truth: Truth) -> Tensor:
         """Return the scalar loss of (N, len(outputs), H, W) logits."""
         logits = logits.float()
-        two, others = logits[:, :2], logits[:, 2:]
-        loss = self.foreground.loss(two, truth.labels, truth.weights)
-        if self.partition is not None:
-            probability = self.foreground.activate(two)
-            weight = self.weight * self.partition.weight
-            loss = loss + weight * self.partition.loss(others, truth, probability)
-        return loss
+        loss = self.foreground.loss(logits[:, :2], truth.labels, truth.weights)
+        if not self.partitions:
+            return loss
+        probability, losses = self.foreground.activate(logits[:, :2]), []
+        for part, outputs, targets in zip(
+            self.partitions, self._outputs, self._targets, strict=True
+        ):
+            own = Truth(truth.labels, truth.targets[:, targets], truth.weights)
+            losses.append(part.weight * part.loss(logits[:, outputs], own, probability))
+        return loss + self._config.weight * torch.stack(losses).sum()
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return maps, float32 (N, len(maps), H, W) between 0 and 1, of logits."""
         logits = logits.float()
-        foreground = self.foreground.activate(logits[:, :2])
-        if self.partition is None:
-            return foreground
-        return torch.cat([foreground, self.partition.activate(logits[:, 2:])], dim=1)
+        maps = [self.foreground.activate(logits[:, :2])]
+        for part, outputs in zip(self.partitions, self._outputs, strict=True):
+            maps.append(part.activate(logits[:, outputs]))
+        return torch.cat(maps, dim=1)
 
     def known(self, shape: tuple[int, int]) -> Tensor:
         """Return which of the maps' values have a meaning, bool (len(maps), H, W).
 
         Not the pairs of pixels of which one lies outside.
         """
-        known = torch.ones(len(self.maps), *shape, dtype=torch.bool)
-        if self.partition is not None:
-            known[1:] = self.partition.known(shape)
-        return known
+        everywhere = torch.ones(1, *shape, dtype=torch.bool)
+        return torch.cat([everywhere, *(part.known(shape) for part in self.partitions)])
 
     def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
         """Return maps whose pixels were moved back from a view, with directed channels put right.
 
         `matrix`, int (2, 2), takes (row, column) offsets of the image to those of the view.
         """
-        if self.partition is None:
-            return maps
-        return torch.cat([maps[:, :1], self.partition.reorient(maps[:, 1:], matrix)], dim=1)
+        parts = [maps[:, :1]]
+        for part, channels in zip(self.partitions, self._maps, strict=True):
+            parts.append(part.reorient(maps[:, channels], matrix))
+        return torch.cat(parts, dim=1)
 
     def decode(
         self, maps: np.ndarray, params: Params, shape: tuple[int, int] | None = None
@@ -137,39 +157,41 @@ class Head:
         CompkitError
             If a channel is missing, or a parameter is missing, unknown or out of range.
         """
-        self.check_maps(maps)
-        self.check_params(params)
-        shape = shape or (maps.shape[1], maps.shape[2])
-        mask = self.foreground.mask(_at(maps[0], shape), params)
-        if self.partition is None:
-            labels = cc3d.connected_components(mask, connectivity=4).astype(np.int32)
-        else:
-            coarse = _at(mask.astype(np.float32), maps.shape[1:]) > 0
-            labels = self.partition.decode(maps[0], coarse, maps[1:], params)
-            self._refuse_regions(labels, coarse.shape)
-            labels = absorb_small(labels, params["fragment"] * labels.size)
-            labels = spread(_nearest(labels, shape) * mask, mask)
-        if params["fill"]:
-            labels = spread(labels, np.ones(shape, bool))
-        return numbered(labels)
-
-    def _refuse_regions(self, labels: Any, shape: tuple[int, ...]) -> None:
-        """Refuse what a partition that was added must not return."""
-        found = np.asarray(labels)
-        if found.dtype.kind not in "iu" or found.shape != shape or found.min(initial=0) < 0:
-            raise CompkitError(
-                f"the head {self.name} decodes {found.dtype} of shape {found.shape}, but regions "
-                f"are whole numbers from 0 up, of shape {shape}: correct its decode"
-            )
-
-    def check_maps(self, maps: np.ndarray) -> None:
-        """Refuse maps (M, H, W) that are not this head's."""
         if len(maps) != len(self.maps):
             raise CompkitError(
                 f"the head {self.name} decodes {len(self.maps)} channels "
                 f"({', '.join(self.maps)}), but the maps have {len(maps)}: "
                 "predict them with a network of this head"
             )
+        self.check_params(params)
+        shape = shape or (maps.shape[1], maps.shape[2])
+        mask = self.foreground.mask(_at(maps[0], shape), params)
+        if not self.partitions:
+            labels = cc3d.connected_components(mask, connectivity=4).astype(np.int32)
+        else:
+            coarse = _at(mask.astype(np.float32), maps.shape[1:]) > 0
+            labels = self._parted(coarse, maps, params)
+            labels = absorb_small(labels, params["fragment"] * labels.size)
+            labels = spread(_nearest(labels, shape) * mask, mask)
+        if params["fill"]:
+            labels = spread(labels, np.ones(shape, bool))
+        return numbered(labels)
+
+    def _parted(self, mask: np.ndarray, maps: np.ndarray, params: Params) -> np.ndarray:
+        """Return ids of the regions into which partitions part a mask, on the grid of the maps."""
+        if len(self.partitions) > 1:
+            parts = zip(self.partitions, self._maps, strict=True)
+            said = [part.affinities(maps[channels], self._offsets) for part, channels in parts]
+            mean = np.average(said, axis=0, weights=self._shares).astype(np.float32, copy=False)
+            return mutex_watershed(mean, self._offsets, mask, params, self._config.reach)
+        labels: Any = self.partitions[0].decode(maps[0], mask, maps[1:], params)
+        found = np.asarray(labels)  # a partition that was added may return anything
+        if found.dtype.kind not in "iu" or found.shape != mask.shape or found.min(initial=0) < 0:
+            raise CompkitError(
+                f"the head {self.name} decodes {found.dtype} of shape {found.shape}, but regions "
+                f"are whole numbers from 0 up, of shape {mask.shape}: correct its decode"
+            )
+        return labels
 
     def check_params(self, params: Params) -> None:
         """Refuse decoder parameters that are unknown, missing or out of range."""
@@ -198,3 +220,8 @@ def _nearest(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     rows = ((np.arange(shape[0]) + 0.5) * labels.shape[0] / shape[0]).astype(int)
     columns = ((np.arange(shape[1]) + 0.5) * labels.shape[1] / shape[1]).astype(int)
     return labels[rows[:, None], columns]
+
+
+def _slices(start: int, counts: Sequence[int]) -> list[slice]:
+    ends = np.cumsum([start, *counts]).tolist()
+    return [slice(a, b) for a, b in pairwise(ends)]

@@ -14,9 +14,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from compkit.config import PartitionConfig
 from compkit.heads.graph import NEIGHBOURS, shifted
 from compkit.heads.partition import Offsets, Partition, Truth
-from compkit.losses.dice import dice_loss
+from compkit.losses import dice_loss
 from compkit.parameters import Param, Params
-from compkit.regions import numbered
+from compkit.regions import dusted, numbered
 
 _SQUARE = np.ones((3, 3), np.uint8)
 
@@ -71,7 +71,10 @@ class Boundary(Partition):
         known = (truth.labels[:, None] > 0) | (border > 0)
         weights = truth.weights * known * (1 + (self._touching - 1) * touching)
         pixels = binary_cross_entropy_with_logits(logits, border, reduction="none")
-        halves = [(pixels * w).sum() / w.sum().clamp_min(1) for w in _halves(weights, border)]
+        halves = [
+            (pixels * part).sum() / part.sum().clamp_min(1)
+            for part in (weights * border, weights * (1 - border))
+        ]
         return torch.stack(halves).mean() + dice_loss(logits.sigmoid(), border, weights)
 
     def activate(self, logits: Tensor) -> Tensor:
@@ -81,8 +84,9 @@ class Boundary(Partition):
         self, foreground: np.ndarray, mask: np.ndarray, maps: np.ndarray, params: Params
     ) -> np.ndarray:
         interior = mask & (foreground * (1 - maps[0]) > params["seed"])
-        seeds = with_every_part(_large(interior, params["seed_size"] * mask.size), mask)
-        return watershed(maps[0], seeds, mask=mask).astype(np.int32)
+        interior = dusted(interior, params["seed_size"] * mask.size, connectivity=8)
+        seeds = cc3d.connected_components(interior, connectivity=8).astype(np.int32)
+        return watershed(maps[0], with_every_part(seeds, mask), mask=mask).astype(np.int32)
 
     def affinities(self, maps: np.ndarray, offsets: Offsets) -> np.ndarray:
         """Touching pixels that both lie in the border are apart, and far ones across a border.
@@ -155,15 +159,3 @@ def _bridges(labels: np.ndarray, clear: np.ndarray) -> np.ndarray:
         joins[0] = False
         bridges[box] |= joins[lines]
     return bridges
-
-
-def _halves(weights: Tensor, border: Tensor) -> tuple[Tensor, Tensor]:
-    return weights * border, weights * (1 - border)
-
-
-def _large(mask: np.ndarray, area: float) -> np.ndarray:
-    """Return the 8-connected parts of a mask that have at least `area` pixels, int32 (H, W)."""
-    parts = cc3d.connected_components(mask, connectivity=8).astype(np.int32)
-    keep = np.bincount(parts.ravel()) >= area
-    keep[0] = False
-    return parts * keep[parts]

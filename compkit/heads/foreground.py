@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from compkit.config import LossConfig
-from compkit.losses.dice import class_overlap
-from compkit.losses.mixture import ClassLoss
+from compkit.losses import ClassLoss, class_overlap
 from compkit.parameters import Param, Params
+from compkit.regions import dusted
 
 
 class Foreground:
@@ -38,18 +38,13 @@ class Foreground:
 
     def __init__(self, config: LossConfig) -> None:
         self._loss = ClassLoss(config, classes=2)
-        self._ignore_above = config.ignore_above
         self._overlap = torch.zeros(2, 2, dtype=torch.float64)
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Return the loss of logits (N, 2, H, W) against label maps (N, H, W).
-
-        Background that the network itself is too sure not to be background counts nothing.
-        """
+        """Return the loss of logits (N, 2, H, W) against label maps (N, H, W)."""
         foreground = (labels > 0)[:, None]
         targets = torch.cat([~foreground, foreground], dim=1).float()
-        distrusted = ~foreground & (self.activate(logits.detach()) > self._ignore_above)
-        return self._loss(logits, targets, weights * ~distrusted)
+        return self._loss(logits, targets, weights)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return the probability of the foreground, (N, 1, H, W)."""
@@ -59,11 +54,12 @@ class Foreground:
         """Return the mask, bool (H, W), that decoder parameters make of a probability (H, W)."""
         mask = probability >= params["threshold"]
         if radius := int(params["opening"]):
-            mask = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, _disk(radius)) > 0
+            disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+            mask = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disk) > 0
         if params["holes"]:
             mask = _fill_holes(mask, params["holes"] * mask.size)
         if params["smallest"]:
-            mask = _drop_small(mask, params["smallest"] * mask.size)
+            mask = dusted(mask, params["smallest"] * mask.size, connectivity=4)
         return mask
 
     def observe(self, probability: Tensor, labels: Tensor) -> None:
@@ -89,10 +85,6 @@ class Foreground:
         self._loss.kappa = state["kappa"]
 
 
-def _disk(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-
-
 def _fill_holes(mask: np.ndarray, area: float) -> np.ndarray:
     """Fill the holes of a mask that are smaller than `area` pixels and away from the border."""
     parts = cc3d.connected_components(~mask, connectivity=4)
@@ -101,11 +93,3 @@ def _fill_holes(mask: np.ndarray, area: float) -> np.ndarray:
     for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
         fill[edge] = False
     return mask | fill[parts]
-
-
-def _drop_small(mask: np.ndarray, area: float) -> np.ndarray:
-    """Drop the connected parts of a mask that are smaller than `area` pixels."""
-    parts = cc3d.connected_components(mask, connectivity=4)
-    keep = np.bincount(parts.ravel()) >= area
-    keep[0] = False
-    return keep[parts]

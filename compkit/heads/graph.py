@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import mwatershed
 import numpy as np
+from torch import Tensor
 
 from compkit.errors import CompkitError
 from compkit.heads.partition import Offsets
 from compkit.parameters import Param, Params
+
+Values = TypeVar("Values", np.ndarray, Tensor)
 
 #: Bytes that an edge takes while the graph is parted (it crosses into mwatershed as Python ints).
 _EDGE = 200
@@ -29,7 +33,7 @@ def offsets_of(reach: Sequence[float], side: int) -> tuple[tuple[int, int], ...]
     reach : sequence of float
         Distances in pixels at a side of 128; they grow with the image.
     side : int
-        Side of the images, pixels.
+        Of the images, pixels.
     """
     far = [max(2, round(r * side / 128)) for r in reach]
     return NEIGHBOURS + tuple(o for r in far for o in ((0, r), (r, 0), (r, r), (r, -r)))
@@ -96,11 +100,11 @@ def mutex_watershed(
     )
     found = np.array(mwatershed.cluster(list(edges)), np.int64).reshape(-1, 2)
     labels = np.zeros(mask.size, np.int32)
-    labels[found[:, 0]] = _numbered(found[:, 1], mask.size)
+    labels[found[:, 0]] = found[:, 1] + 1
     return labels.reshape(mask.shape)
 
 
-def shifted(values: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
+def shifted(values: Values, offset: tuple[int, int]) -> Values:
     """Return `values` (..., H, W) of the pixel at `offset` from each; edges are repeated."""
     height, width = values.shape[-2:]
     rows = np.clip(np.arange(height) + offset[0], 0, height - 1)
@@ -110,21 +114,13 @@ def shifted(values: np.ndarray, offset: tuple[int, int]) -> np.ndarray:
 
 def _ends(mask: np.ndarray, offset: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
     """Return flat indices of the pixel pairs at `offset` that lie in the mask."""
-    (height, width), (down, right) = mask.shape, offset
-    starts = slice(0, max(0, height - down), stride)
-    left = -(-max(0, -right) // stride) * stride  # the first column on the stride
-    columns = slice(left, max(left, width - max(0, right)), stride)
-    other = mask[down:, max(0, right + left) :][::stride, ::stride]
-    here = mask[starts, columns]
-    rows, places = np.nonzero(here & other[: here.shape[0], : here.shape[1]])
-    first = rows * (stride * width) + places * stride + left
-    return first, first + down * width + right
-
-
-def _numbered(ids: np.ndarray, limit: int) -> np.ndarray:
-    seen = np.zeros(limit + 1, bool)
-    seen[ids] = True
-    return np.cumsum(seen, dtype=np.int32)[ids]
+    height, width = mask.shape
+    rows, columns = (stride * places for places in np.nonzero(mask[::stride, ::stride]))
+    down, right = rows + offset[0], columns + offset[1]
+    inside = (down < height) & (right >= 0) & (right < width)
+    first, second = (rows * width + columns)[inside], (down * width + right)[inside]
+    both = mask.ravel()[second]
+    return first[both], second[both]
 
 
 def _refuse_too_many(edges: int, shape: tuple[int, int]) -> None:

@@ -73,11 +73,6 @@ class Partition(ABC):
     @abstractmethod
     def __init__(self, config: PartitionConfig, side: int) -> None: ...
 
-    @property
-    def parts(self) -> Sequence[Partition]:
-        """The partitions that this one joins: itself alone, in general."""
-        return (self,)
-
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """Return what training needs beside the labels (H, W), float32 (T, H, W)."""
         return np.zeros((0, *labels.shape), np.float32)

@@ -44,27 +44,16 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Maps:
+class Maps(Listing):
     """Named probability maps of a list of images.
 
     Attributes
     ----------
-    images : tuple of str
-        Image names, one per first index.
-    channels : tuple of str
-        Channel names, one per second index.
     values : memory-mapped ndarray of float16, shape (N, M, H, W)
-        Probabilities.
-    made : Origin
-    sha256 : str
-        Of the file of the values.
+        Probabilities: of `Listing.images` by `Listing.channels`.
     """
 
-    images: tuple[str, ...]
-    channels: tuple[str, ...]
     values: np.ndarray
-    made: Origin
-    sha256: str
 
     def of(self, image: str) -> np.ndarray:
         """Return the maps of one image, float32 (M, H, W)."""
@@ -80,20 +69,16 @@ def write_maps(
 ) -> None:
     """Write maps as they come, (M, H, W) each; the directory appears when the last one is in."""
     with replacing_directory(directory) as temporary:
-        begun = False
         with (temporary / "maps.npy").open("wb") as file:
-            for maps in stream:
-                if not begun:
+            for number, maps in enumerate(stream):
+                if number == 0:
                     shape = (len(images), *maps.shape)
                     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_2_0(file, header)
-                    begun = True
                 refuse_improbable(maps, f"{directory} is not written")
-                file.write(np.ascontiguousarray(maps, dtype="<f2").tobytes())
-        digest = digest_of(temporary / "maps.npy")
-        write_record(
-            temporary / "maps.json", asdict(Listing(tuple(images), tuple(channels), made, digest))
-        )
+                file.write(maps.astype("<f2").tobytes())
+        told = Listing(tuple(images), tuple(channels), made, digest_of(temporary / "maps.npy"))
+        write_record(temporary / "maps.json", asdict(told))
 
 
 def refuse_improbable(maps: np.ndarray, lost: str) -> None:
@@ -120,14 +105,4 @@ def read_maps(directory: Path) -> Maps:
     told = read_record(Listing, listing, remedy)
     if digest_of(path) != told.sha256:
         raise CompkitError(f"{path} was changed since it was written: {remedy}")
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise CompkitError(f"{path} is corrupt ({error}): {remedy}") from None
-    if values.dtype != np.float16:
-        raise CompkitError(f"{path} holds {values.dtype} in place of float16: {remedy}")
-    if values.size and not (values.min() >= 0 and values.max() <= 1):  # nor is it so of NaN
-        raise CompkitError(f"{path} holds values that are not from 0 to 1: {remedy}")
-    if values.shape[:2] != (len(told.images), len(told.channels)):
-        raise CompkitError(f"{listing} does not list what {path} holds: {remedy}")
-    return Maps(told.images, told.channels, values, told.made, told.sha256)
+    return Maps(**vars(told), values=np.load(path, mmap_mode="r"))

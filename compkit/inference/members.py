@@ -47,14 +47,14 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
     """Do as `member_maps` for the process that holds the lock of the network's directory."""
     if (maps := _current(run, encoder, fold, kind, tell=False)) is not None:
         return maps
-    part, store, inference = run.part(encoder, fold), run.store, run.config.inference
-    predictor = member_predictor(run, encoder, fold, inference.views)
+    part, store, config = run.part(encoder, fold), run.store, run.config
+    made = _origin(run, encoder, fold, kind)
+    predictor = network_predictor(checkpoint_of(part, config), config, config.inference.views)
     pixels = store.test_images if kind == "test" else store.images
     indices, names = _images(run, fold, kind)
-    stream = predictor.stream(pixels, indices, inference.batch)
+    stream = predictor.stream(pixels, indices, config.inference.batch)
     label = f"{kind} maps of {fold_name(encoder, fold)}"
-    made = _origin(run, encoder, fold, kind)
-    with autocast(run.config.machine):
+    with autocast(config.machine):
         channels = predictor.head.maps
         write_maps(part / kind, names, channels, track(stream, label, len(names)), made)
     return read_maps(part / kind)
@@ -62,22 +62,24 @@ def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
 
 def _current(run: Run, encoder: str, fold: int, kind: Kind, tell: bool = True) -> Maps | None:
     """Return a member's maps if they are what would be predicted now; tell if they are not."""
-    directory = run.part(encoder, fold) / kind
+    part = run.part(encoder, fold)
+    directory = part / kind
     if not directory.is_dir():
         return None
     reason = f"{directory} was made with other weights, views or data"
     names, origin = tuple(_images(run, fold, kind)[1]), _origin(run, encoder, fold, kind)
     try:
         maps = read_maps(directory)
-        wanted = (names, run.head().maps, (run.side, run.side), origin)
+        channels = run.head().maps
+        wanted = (names, channels, (len(names), len(channels), run.side, run.side), origin)
         made = maps.made
         if made.data != origin.data and run.store.is_of(made.data):
             made = replace(made, data=origin.data)  # by an older compkit, of training and test
-        if (maps.images, maps.channels, maps.values.shape[2:], made) == wanted:
+        if (maps.images, maps.channels, maps.values.shape, made) == wanted:
             return maps
         tell = tell and (kind != "test" or made.data == origin.data)  # another test is no fault
     except CompkitError as error:
-        if not _checkpoint(run, encoder, fold).is_file():
+        if not checkpoint_of(part, run.config).is_file():
             raise
         reason = str(error)
     if tell:
@@ -94,24 +96,29 @@ def _images(run: Run, fold: int, kind: Kind) -> tuple[list[int], list[str]]:
     return chosen.tolist(), [store.train[i] for i in chosen]
 
 
-def member_predictor(run: Run, encoder: str, fold: int, views: Sequence[str]) -> Predictor:
-    """Return the predictor of a trained member on the run's device.
-
-    Raises
-    ------
-    CompkitError
-        If its checkpoint is absent or unreadable.
-    """
-    path = _checkpoint(run, encoder, fold)
-    _refuse_stranger(run, encoder, fold, path)
-    return network_predictor(path, run.config, views)
-
-
 def network_predictor(path: Path, config: RunConfig, views: Sequence[str]) -> Predictor:
     """Return the predictor of a checkpoint, on the device and with the tiles of a configuration."""
     network, head, made = load_checkpoint(path)
     network = network.to(device_of(config.machine))
     return Predictor(network, head, views, made.input.size, config.inference.tile)
+
+
+def checkpoint_of(part: Path, config: RunConfig) -> Path:
+    """Return the file, in one network's directory, that predicts."""
+    # What was trained on all images has not been validated: its best epoch is not known.
+    kept = "last" if part.name == "all" else config.inference.checkpoint
+    return part / f"{kept}.ckpt"
+
+
+def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
+    """Return what maps of a network are made from; refuse one that was not trained here."""
+    path = checkpoint_of(run.part(encoder, fold), run.config)
+    found = trained_weights(path)
+    if path.is_file():
+        _refuse_stranger(run, encoder, fold, path)
+    inference, store = run.config.inference, run.store
+    data = store.test_content if kind == "test" else store.content
+    return Origin(found, data, inference.views, inference.tile)
 
 
 def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
@@ -141,34 +148,6 @@ def refuse_other_settings(path: Path, config: RunConfig, directory: Path) -> Non
             f"{path} was trained with another configuration than {directory / 'config.yaml'} "
             f"({'; '.join(changed)}): put back whichever of them was changed"
         )
-
-
-def _checkpoint(run: Run, encoder: str, fold: int) -> Path:
-    return checkpoint_of(run.part(encoder, fold), run.config)
-
-
-def checkpoint_of(part: Path, config: RunConfig) -> Path:
-    """Return the file, in one network's directory, that predicts."""
-    # What was trained on all images has not been validated: its best epoch is not known.
-    kept = "last" if part.name == "all" else config.inference.checkpoint
-    return part / f"{kept}.ckpt"
-
-
-def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
-    """Return what maps of a network are made from.
-
-    Raises
-    ------
-    CompkitError
-        If its checkpoint is not the one that was trained here; or if it is absent and unknown.
-    """
-    path = _checkpoint(run, encoder, fold)
-    found = trained_weights(path)
-    if path.is_file():
-        _refuse_stranger(run, encoder, fold, path)
-    inference, store = run.config.inference, run.store
-    data = store.test_content if kind == "test" else store.content
-    return Origin(found, data, inference.views, inference.tile)
 
 
 def trained_weights(path: Path) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compkit.data.contrast import equalised
 from compkit.data.resample import resized, within
 from compkit.heads.base import Head
 from compkit.inference.tiles import tiled
@@ -53,8 +52,6 @@ class Predictor:
         x = x.to(device)[:, None].float()
         if self.size is not None:
             x = resized(x, within((x.shape[-2], x.shape[-1]), self.size))
-        if self.network.inputs.contrast == "clahe":
-            x = _equalised(x)
         x = x / 255
         total = self._view(self.views[0], x)
         for view in self.views[1:]:
@@ -82,10 +79,3 @@ class Predictor:
         for start in range(0, len(indices), batch):
             chosen = np.stack([images[i] for i in indices[start : start + batch]])
             yield from self(chosen).cpu().numpy()
-
-
-def _equalised(images: Tensor) -> Tensor:
-    """Return grey images, float32 (N, 1, H, W) from 0 to 255, equalised as training images are."""
-    grey = images.round().clamp(0, 255).byte()[:, 0].cpu().numpy()
-    equal = np.stack([equalised(one) for one in grey])[:, None]
-    return torch.from_numpy(equal).to(images.device).float()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -13,68 +13,24 @@ from torch import Tensor
 from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 
-
-class Transform(ABC):
-    """An invertible change of geometry on tensors (..., H, W)."""
-
-    #: Takes (row, column) offsets in the image to offsets in the view.
-    matrix: np.ndarray = np.eye(2, dtype=int)
-
-    @abstractmethod
-    def apply(self, x: Tensor) -> Tensor:
-        """Return the view of `x`."""
-
-    @abstractmethod
-    def invert(self, y: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Return `y`, maps of the view, on the grid of the image, whose (H, W) was `shape`."""
+_NONE = np.eye(2, dtype=int)
 
 
 @dataclass(frozen=True)
-class Flip(Transform):
-    """A mirror along `axis`: -1 swaps left and right, -2 up and down."""
+class Transform:
+    """An invertible change of geometry on tensors (..., H, W).
 
-    axis: int
+    Attributes
+    ----------
+    apply, invert : callable
+        From an image to its view, and back; not quite to its size, if that was rounded.
+    matrix : ndarray of int, shape (2, 2)
+        Takes (row, column) offsets in the image to offsets in the view.
+    """
 
-    @property
-    def matrix(self) -> np.ndarray:  # type: ignore[override]
-        return np.diag([1, -1] if self.axis == -1 else [-1, 1])
-
-    def apply(self, x: Tensor) -> Tensor:
-        return x.flip(self.axis)
-
-    def invert(self, y: Tensor, shape: tuple[int, int]) -> Tensor:
-        return y.flip(self.axis)
-
-
-@dataclass(frozen=True)
-class Turn(Transform):
-    """A turn by `quarters` of 90 degrees, counter-clockwise."""
-
-    quarters: int
-
-    @property
-    def matrix(self) -> np.ndarray:  # type: ignore[override]
-        return np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), self.quarters)
-
-    def apply(self, x: Tensor) -> Tensor:
-        return torch.rot90(x, self.quarters, (-2, -1))
-
-    def invert(self, y: Tensor, shape: tuple[int, int]) -> Tensor:
-        return torch.rot90(y, -self.quarters, (-2, -1))
-
-
-@dataclass(frozen=True)
-class Scale(Transform):
-    """A change of size by `factor`."""
-
-    factor: float
-
-    def apply(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return resized(x, (round(height * self.factor), round(width * self.factor)))
-
-    def invert(self, y: Tensor, shape: tuple[int, int]) -> Tensor:
-        return resized(y, shape)
+    apply: Callable[[Tensor], Tensor]
+    invert: Callable[[Tensor], Tensor]
+    matrix: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -91,25 +47,41 @@ class View:
             x = transform.apply(x)
         y = function(x)
         for transform, shape in zip(reversed(self.transforms), reversed(shapes), strict=True):
-            y = transform.invert(y, shape)
+            y = resized(transform.invert(y), shape)
         return y
 
     @property
     def matrix(self) -> np.ndarray:
         """Takes (row, column) offsets in the image to offsets in the view, int (2, 2)."""
-        total = np.eye(2, dtype=int)
-        for transform in self.transforms:
-            total = transform.matrix @ total
-        return total
+        return reduce(lambda total, one: one.matrix @ total, self.transforms, _NONE)
+
+
+def _flip(axis: int, matrix: np.ndarray) -> Transform:
+    flip = partial(torch.flip, dims=(axis,))
+    return Transform(flip, flip, matrix)
+
+
+def _turn(quarters: int) -> Transform:
+    """Return a turn by so many times 90 degrees, counter-clockwise."""
+    there, back = (partial(torch.rot90, k=k, dims=(-2, -1)) for k in (quarters, -quarters))
+    return Transform(there, back, np.linalg.matrix_power([[0, -1], [1, 0]], quarters))
+
+
+def _scale(factor: float) -> Transform:
+    def apply(x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return resized(x, (round(height * factor), round(width * factor)))
+
+    return Transform(apply, lambda y: y, _NONE)
 
 
 _NAMED: dict[str, tuple[Transform, ...]] = {
     "identity": (),
-    "hflip": (Flip(-1),),
-    "vflip": (Flip(-2),),
-    "rot90": (Turn(1),),
-    "rot180": (Turn(2),),
-    "rot270": (Turn(3),),
+    "hflip": (_flip(-1, np.diag([1, -1])),),
+    "vflip": (_flip(-2, np.diag([-1, 1])),),
+    "rot90": (_turn(1),),
+    "rot180": (_turn(2),),
+    "rot270": (_turn(3),),
 }
 
 
@@ -126,7 +98,7 @@ def parse_view(text: str) -> View:
         if word in _NAMED:
             transforms += _NAMED[word]
         elif word.startswith("scale"):
-            transforms += (Scale(_factor(word, text)),)
+            transforms += (_scale(_factor(word, text)),)
         else:
             raise CompkitError(
                 f"inference.views has an unknown transform {word!r} in {text!r}"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from compkit.metrics.bootstrap import Groups, group_numbers
 
-#: Scores nearer than this are equal: beyond the digits that a ledger keeps.
-_EQUAL = 1e-6
+#: Scores nearer than the digits that a ledger keeps are equal.
+_DIGITS, _EQUAL = 6, 1e-6
 #: Below this p-value two spreads differ beyond noise.
 _LEVEL = 0.05
+#: How many sets of images are drawn.
+_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,10 @@ def gap(local: np.ndarray, official: np.ndarray) -> Gap:
     local, official : ndarray of float, shape (R,)
         Of the same submissions, R ≥ 1.
     """
-    difference = official - local
-    sd = float(difference.std(ddof=1)) if len(local) > 1 else np.nan
-    rank = np.nan
-    if len(local) > 2 and not (_constant(local) or _constant(official)):
-        rank = float(stats.spearmanr(local, official).statistic)
-    return Gap(float(difference.mean()), sd, rank)
+    one, other = pd.Series(local), pd.Series(official)
+    ranks = one.round(_DIGITS).rank(), other.round(_DIGITS).rank()
+    rank = ranks[0].corr(ranks[1], min_periods=3)  # Spearman's
+    return Gap(float((other - one).mean()), float((other - one).std()), float(rank))
 
 
 def explain(local: np.ndarray, public: np.ndarray) -> tuple[int, list[int]]:
@@ -78,30 +79,21 @@ def explain(local: np.ndarray, public: np.ndarray) -> tuple[int, list[int]]:
     ranks = np.nan_to_num([gap(column, public).rank for column in local.T], nan=-2)
     metrics = range(local.shape[1])
     best = min(metrics, key=lambda v: (round(spread[v] / _EQUAL), -ranks[v]))
-    rivals = [
-        other
-        for other in (*metrics, len(metrics))
-        if other != best
-        and (spread[other] <= spread[best] or _alike(gaps[:, best], gaps[:, other]))
+    alike = [
+        spread[v] <= spread[best] or _alike(gaps[:, best], one) for v, one in enumerate(gaps.T)
     ]
-    return best, rivals
+    return best, [v for v in np.flatnonzero(alike).tolist() if v != best]
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether the variances of paired values, shape (R,), are equal within noise."""
     total, difference = one + other, one - other
-    if len(one) < 3 or _constant(total) or _constant(difference):
+    if len(one) < 3 or min(np.ptp(total), np.ptp(difference)) < _EQUAL:
         return True
     return bool(stats.pearsonr(total, difference).pvalue >= _LEVEL)
 
 
-def _constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) < _EQUAL)
-
-
-def selection_optimism(
-    scores: np.ndarray, groups: Groups = None, seed: int = 0, resamples: int = 2000
-) -> float:
+def selection_optimism(scores: np.ndarray, groups: Groups = None, resamples: int = _DRAWS) -> float:
     """Return how much the best of K local scores owes, on average, to being the best of K.
 
     Parameters
@@ -129,10 +121,9 @@ def selection_optimism(
     cross-validation: the .632+ bootstrap method".
     """
     of = group_numbers(groups, scores.shape[1])
-    count = len(np.unique(of))
-    if count < 2:
+    if not of.any():
         return np.nan
-    counts = _draws(count, count, seed, resamples)[:, of]
+    counts = _drawn(of, len(of), resamples)
     left_out = (counts == 0).astype(float)
     usable = left_out.any(axis=1)
     counts, left_out = counts[usable], left_out[usable]
@@ -161,24 +152,18 @@ class ShakeUp:
     first: np.ndarray
 
 
-def shake_up(
-    scores: np.ndarray, size: int, groups: Groups = None, seed: int = 0, draws: int = 2000
-) -> ShakeUp:
+def shake_up(scores: np.ndarray, size: int, groups: Groups = None) -> ShakeUp:
     """Rank submissions on random sets of images.
 
     Parameters
     ----------
-    scores : ndarray of float, shape (K, N)
-        Of K submissions on the same N images.
+    scores, groups
+        As of `selection_optimism`.
     size : int
-        How many images a set has, drawn with replacement; the same for all submissions.
-    groups : sequence of N, optional
-        The group of each image, as of `compkit.metrics.bootstrap.interval`. Whole groups are
-        drawn, as many as have about `size` images.
+        How many images a set has, drawn with replacement; the same for all submissions. Of groups,
+        whole ones are drawn, as many as have about `size` images.
     """
-    of = group_numbers(groups, scores.shape[1])
-    count = len(np.unique(of))
-    counts = _draws(count, max(1, round(size * count / len(of))), seed, draws)[:, of]
+    counts = _drawn(group_numbers(groups, scores.shape[1]), size, _DRAWS)
     means = scores @ counts.T / counts.sum(axis=1)
     order = np.argsort(-scores.mean(axis=1), kind="stable")
     best = means >= means.max(axis=0) - _EQUAL
@@ -190,7 +175,10 @@ def shake_up(
     )
 
 
-def _draws(groups: int, size: int, seed: int, draws: int) -> np.ndarray:
-    """Return how often each group is in each draw, float64, shape (draws, groups)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(size, np.full(groups, 1 / groups), size=draws).astype(float)
+def _drawn(of: np.ndarray, size: int, draws: int) -> np.ndarray:
+    """Draw whole groups of some `size` images; return how often each image is in, (draws, N)."""
+    groups = of.max() + 1
+    count = max(1, round(size * groups / len(of)))
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(count, np.full(groups, 1 / groups), size=draws).astype(float)
+    return drawn[:, of]

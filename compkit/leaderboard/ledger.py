@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from compkit.errors import CompkitError, nearest
@@ -38,7 +38,7 @@ def add_row(
     submission: Path,
     sha256: str,
     runs: str,
-    members: int,
+    sources: int,
     scores: Mapping[str, float],
 ) -> None:
     """Append a submission with its out-of-fold scores; public and private scores are unknown yet.
@@ -55,7 +55,7 @@ def add_row(
         "submission": submission.name,
         "sha256": sha256,
         "runs": runs,
-        "members": str(members),
+        "members": str(sources),
         **{name: str(round(score, 6)) for name, score in scores.items()},
     }
     with locked(ledger.parent, "writing the ledger", wait=True):
@@ -123,9 +123,7 @@ def read_ledger(ledger: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     added = [name for name in REGISTRY.names() if name in table.columns and name not in METRICS]
     cells = table[[*METRICS, *added, *OTHER_SCORES]].apply(lambda column: column.str.strip())
     scores = cells.apply(pd.to_numeric, errors="coerce").astype(float)
-    wrong = (cells != "") & ~scores.abs().le(1)
-    for row in table.index[wrong.any(axis=1)]:
-        name = wrong.columns[wrong.loc[row]][0]
+    for row, name in _where((cells != "") & ~scores.abs().le(1)):
         raise CompkitError(
             f"{ledger}: {name} of submission {row} is {cells.loc[row, name][:40]!r}, but a "
             "score is a number from -1 to 1: correct that cell"
@@ -148,49 +146,44 @@ def _read(ledger: Path) -> pd.DataFrame:
     if not ledger.is_file():
         raise CompkitError(f"{ledger} is not a ledger (it is no file): move it away")
     try:
-        header, table = _cells(ledger, header=None, nrows=1), _cells(ledger)
+        # A spreadsheet may put a byte order mark before the header. What is not UTF-8 stays as it
+        # is. Rows may end early.
+        cells = pd.read_csv(
+            ledger, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig",
+            encoding_errors="surrogateescape",
+        ).fillna("")  # fmt: skip
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise CompkitError(f"{ledger} is not a ledger ({reason}): move it away") from None
-    names = [name for name in map(str, header.loc[0]) if name.strip()]
+        raise CompkitError(
+            f"{ledger} is not a ledger ({' '.join(str(error).split())}): move it away, or see that "
+            "no row has more cells than its first line"
+        ) from None
+    filled = cells[1:].map(str.strip) != ""
+    named = (cells.loc[0].str.strip() != "") | filled.any()
+    cells, filled = cells.loc[:, named], filled.loc[:, named]
+    names = [name if name.strip() else f"Unnamed: {place}" for place, name in cells.loc[0].items()]
     if twice := sorted({name[:40] for name in names if names.count(name) > 1}):
         raise CompkitError(
             f"{ledger} has two columns {twice[0]}: remove or rename one, for both cannot be kept"
         )
-    if missing := [name for name in COLUMNS if name not in table.columns]:
+    if missing := [name for name in COLUMNS if name not in names]:
         raise CompkitError(
             f"{ledger} is not a ledger (it has no column {missing[0]}): move it away, or restore "
             "its first line, with commas between the columns"
         )
-    if not isinstance(table.index, pd.RangeIndex):
-        raise CompkitError(
-            f"{ledger} is not a ledger (its rows have more cells than its first line): move it "
-            "away, or remove those cells"
-        )
-    table = table.fillna("")  # rows that end early
-    filled = table.apply(lambda column: column.str.strip() != "")
-    blank = [c for c in table if str(c).startswith("Unnamed: ") and not filled[c].any()]
-    table = table[filled.any(axis=1)].drop(columns=blank)
+    table = cells[1:][filled.any(axis=1)].set_axis(names, axis=1)
     table = table.set_axis(range(1, len(table) + 1))
-    _refuse_long_cells(table, ledger)
+    for row, name in _where(table.map(len) > _LONGEST):
+        raise CompkitError(
+            f"{ledger}: {name[:40]} of submission {row} has {len(table.loc[row, name])} "
+            f"characters, of at most {_LONGEST}: correct that cell"
+        )
     return table.map(_plain)
 
 
-def _cells(ledger: Path, **rows: Any) -> pd.DataFrame:
-    # A spreadsheet may put a byte order mark before the header. What is not UTF-8 stays as it is.
-    return pd.read_csv(
-        ledger, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-        encoding_errors="surrogateescape", **rows,
-    )  # fmt: skip
-
-
-def _refuse_long_cells(table: pd.DataFrame, ledger: Path) -> None:
-    for name, cells in table.items():
-        for row in cells.index[cells.str.len() > _LONGEST]:
-            raise CompkitError(
-                f"{ledger}: {str(name)[:40]} of submission {row} has {len(cells[row])} characters, "
-                f"of at most {_LONGEST}: correct that cell"
-            )
+def _where(wrong: pd.DataFrame) -> list[tuple[int, str]]:
+    """Return the rows and columns of cells, those of the first row first."""
+    rows, columns = np.nonzero(wrong.to_numpy(bool))
+    return list(zip(wrong.index[rows], wrong.columns[columns], strict=True))
 
 
 def _write(table: pd.DataFrame, ledger: Path) -> None:
@@ -209,20 +202,18 @@ def _plain(cell: str) -> str:
 
 
 def _find(table: pd.DataFrame, which: str, ledger: Path) -> int:
-    if which.isdecimal():
-        for row in table.index:
-            if str(row) == which.lstrip("0"):
-                return int(row)
-        raise CompkitError(
-            f"{ledger} has {len(table)} submissions, none of them number {which[:40]}"
-        )
     name = Path(which).name
-    rows = [int(row) for row in table.index[table["submission"] == name]]
+    if which.isdecimal():
+        rows = table.index[table.index.astype(str) == which.lstrip("0")]
+        lacks = f"{ledger} has {len(table)} submissions, none of them number {which[:40]}"
+    else:
+        rows = table.index[table["submission"] == name]
+        lacks = f"{ledger} has no submission {name}{nearest(name, table['submission'])}"
     if len(rows) > 1:
         raise CompkitError(
             f"{ledger} has several submissions {name}, numbers {', '.join(map(str, rows))}: "
             "name one by its number"
         )
-    if not rows:
-        raise CompkitError(f"{ledger} has no submission {name}{nearest(name, table['submission'])}")
-    return rows[0]
+    if not len(rows):
+        raise CompkitError(lacks)
+    return int(rows[0])

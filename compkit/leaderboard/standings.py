@@ -12,7 +12,7 @@ from compkit.intervals import resampling
 from compkit.leaderboard.estimates import explain, gap, selection_optimism, shake_up
 from compkit.leaderboard.ledger import OTHER_SCORES, read_ledger
 from compkit.metrics.rand import METRICS
-from compkit.submission.manifests import OutOfFold, comparable
+from compkit.submission.manifests import Manifest, comparable
 
 
 def show(ledger: Path) -> None:
@@ -47,16 +47,12 @@ def _metrics(scores: pd.DataFrame) -> list[str]:
 
 
 def _show_submissions(table: pd.DataFrame, scores: pd.DataFrame, ledger: Path) -> None:
-    rows = []
-    whose = table[["submission", "runs", "members"]].to_numpy().tolist()
-    for number, who, (*local, low, high, public, private) in zip(
-        table.index, whose, scores.to_numpy(), strict=True
-    ):
-        interval = "" if np.isnan(low + high) else f"{low:.3f} to {high:.3f}"
-        cells = [*map(_cell, local), interval, _cell(public), _cell(private)]
-        rows.append([str(number), *who, *cells])
-    columns = ["submission", "runs", "members", *_metrics(scores), "95 % of what ranks"]
-    print_table(str(ledger), ["id", *columns, "public", "private"], rows)
+    cells, ends = scores.map(_cell), zip(scores["low"], scores["high"], strict=True)
+    spans = ["" if np.isnan(low + high) else f"{low:.3f} to {high:.3f}" for low, high in ends]
+    shown = table[["submission", "runs", "members"]].join(cells[_metrics(scores)])
+    shown = shown.assign(**{"95 % of what ranks": spans}).join(cells[["public", "private"]])
+    rows = [[str(number), *row] for number, *row in shown.itertuples()]
+    print_table(str(ledger), ["id", *shown], rows)
 
 
 def _show_gaps(scores: pd.DataFrame) -> None:
@@ -93,14 +89,13 @@ def _verdict(scores: pd.DataFrame) -> str:
     )
 
 
-def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
+def _show_chance(kept: dict[int, Manifest], table: pd.DataFrame) -> None:
     """Print what selection does to the best score, and how stable the ranking is."""
     latest = kept[max(kept)]
-    metric, size = latest.ranking, latest.test_images // 2
-    scores = np.stack([one.scores[metric] for one in kept.values()])
+    metric, groups = latest.out_of_fold.ranking, latest.out_of_fold.image_groups
+    scores = np.array([one.out_of_fold.image_scores[metric] for one in kept.values()], float)
     said = ~np.isnan(scores).any(axis=0)
-    scores = scores[:, said]
-    groups = None if latest.groups is None else np.array(latest.groups)[said]
+    scores, groups = scores[:, said], None if groups is None else np.array(groups)[said]
     optimism = selection_optimism(scores, groups)
     if np.isnan(optimism):
         print_line("selection and shake-up need images of two groups, and these are all of one")
@@ -109,12 +104,13 @@ def _show_chance(kept: dict[int, OutOfFold], table: pd.DataFrame) -> None:
         f"selecting among {len(kept)}: local score of the best is optimistic by about "
         f"{optimism:.4f} ({metric}; {resampling(scores.shape[1], groups)})"
     )
-    result, means = shake_up(scores, size, groups), scores.mean(axis=1)
+    size = latest.test_images // 2
+    result = shake_up(scores, size, groups)
+    local = pd.DataFrame({"mean": scores.mean(axis=1), "first": result.first}, list(kept))
+    local = local.sort_values("mean", ascending=False, kind="stable")
     rows = [
         [str(number), str(table.loc[number, "submission"]), _cell(mean), f"{first:.0%}"]
-        for mean, number, first in sorted(
-            zip(means, kept, result.first, strict=True), key=lambda row: -row[0]
-        )
+        for number, mean, first in local.itertuples()
     ]
     title = f"shake-up: ranks on {size} random images"
     print_table(title, ["id", "submission", f"local {metric}", "first"], rows)

@@ -14,7 +14,7 @@ import numpy as np
 
 from compkit.errors import CompkitError
 from compkit.metrics.rand import METRICS, OfTable, contingency
-from compkit.plugins import reason
+from compkit.metrics.regions import MEASURES
 from compkit.registry import Registry
 
 REGISTRY = Registry(
@@ -26,6 +26,7 @@ REGISTRY = Registry(
 _TAKEN = (
     "epoch", "step", "loss", "unlabelled_loss", "score", "made", "submission", "sha256", "runs",
     "members", "low", "high", "public", "private",
+    *(f"{of}_{measure}" for of in ("pixel", "region") for measure in MEASURES),
 )  # fmt: skip
 
 
@@ -68,15 +69,9 @@ def image_scores(
     scores = {}
     for name in names:
         metric = REGISTRY.get(name)
-        try:
+        with REGISTRY.blaming(name, "cannot be computed"):
             of_table = isinstance(metric, OfTable)
             scores[name] = metric.of_table(table) if of_table else float(metric(truth, prediction))
-        except (Exception, SystemExit) as error:
-            if name in METRICS:
-                raise
-            raise CompkitError(
-                f"the metric {name!r} cannot be computed ({reason(error)}): correct it"
-            ) from error
         if not (-1 <= scores[name] <= 1 or math.isnan(scores[name])):
             raise CompkitError(
                 f"the metric {name!r} is {scores[name]:g} of an image, but must be from -1 to 1, "

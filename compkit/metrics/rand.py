@@ -106,6 +106,11 @@ class OfTable:
 
     of_table: Callable[[np.ndarray], float]
 
+    @property
+    def __wrapped__(self) -> Callable[[np.ndarray], float]:
+        """What has the name when this decorates a function, for `inspect.unwrap`."""
+        return self.of_table
+
     def __call__(self, truth: np.ndarray, prediction: np.ndarray) -> float:
         """Return the metric of one image's label maps."""
         return self.of_table(contingency(truth, prediction))

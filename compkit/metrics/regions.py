@@ -1,4 +1,4 @@
-"""How well each true region is met by a predicted region of its own."""
+"""How well a mask is met, pixel by pixel, and each true region by a predicted one of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,56 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from compkit.metrics.pixels import MEASURES, overlap
+from compkit.metrics.rand import contingency
+
+#: The measures of a mask, and of a region.
+MEASURES = ("accuracy", "iou", "dice", "precision", "recall")
 
 #: Upper ends of the classes of region size, as shares of the image; the last class has none.
 SIZES = (0.001, 0.003, 0.01, 0.03)
 
 #: What the classes are called.
 SIZE_NAMES = ("under 0.1 %", "0.1–0.3 %", "0.3–1 %", "1–3 %", "over 3 %")
+
+
+def pixel_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Return the measures of the masks ``truth != 0`` and ``prediction != 0``.
+
+    Parameters
+    ----------
+    truth, prediction : integer or bool ndarray, same shape
+        Masks or label maps, of one pixel at least.
+
+    Returns
+    -------
+    dict of str to float
+        ``MEASURES``: accuracy (TP + TN) / n, IoU TP / (TP + FP + FN), Dice
+        2 TP / (2 TP + FP + FN), precision TP / (TP + FP), recall TP / (TP + FN). Where both masks
+        are empty all are 1; where only one is, those whose divisor is 0 are 0.
+    """
+    table = contingency(truth != 0, prediction != 0)
+    parts = table[1:, 1:], table[1:], table[:, 1:]
+    hits, true, predicted = (np.array([part.sum()]) for part in parts)
+    return _means(hits, true, predicted, truth.size)
+
+
+def _means(
+    hits: np.ndarray, true: np.ndarray, predicted: np.ndarray, pixels: int
+) -> dict[str, float]:
+    """Return the mean measures of pairs of masks: pixels in both, and in each, int64 (K,)."""
+    union = true + predicted - hits
+    parts = {
+        "iou": (hits, union),
+        "dice": (2 * hits, true + predicted),
+        "precision": (hits, predicted),
+        "recall": (hits, true),
+    }
+    ratios = {
+        name: np.where(union, part / np.maximum(whole, 1), 1.0)
+        for name, (part, whole) in parts.items()
+    }
+    measures = {"accuracy": 1 - (union - hits) / pixels, **ratios}
+    return {name: float(values.mean()) for name, values in measures.items()}
 
 
 @dataclass(frozen=True)
@@ -39,7 +82,7 @@ class Matched:
 
     @property
     def scores(self) -> dict[str, float]:
-        """The measures of `compkit.metrics.pixels`, averaged over the true regions.
+        """The measures of `pixel_scores`, averaged over the true regions.
 
         A true region without a match counts as met by an empty mask; a predicted region without a
         match costs nothing by itself. Where there is no true region, all are 1 if nothing is
@@ -47,8 +90,7 @@ class Matched:
         """
         if not len(self.true):
             return dict.fromkeys(MEASURES, 0.0 if self.found else 1.0)
-        measures = overlap(self.hits, self.true, self.predicted, self.pixels)
-        return {name: float(values.mean()) for name, values in measures.items()}
+        return _means(self.hits, self.true, self.predicted, self.pixels)
 
     @property
     def ious(self) -> np.ndarray:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,6 @@ class Card:
     Attributes
     ----------
     config : RunConfig
-        Of the run that it is of.
     encoder : str
     side : int
         Side in pixels of the images, as its network saw them.
@@ -91,12 +90,10 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
     """
     with refusing(path, again(path)):
         made, state = _read(path, again(path), again(path))
-        head = make_head(made.config, made.side)
-        outputs = len(head.outputs)
-        config = made.config
-        network = Network(made.encoder, outputs, config.model, config.input, pretrained=False)
+        head, model = make_head(made.config, made.side), made.config.model
+        network = Network(made.encoder, len(head.outputs), model, pretrained=False)
         network.load_state_dict(state)
-    return network.eval(), head, config
+    return network.eval(), head, made.config
 
 
 def warm_start(network: Network, path: Path) -> None:
@@ -188,7 +185,7 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str) -> Card:
     """
     plain = {key: value for key, value in checkpoint[CARD].items() if key != "head"}
     made = checked(Card, plain, str(path), remedy)
-    from_plain(plain["config"], str(path), remedy)
+    made = replace(made, config=from_plain(plain["config"], str(path), remedy))
     if made.side < 1:
         raise CompkitError(f"{path} is damaged (side: {made.side}): {remedy}")
     return made

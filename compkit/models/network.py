@@ -10,18 +10,22 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from compkit.config import InputConfig, ModelConfig
+from compkit import plugins
+from compkit.config import ModelConfig
 from compkit.errors import CompkitError, nearest
-from compkit.models.channels import channel_counts, input_channels
 from compkit.models.feedback import FeedbackUnet
 from compkit.models.plain import PLAIN, plain_settings
 from compkit.models.vit import Dpt, size_settings
 from compkit.models.weights import load_encoder, packaged
 from compkit.registry import Registry
 
+#: Mean and standard deviation of ImageNet in grey, on a scale of 0 to 1: pretrained encoders
+#: expect images normalised so.
+_MEAN, _STD = 0.449, 0.226
+
 
 class Network(nn.Module):
-    """Grey images to dense maps of logits.
+    """Images to dense maps of logits.
 
     Parameters
     ----------
@@ -30,16 +34,13 @@ class Network(nn.Module):
     outputs : int
         Number of output channels C.
     config : ModelConfig
-        Decoder and encoder weights.
-    inputs : InputConfig
-        Which channels are made of the grey image.
     pretrained : bool
         Load the encoder weights that `config` names; a checkpoint's network needs none.
+    channels : int
+        How many an image has: grey ones have one.
 
     Attributes
     ----------
-    inputs : InputConfig
-        As given.
     stride : int
         Height and width of an input must be multiples of it.
     """
@@ -49,29 +50,25 @@ class Network(nn.Module):
         encoder: str,
         outputs: int,
         config: ModelConfig,
-        inputs: InputConfig,
         pretrained: bool = True,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         check_names((encoder,), config)
         weights = config.weights_of(encoder) if pretrained else "none"
         if weights == "auto":
             weights = "none" if encoder in PLAIN else packaged(encoder)
-        self.inputs = inputs
-        images, coordinates = channel_counts(inputs)
-        self.model = _build(
-            encoder, images + coordinates, outputs, config.decoder, weights == "hub"
-        )
+        self.model = _build(encoder, channels, outputs, config.decoder, weights == "hub")
         self.model.to(memory_format=torch.channels_last)
         encoder_part: Any = self.encoder
         self.stride = int(getattr(self.model, "stride", encoder_part.output_stride))
         self._frozen = False
         if weights not in ("none", "hub"):
             fed_back = self.model.fed_back if isinstance(self.model, FeedbackUnet) else 0
-            load_encoder(encoder_part.model, weights, images, coordinates + fed_back)
+            load_encoder(encoder_part.model, weights, channels, fed_back)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, C, H, W) of grey images (N, 1, H, W) between 0 and 1."""
+        """Return logits (N, C, H, W) of images (N, channels, H, W) between 0 and 1."""
         return self.rounds(images)[-1]
 
     def rounds(self, images: Tensor) -> list[Tensor]:
@@ -79,11 +76,10 @@ class Network(nn.Module):
 
         The last are the answer; training is on all of them.
         """
-        # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
-        channels = input_channels(images, self.inputs).contiguous(memory_format=torch.channels_last)
+        images = normalised(images)
         if isinstance(self.model, FeedbackUnet):
-            return self.model.rounds(channels)
-        return [self.model(channels)]
+            return self.model.rounds(images)
+        return [self.model(images)]
 
     @property
     def encoder(self) -> nn.Module:
@@ -105,6 +101,12 @@ class Network(nn.Module):
         return self
 
 
+def normalised(images: Tensor) -> Tensor:
+    """Return images as encoders expect them, of images between 0 and 1."""
+    # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
+    return ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
+
+
 def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
     """Refuse encoders and decoders that do not exist or fit each other, before any is built.
 
@@ -121,6 +123,7 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
             raise CompkitError(
                 f"there is no timm encoder {encoder!r}{nearest(encoder, known)}: "
                 "`python -c 'import timm; print(timm.list_models())'` lists them"
+                f"{plugins.hint()}"
             )
         if encoder in PLAIN and config.weights_of(encoder) == "hub":
             raise CompkitError(
@@ -129,7 +132,7 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
     if config.decoder.lower() not in DECODERS:
         raise CompkitError(
             f"there is no decoder {config.decoder!r}{nearest(config.decoder, DECODERS)}: "
-            f"take one of {', '.join(DECODERS)}"
+            f"take one of {', '.join(sorted(DECODERS))}"
         )
     if (plain := PLAIN.keys() & set(encoders)) and config.decoder.lower() not in _UNETS:
         raise CompkitError(
@@ -144,39 +147,35 @@ ENCODERS = Registry("compkit.encoders", "encoder", {})
 #: Networks with the decoder of the U-Net.
 _UNETS = {"unet": smp.Unet, "feedback-unet": FeedbackUnet}
 
-#: Decoders by name.
-DECODERS: tuple[str, ...] = tuple(sorted({*smp.MODEL_ARCHITECTURES_MAPPING, *_UNETS}))
-
-_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS | {"dpt": Dpt}
+#: Networks by the name of their decoder.
+DECODERS: dict[str, Any] = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS | {"dpt": Dpt}
 
 
 def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -> nn.Module:
-    settings = plain_settings(encoder) if encoder in PLAIN else _timm_settings(encoder)
+    if encoder in PLAIN:
+        settings = plain_settings(encoder)
+    else:
+        settings = {"encoder_name": f"tu-{encoder}", **size_settings(encoder)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _ARCHITECTURES[decoder.lower()](
+            return DECODERS[decoder.lower()](
                 encoder_weights="imagenet" if hub else None,
                 in_channels=channels,
                 classes=outputs,
                 **settings,
             )
-    except OSError as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CompkitError(
-            f"the weights of {encoder} cannot be had from the hub ({reason}): "
-            "connect, or give model.weights a file or none"
-        ) from None
-    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, OSError):
+            raise CompkitError(
+                f"the weights of {encoder} cannot be had from the hub ({reason}): "
+                "connect, or give model.weights a file or none"
+            ) from None
         raise CompkitError(
             f"the encoder {encoder!r} does not fit under the decoder {decoder!r} ({reason}): "
             "take another of either"
         ) from None
-
-
-def _timm_settings(encoder: str) -> dict[str, Any]:
-    return {"encoder_name": f"tu-{encoder}", **size_settings(encoder)}
 
 
 def padded(stride: int, images: Tensor) -> tuple[Tensor, tuple[int, int]]:

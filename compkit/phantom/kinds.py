@@ -22,6 +22,7 @@ NEVER = (
 )  # fmt: skip
 #: Every kind; its position here, plus one, is its number in a map of kinds.
 KINDS = (*LABELLED, *TEST_ONLY, *NEVER)
+KIND_NUMBER = {kind: number for number, kind in enumerate(KINDS, start=1)}
 
 
 @dataclass(frozen=True)

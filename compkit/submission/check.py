@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from compkit.competition.base import Table
+from compkit.competition.base import Table, require_images
 from compkit.competition.table import read_table
-from compkit.errors import CompkitError
 
 
 def check_submission(
@@ -19,18 +18,12 @@ def check_submission(
 
     Parameters
     ----------
-    path : Path or str
-        The CSV.
     expected_images : sequence of str
         Every image of the test set, in numeric order.
     size : int
         Side of the images in pixels.
     max_label : int
         The highest region id allowed.
-
-    Returns
-    -------
-    Table
 
     Raises
     ------
@@ -48,28 +41,3 @@ def background_only(labels: np.ndarray) -> str:
     if not bare:
         return ""
     return f"{bare} of {len(labels)} images hold no region: they are all background"
-
-
-def require_images(images: Sequence[str], expected: Sequence[str], where: str) -> None:
-    """Raise `CompkitError` unless `images` are those expected, each once, in the same order."""
-    known, present = set(expected), set(images)
-    missing = [name for name in expected if name not in present]
-    if missing:
-        raise CompkitError(
-            f"{where} has no column {missing[0]}{_more(missing)}, but every image needs its own"
-        )
-    extra = [name for name in images if name not in known]
-    if extra:
-        raise CompkitError(
-            f"{where} has a column {extra[0]}{_more(extra)}, of which there is no image"
-        )
-    for column, (name, wanted) in enumerate(zip(images, expected, strict=True), 1):
-        if name != wanted:
-            raise CompkitError(
-                f"{where}: column {column} is {name} where {wanted} is wanted; columns go by "
-                "number, 2.png before 10.png"
-            )
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,10 @@ from compkit.files import (
     write_json,
 )
 from compkit.inputs import require_utf8
+from compkit.intervals import low_high
 from compkit.leaderboard.ledger import LEDGER, add_row, require_ledger
 from compkit.progress import say
+from compkit.regions import keep_largest
 from compkit.schema import checked
 from compkit.submission.check import background_only, check_submission
 
@@ -67,7 +70,8 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
     manifest = out.with_suffix(".json")
     _require_free(manifest, inputs)
     if not overwrite:
-        known = _digests_in(manifest, out.name)
+        found = _identity(manifest)
+        known = {found.sha256, found.replaces} if found and found.submission == out.name else {}
         if os.path.lexists(manifest) and not known:
             raise CompkitError(
                 f"{manifest} is there, where the manifest of {out} belongs, and is none: "
@@ -95,8 +99,7 @@ def publish(
     labels: np.ndarray,
     max_label: int,
     made_of: str,
-    members: int,
-    scores: Mapping[str, float],
+    sources: int,
     about: Mapping[str, Any],
     *,
     overwrite: bool = False,
@@ -112,12 +115,10 @@ def publish(
     labels : integer ndarray, shape (N, side, side)
     made_of : str
         What it was made of, for the ledger.
-    members : int
+    sources : int
         How many networks or submissions that are.
-    scores : mapping of str to float
-        Out-of-fold scores by metric, ``low`` and ``high``, as far as there are any.
     about : mapping
-        What else the manifest shall hold.
+        What else the manifest shall hold; the ledger takes the scores of its ``out_of_fold``.
     overwrite, inputs
         As for `claim`, which is asked again before anything is replaced.
 
@@ -143,9 +144,34 @@ def publish(
         # for somebody else's.
         about = {**asdict(identity), "test_images": len(images), **about}
         write_json(out.with_suffix(".json"), about)
-    add_row(out.with_name(LEDGER), out, digest, made_of, members, scores)
+    add_row(out.with_name(LEDGER), out, digest, made_of, sources, _scores(about))
     if bare := background_only(labels):
         say(bare)
+
+
+def _scores(about: Mapping[str, Any]) -> dict[str, float]:
+    """Return the out-of-fold scores for the ledger, if there are any."""
+    if not (found := about.get("out_of_fold")):
+        return {}
+    return found["scores"] | low_high(found["intervals"][found["ranking"]])
+
+
+def at_most(limit: int, maps: Iterable[np.ndarray], parts: str = "regions") -> np.ndarray:
+    """Return label maps as an array (N, H, W), the `limit` largest regions each; say what is lost.
+
+    Parameters
+    ----------
+    parts : str
+        What the regions are called, for people.
+    """
+    labels, over = [], 0
+    for each in maps:
+        kept, dropped = keep_largest(each, limit)
+        labels.append(kept.astype(np.min_scalar_type(limit)))
+        over += dropped > 0
+    if over:
+        say(f"{over} images had more than {limit} {parts}: their smallest became background")
+    return np.stack(labels)
 
 
 def limit_of(submission: Path) -> int | None:
@@ -156,17 +182,16 @@ def limit_of(submission: Path) -> int | None:
 
 def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     """Refuse what can be the place of no CSV of ours, whatever lies there."""
-    if out.suffix != ".csv":
-        raise CompkitError(f"--out is {out}, but it becomes a CSV: give it a name ending in .csv")
-    if any(unicodedata.category(character) == "Cc" for character in out.name):
-        raise CompkitError(
-            f"--out is {out}, with control characters, which the ledger would keep: take another "
-            "name"
-        )
-    if out.absolute().parent.name in ("X_train", "X_test"):
-        raise CompkitError(f"{out} would lie among a competition's images: give another --out")
-    if out.name.lower() == LEDGER:
-        raise CompkitError(f"{out} is the ledger of the submissions: give another --out")
+    controls = any(unicodedata.category(character) == "Cc" for character in out.name)
+    among_images = out.absolute().parent.name in ("X_train", "X_test")
+    for wrong, why in (
+        (out.suffix != ".csv", "becomes a CSV: give it a name ending in .csv"),
+        (controls, "has control characters, which the ledger would keep: take another name"),
+        (among_images, "would lie among a competition's images: give another --out"),
+        (out.name.lower() == LEDGER, "is the ledger of the submissions: give another --out"),
+    ):
+        if wrong:
+            raise CompkitError(f"{out} {why}")
     _require_free(out, inputs)
 
 
@@ -177,16 +202,8 @@ def _require_free(path: Path, inputs: Sequence[Path]) -> None:
         raise CompkitError(f"{path} is there and is no file: give another --out")
 
 
-def _digests_in(manifest: Path, name: str) -> set[str | None]:
-    """Return the digests of the submission `name` that its manifest tells; none if it is none."""
-    found = _identity(manifest)
-    return {found.sha256, found.replaces} if found and found.submission == name else set()
-
-
 def _identity(manifest: Path) -> _Identity | None:
-    if not manifest.is_file():
-        return None
-    try:
+    """Return what a manifest tells, or None where there is none."""
+    with suppress(CompkitError):
         return checked(_Identity, read_json(manifest), str(manifest), _ELSEWHERE)
-    except CompkitError:
-        return None
+    return None

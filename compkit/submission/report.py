@@ -1,24 +1,27 @@
-"""The local leaderboard: every measure of a set of predicted label maps."""
+"""The local leaderboard: every measure of predicted label maps, for people or as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from compkit.competition.base import Table
+from compkit.competition.base import Table, require_images
+from compkit.competition.table import read_table
+from compkit.display import print_table, print_text
 from compkit.errors import CompkitError
-from compkit.intervals import known
+from compkit.files import json_text
+from compkit.intervals import known, resampling, shown
 from compkit.metrics.bootstrap import interval, mean
-from compkit.metrics.named import image_scores
-from compkit.metrics.pixels import pixel_scores
+from compkit.metrics.named import beside, image_scores
 from compkit.metrics.rand import METRICS, contingency
-from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions
-from compkit.progress import track
-from compkit.submission.check import require_images
+from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions, pixel_scores
+from compkit.progress import say, track
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,14 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values that JSON can hold."""
-        plain = [[known(value) for value in values.tolist()] for values in self.scores.values()]
-        per_image = zip(*plain, strict=True)
+        table = pd.DataFrame(self.scores, list(self.images)).astype(object)
         return {
             "means": self.means,
             "intervals": self.intervals,
             "region_iou_by_size": {
                 name: {"regions": count, "iou": iou} for name, (count, iou) in self.by_size.items()
             },
-            "per_image": {
-                image: dict(zip(self.scores, values, strict=True))
-                for image, values in zip(self.images, per_image, strict=True)
-            },
+            "per_image": table.where(table.notna(), None).to_dict("index"),
         }
 
 
@@ -107,8 +106,6 @@ def score_tables(
         Of the same images in the same order, of one size.
     where : str
         What the prediction is called in an error, usually its path.
-    metrics : sequence of str
-        Which.
 
     Raises
     ------
@@ -139,3 +136,84 @@ def report_of(
         np.concatenate([matched.sizes for matched in matches]),
         np.concatenate([matched.ious for matched in matches]),
     )
+
+
+def score(
+    submissions: Sequence[Path], truth: Path, as_json: bool = False, metrics: Sequence[str] = ()
+) -> None:
+    """Print the leaderboard's metrics, and the other measures, of some submissions.
+
+    Parameters
+    ----------
+    submissions, truth : Path
+        CSVs in the submission's format.
+    as_json : bool
+        Print one object a submission (in a list if there are several), with intervals and
+        every image.
+    metrics : sequence of str
+        Which of those that are added to show, too.
+
+    Raises
+    ------
+    CompkitError
+        If a file is not what it should be, or they differ in images or size. Images without
+        labels, all zero in `truth`, may be absent from all submissions alike.
+    """
+    shown_first = beside(*metrics)
+    wanted = read_table(truth)
+    reports: dict[str, Report] = {}
+    for path in submissions:
+        found = read_table(path)
+        reports[str(path)] = score_tables(_labelled(wanted, found), found, str(path), shown_first)
+    _say_left_out(reports, len(wanted.images), truth)
+    if as_json:
+        values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
+        print_text(json_text(values if len(values) > 1 else values[0]))
+        return
+    _show(reports, shown_first)
+
+
+def _labelled(truth: Table, prediction: Table) -> Table:
+    """Return the truth without the images that have no labels in it and no prediction."""
+    kept = np.isin(truth.images, prediction.images) | truth.labels.any(axis=(1, 2))
+    if kept.all():
+        return truth
+    return Table(tuple(np.array(truth.images)[kept].tolist()), truth.labels[kept])
+
+
+def _say_left_out(reports: dict[str, Report], count: int, truth: Path) -> None:
+    """Say how many unlabelled images are left out; refuse to compare scores of other images."""
+    (first, one), *others = reports.items()
+    for name, other in others:
+        if other.images != one.images:
+            raise CompkitError(
+                f"{first} and {name} hold other images of those that {truth} has no labels of, so "
+                "their scores do not compare: score them one by one"
+            )
+    if left_out := count - len(one.images):
+        say(
+            f"{left_out} of {count} images are left out: they have no labels in {truth}, and no "
+            "column in the submissions"
+        )
+
+
+def _show(reports: dict[str, Report], metrics: Sequence[str]) -> None:
+    """Print the means of all measures, a table for each kind."""
+    one = next(iter(reports.values()))
+    over = resampling(len(one.images), None)
+    rows = {
+        name: [f"{report.means[m]:.4f} ({shown(report.intervals[m], '.3f')})" for m in metrics]
+        for name, report in reports.items()
+    }
+    _table(f"leaderboard metrics: mean over images (95 %: {over})", metrics, rows)
+    for title, kind in (("foreground mask", "pixel_"), ("regions matched one to one", "region_")):
+        measures = [name for name in one.scores if name.startswith(kind) and name not in metrics]
+        rows = {name: [f"{r.means[m]:.4f}" for m in measures] for name, r in reports.items()}
+        _table(title, measures, rows)
+    sizes = [f"{name} ({count})" for name, (count, _) in one.by_size.items()]
+    rows = {name: [f"{iou:.4f}" for _, iou in r.by_size.values()] for name, r in reports.items()}
+    _table("IoU of true regions by their share of the image (how many)", sizes, rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: dict[str, list[str]]) -> None:
+    print_table(title, ["submission", *columns], [[name, *row] for name, row in rows.items()])

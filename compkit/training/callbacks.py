@@ -1,4 +1,4 @@
-"""What happens around training: averaged weights, checkpoints, history, progress."""
+"""What happens around training: averaged weights, checkpoints, history and its curve, progress."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
@@ -20,8 +21,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from compkit.errors import CompkitError
 from compkit.files import replacing
+from compkit.metrics.rand import METRICS
 from compkit.models.checkpoint import CARD, weights_digest
-from compkit.models.network import Network
 from compkit.progress import Task
 from compkit.run import FITTED
 from compkit.schema import write_record
@@ -50,12 +51,6 @@ class AveragedWeights(WeightAveraging):
 
         super().__init__(multi_avg_fn=average)
 
-    @property
-    def network(self) -> Network:
-        """The network with the averaged weights, while it is being trained."""
-        averaged: Any = self._average_model
-        return averaged.module.network
-
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints written aside and then moved: a kill leaves the old or the new.
@@ -66,7 +61,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None
     ) -> None:
-        _write(_predicting(checkpoint) if Path(path).name == BEST else checkpoint, Path(path))
+        path = Path(path)
+        packed = _packed(_predicting(checkpoint) if path.name == BEST else checkpoint)
+        with replacing(path) as temporary:
+            temporary.write_bytes(packed)
 
 
 def finish(part: Path, result: dict[str, Any]) -> None:
@@ -82,12 +80,6 @@ def finish(part: Path, result: dict[str, Any]) -> None:
 
 def _predicting(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {key: checkpoint[key] for key in ("state_dict", CARD)}
-
-
-def _write(checkpoint: dict[str, Any], path: Path) -> None:
-    packed = _packed(checkpoint)
-    with replacing(path) as temporary:
-        temporary.write_bytes(packed)
 
 
 def _packed(checkpoint: dict[str, Any]) -> memoryview:
@@ -202,3 +194,27 @@ class FitProgress(Callback):
         score = float(trainer.callback_metrics["score"])
         best = max(score, self._keeper.best_score)
         self._bar.advance(1, f"score {score:.4f} (best {best:.4f})")
+
+
+def draw_curve(
+    rows: Sequence[dict[str, float]],
+    title: str,
+    path: Path,
+    names: Sequence[str] = METRICS,
+    label: str = "score on the validation fold",
+) -> None:
+    """Draw training loss and validation scores against optimiser steps into a PNG.
+
+    `names` are those of the scores in `rows`, and `label` says what they are.
+    """
+    history = pd.DataFrame(rows)
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    losses.plot(history["step"], history["loss"])
+    losses.set(xlabel="step", ylabel="training loss", title=title)
+    for name in names:
+        scores.plot(history["step"], history[name], label=name.replace("_", ", "))
+    scores.set(xlabel="step", ylabel=label, ylim=(0, 1))
+    scores.legend(loc="lower right", fontsize="small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

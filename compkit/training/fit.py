@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from compkit.config import MEAN
-from compkit.data.dataset import UnlabelledSet, labelled_set
+from compkit.data.dataset import labelled_set
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.heads.base import Head
@@ -19,11 +18,10 @@ from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
-from compkit.training.callbacks import LAST, Watch, finish
-from compkit.training.curve import draw_curve
+from compkit.training.callbacks import LAST, Watch, draw_curve, finish
 from compkit.training.loop import drawn, fit
 from compkit.training.module import SegmentationModule, seed_of
-from compkit.training.pseudo import pseudo_labelled, unlabelled_images
+from compkit.training.pseudo import pseudo_labelled
 
 
 def fit_fold(
@@ -90,10 +88,7 @@ def _training(run: Run, head: Head, fold: int) -> dict[str, DataLoader]:
     config, store, u = run.config, run.store, run.config.unlabelled
     labelled = labelled_set(store, run.folds.train_indices(fold).tolist(), config, head)
     loaders = {"labelled": drawn(labelled, config.input.batch, config)}
-    if u.weight and u.teacher == MEAN:
-        unlabelled = UnlabelledSet(unlabelled_images(store, u.test), config)
-        loaders["unlabelled"] = drawn(unlabelled, u.batch, config)
-    elif u.weight:
+    if u.weight:
         loaders["pseudo"] = drawn(pseudo_labelled(run, head, fold), u.batch, config)
     return loaders
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compkit.cluster import is_on_ray, spread
-from compkit.config import MEAN, RunConfig
+from compkit.config import RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
 from compkit.display import print_scores
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import tuned_decoder
+from compkit.ensemble.decoder import tuned_decoder
+from compkit.ensemble.mixture import Mixture, members_of
 from compkit.folds import ALL
 from compkit.heads import make_head
 from compkit.intervals import resampling, shown
@@ -89,35 +88,31 @@ def _check_weights(config: RunConfig, fold: int) -> None:
     outputs = len(make_head(config, config.input.size or 128).outputs)
     for encoder in config.encoders:
         start = config.model.start_of(encoder, fold)
-        network = Network(encoder, outputs, config.model, config.input, start is None)
+        network = Network(encoder, outputs, config.model, start is None)
         if start is not None:
             warm_start(network, start)
 
 
 def _check_unlabelled(config: RunConfig, data: str) -> None:
-    u = config.unlabelled
-    if u.weight:
+    if config.unlabelled.weight:
         store = open_store(data)
-        unlabelled_images(store, u.test)
-        if u.teacher != MEAN:
-            open_teacher(u.teacher, store, split_of(config, store))
+        unlabelled_images(store, config.unlabelled.test)
+        open_teacher(config.unlabelled.teacher, store, split_of(config, store))
 
 
 def _finish(run: Run) -> None:
-    encoders = run.config.encoders
+    encoders, metrics = run.config.encoders, beside(run.ranking)
     several = len(encoders) > 1
-    decoders = {}
-    for encoder in encoders if several else ():
+    chosen: dict[str, str | None] = {e: e for e in encoders} if several else {}
+    chosen["all" if several else encoders[0]] = None
+    rows, kept = [], []
+    for label, encoder in chosen.items():
         mixture = Mixture(members_of([run], encoder))
-        decoders[encoder] = tuned_decoder(mixture, run.directory / encoder / "decoder.json")
-    whole = Mixture(members_of([run]))
-    decoders["all" if several else encoders[0]] = tuned_decoder(
-        whole, run.directory / "decoder.json"
-    )
-    rows, metrics = [], beside(run.ranking)
-    for label, decoder in decoders.items():
+        decoder = tuned_decoder(mixture, run.directory / (encoder or "") / "decoder.json")
         cells = [f"{decoder.scores[metric]:.4f}" for metric in metrics]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
+        if not decoder.tuned:
+            kept.append(f"{label}: decoder {decoder.verdict}")
     print_scores(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
         f"{resampling(decoder.images, decoder.image_groups)})",
@@ -126,4 +121,6 @@ def _finish(run: Run) -> None:
         metrics,
         run.folds.doubts(),
     )
+    for line in kept:
+        say(line)
     say(f"next: compkit submit --run {run.name}{runs_option()} --out submissions/{run.name}.csv")

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from compkit.config import RunConfig
+from compkit.config import RunConfig, TrainingConfig
 from compkit.config.files import FREE, differences
 from compkit.data.augment import one_thread
 from compkit.data.dataset import Draws, Examples
@@ -107,14 +107,7 @@ def _epochs_done(last: Path, module: Any, config: RunConfig) -> int:
     made = card_of(last, checkpoint, _ANEW)
     with refusing(last, _ANEW):
         epochs = int(checkpoint["epoch"]) + 1
-        _require_whole(last, checkpoint, epochs)
-        if config.training.optimizer == "adamw" and not checkpoint["optimizer_states"][0]["state"]:
-            raise ValueError("the optimiser's state is empty")
-        if config.training.ema:
-            # Without these, the average would begin anew from itself.
-            for name in ("current_model_state", "averaging_state"):
-                if not checkpoint[name]:
-                    raise ValueError(f"{name} is empty")
+        _require_whole(last, checkpoint, epochs, config.training)
     changed = differences(made.config, config, FREE)
     if made.encoder != module.encoder or changed:
         what = "; ".join(changed) or f"its encoder is {made.encoder}"
@@ -129,14 +122,19 @@ def _epochs_done(last: Path, module: Any, config: RunConfig) -> int:
     return epochs
 
 
-def _require_whole(last: Path, checkpoint: dict[str, Any], epochs: int) -> None:
+def _require_whole(last: Path, checkpoint: dict[str, Any], epochs: int, t: TrainingConfig) -> None:
     """Raise if the trainer would begin anew, in silence, what is missing of a checkpoint."""
     done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if done != epochs:
         raise ValueError(f"its loop is after {done} epochs, its weights after {epochs}")
-    for name in ("optimizer_states", "lr_schedulers", "callbacks"):
+    needed = ["optimizer_states", "lr_schedulers", "callbacks"]
+    if t.ema:  # without these, the average would begin anew from itself
+        needed += ["current_model_state", "averaging_state"]
+    for name in needed:
         if not checkpoint[name]:
             raise ValueError(f"{name} is empty")
+    if t.optimizer == "adamw" and not checkpoint["optimizer_states"][0]["state"]:
+        raise ValueError("the optimiser's state is empty")
     states = {name: checkpoint["callbacks"].get(name) for name in ("KeepBestAndLast", "History")}
     told = checked(_Told, states, f"what callbacks tell in {last}", _ANEW)
     scores = [row["score"] for row in told.History.rows]
@@ -189,7 +187,9 @@ def _trainer(config: RunConfig, part: Path, callbacks: list[Callback]) -> pl.Tra
             "score", mode="max", patience=t.patience, check_on_train_epoch_end=True
         )
         callbacks += [early, StayStopped(early)]
-    _quiet()
+    # Lightning has much to say to people who chose its settings by hand.
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
     return pl.Trainer(
         accelerator="gpu" if device_of(config.machine).type == "cuda" else "cpu",
         devices=1,
@@ -218,9 +218,3 @@ def _environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **{name: version(name) for name in packages},
     }
-
-
-def _quiet() -> None:
-    """Leave out what Lightning says to people who chose its settings by hand."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -12,24 +12,21 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from compkit.config import RunConfig, TrainingConfig
-from compkit.data.dataset import Batch, UnlabelledBatch
+from compkit.data.dataset import Batch
 from compkit.data.resample import resized
 from compkit.heads import make_head
 from compkit.heads.partition import Truth
 from compkit.inference.predict import Predictor
-from compkit.losses.consistency import consistency_loss
 from compkit.metrics.bootstrap import mean
 from compkit.metrics.named import beside, image_scores
 from compkit.models.checkpoint import CARD, card
 from compkit.models.network import Network, padded
-from compkit.training.callbacks import AveragedWeights
 
 
 class Batches(TypedDict, total=False):
-    """What one step learns from: labelled images, and in one of two ways those without labels."""
+    """What one step learns from: labelled images, and those that another network labelled."""
 
     labelled: Required[Batch]
-    unlabelled: UnlabelledBatch
     pseudo: Batch
 
 
@@ -39,9 +36,8 @@ class SegmentationModule(pl.LightningModule):
     Parameters
     ----------
     config : RunConfig
-        The run.
     encoder : str
-        Which of its encoders.
+        One of its encoders.
     side : int
         Side in pixels of the images, as the network sees them.
     ranking : str
@@ -65,8 +61,7 @@ class SegmentationModule(pl.LightningModule):
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
         self.seen, self._metrics = list(seen), beside(ranking)
         self.head = make_head(config, side)
-        outputs = len(self.head.outputs)
-        self.network = Network(encoder, outputs, config.model, config.input, pretrained)
+        self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
         if config.training.freeze_encoder:
             self.network.freeze_encoder()
         # Validation is unaugmented: views are for the maps that are kept.
@@ -80,12 +75,9 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batches, batch_idx: int) -> Tensor:
         loss = self._supervised(batch["labelled"])
         self._log_loss("loss", loss)
-        if "unlabelled" in batch:
-            other = self._consistency(batch["unlabelled"])
-        elif "pseudo" in batch:
-            other = self._supervised(batch["pseudo"])
-        else:
+        if "pseudo" not in batch:
             return loss
+        other = self._supervised(batch["pseudo"])
         self._log_loss("unlabelled_loss", other)
         u = self.config.unlabelled
         risen = min(1.0, (self.global_step + 1) / max(1.0, u.ramp * self.config.training.steps))
@@ -93,27 +85,12 @@ class SegmentationModule(pl.LightningModule):
 
     def _supervised(self, batch: Batch) -> Tensor:
         truth = Truth(batch["labels"], batch["targets"], batch["weights"])
-        rounds = self._rounds(self.network, batch["images"])
-        return torch.stack([self.head.loss(logits, truth) for logits in rounds]).mean()
-
-    def _consistency(self, batch: UnlabelledBatch) -> Tensor:
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        teacher = next(c for c in callbacks if isinstance(c, AveragedWeights)).network
-        with torch.no_grad():
-            wanted = self.head.activate(self._rounds(teacher.eval(), batch["images"])[-1])
-        known = self.head.known((wanted.shape[-2], wanted.shape[-1])).to(wanted.device)
-        confidence = self.config.unlabelled.confidence
+        images, (height, width) = padded(self.network.stride, batch["images"])
         losses = [
-            consistency_loss(
-                self.head.activate(logits), wanted, batch["weights"], known, confidence
-            )
-            for logits in self._rounds(self.network, batch["distorted"])
+            self.head.loss(logits[..., :height, :width], truth)
+            for logits in self.network.rounds(images)
         ]
         return torch.stack(losses).mean()
-
-    def _rounds(self, network: Network, images: Tensor) -> list[Tensor]:
-        images, (height, width) = padded(network.stride, images)
-        return [logits[..., :height, :width] for logits in network.rounds(images)]
 
     def _log_loss(self, name: str, loss: Tensor) -> None:
         size = self.config.input.batch

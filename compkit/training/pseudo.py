@@ -10,10 +10,9 @@ import torch
 from compkit.data.dataset import TrainingSet
 from compkit.data.resample import resized
 from compkit.data.store import Store
+from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.members import Member
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.opened import open_mixture
+from compkit.ensemble.mixture import Member, Mixture
 from compkit.errors import CompkitError
 from compkit.folds import ALL, Folds
 from compkit.heads.base import Head
@@ -42,7 +41,7 @@ def unlabelled_images(store: Store, test: bool) -> list[np.ndarray]:
     return images
 
 
-def open_teacher(name: str, store: Store, folds: Folds) -> tuple[Mixture, Decoder]:
+def open_teacher(name: str | None, store: Store, folds: Folds) -> tuple[Mixture, Decoder]:
     """Return the run or ensemble `name`, once it is sure that it may teach on these folds.
 
     Raises
@@ -50,6 +49,7 @@ def open_teacher(name: str, store: Store, folds: Folds) -> tuple[Mixture, Decode
     CompkitError
         If it is absent or unfinished, or was trained on other data or another split.
     """
+    assert name is not None  # `check` asks for one
     mixture, decoder = open_mixture([name])
     for member in mixture.members:
         other = member.run.store

@@ -1,1 +1,1 @@
-"""The search for settings: its space."""
+"""The search for settings."""

@@ -27,34 +27,25 @@ def run_command(argv: Sequence[str]) -> None:
         For any bad input.
     """
     require_utf8(argv, "a study")
-    parser = _parser()
-    own, rest = parser.parse_known_args(list(argv))
+    own, rest = _parser().parse_known_args(list(argv))
     from compkit.tuning.space import read_space
 
-    if own.space:
-        entries = read_space(own.narrow, _base(rest)).plain()
-        print_text(yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=100))
+    options = vars(own)
+    narrow, only_print, runs = (options.pop(name) for name in ("narrow", "space", "runs"))
+    space = read_space(narrow, _base(rest))
+    if only_print:
+        text = yaml.safe_dump(space.plain(), sort_keys=False, default_flow_style=None, width=100)
+        print_text(text)
         return
     for name in ("data", "study"):
-        if getattr(own, name) is None:
+        if options[name] is None:
             raise CompkitError(f"--{name} is missing: `compkit tune --help` tells what it takes")
     if own.trials < 1 or own.retrain < 0:
         raise CompkitError("--trials must be at least 1, and --retrain not negative")
-    space = read_space(own.narrow, _base(rest))
     from compkit.tuning.job import tune
 
-    with runs_at(own.runs):
-        tune(
-            own.data,
-            own.study,
-            space,
-            trials=own.trials,
-            storage=own.storage,
-            sampler=own.sampler,
-            pruner=own.pruner,
-            retrain=own.retrain,
-            hold_out=own.hold_out,
-        )
+    with runs_at(runs):
+        tune(options.pop("data"), options.pop("study"), space, **options)
 
 
 def _base(rest: Sequence[str]) -> RunConfig:
@@ -69,42 +60,28 @@ def _parser() -> argparse.ArgumentParser:
         f"study, also beside other workers; {_SETTINGS}.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--space", action="store_true",
-        help="print what is searched, and stop",
-    )  # fmt: skip
-    parser.add_argument(
-        "--narrow", type=Path, metavar="FILE",
-        help="YAML that narrows, widens, fixes or adds parts of the space",
-    )  # fmt: skip
-    parser.add_argument("--data", help="as for compkit train")
-    parser.add_argument("--study", help="name of the study, under runs/")
-    parser.add_argument("--runs", metavar="DIR", help=RUNS_HELP)
-    parser.add_argument(
-        "--trials", type=int, default=50,
-        help="of all workers, the configuration itself included (default: 50)",
-    )  # fmt: skip
-    parser.add_argument(
+    add = parser.add_argument
+    add("--space", action="store_true", help="print what is searched, and stop")
+    add("--narrow", type=Path, metavar="FILE",
+        help="YAML that narrows, widens, fixes or adds parts of the space")  # fmt: skip
+    add("--data", help="as for compkit train")
+    add("--study", help="name of the study, under runs/")
+    add("--runs", metavar="DIR", help=RUNS_HELP)
+    add("--trials", type=int, default=50,
+        help="of all workers, the configuration itself included (default: 50)")  # fmt: skip
+    add(
         "--storage",
         help="a database's URL or a journal file ending in .log (default: runs/STUDY/study.db)",
     )
-    parser.add_argument(
-        "--sampler", default="tpe", choices=["tpe", "random", "grid"],
-        help="how trials are chosen (default: tpe)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pruner", default="wilcoxon", choices=["wilcoxon", "halving", "hyperband", "none"],
+    add("--sampler", default="tpe", choices=["tpe", "random", "grid"],
+        help="how trials are chosen (default: tpe)")  # fmt: skip
+    add("--pruner", default="wilcoxon", choices=["wilcoxon", "halving", "hyperband", "none"],
         help="when a trial is stopped early: behind the best one on the folds that are done, "
         "beyond chance (wilcoxon, the default); not among the best third at an epoch (halving, "
-        "hyperband); never (none)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--retrain", type=int, default=3,
+        "hyperband); never (none)")  # fmt: skip
+    add("--retrain", type=int, default=3,
         help="train so many of the best, and the configuration that trials begin from, again with "
-        "another seed (default: 3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--hold-out", type=int, metavar="FOLD",
-        help="a fold by which nothing is chosen: the best is scored on it at the end",
-    )  # fmt: skip
+        "another seed (default: 3)")  # fmt: skip
+    add("--hold-out", type=int, metavar="FOLD",
+        help="a fold by which nothing is chosen: the best is scored on it at the end")  # fmt: skip
     return parser

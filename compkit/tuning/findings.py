@@ -46,24 +46,23 @@ def sentences(study: optuna.Study) -> list[str]:
     if not trials:
         return [*said, "No trial is complete, so nothing can be said of settings yet."]
     scores, groups = _scores(trials), about.get("image_groups")
-    tied = int((chance_of_best(scores, 0, groups) >= LEVEL).sum()) - 1
-    over, others = resampling(scores.shape[1], groups), len(trials) - 1
-    apart = f"; {tied} of the {others} others cannot be told apart from it" if others else ""
-    said.append(
-        f"Best is trial {trials[0].number}: {trials[0].value:.4f} over {scores.shape[1]} images "
-        f"(95 % {shown(interval(scores[0], groups), '.3f')}, {over}){apart}."
-    )
+    value, others = trials[0].value or 0.0, len(trials) - 1
+    best = f"Best is trial {trials[0].number}: {_told(value, scores[0], groups)}"
+    if others:
+        tied = (chance_of_best(scores, 0, groups)[1:] >= LEVEL).sum()
+        best += f"; {tied} of the {others} others cannot be told apart from it"
+    said.append(f"{best}.")
     optimism = selection_optimism(scores, groups)
     if optimism > 0:
         said.append(
             f"Being the best of {len(trials)}, it is too good by about {optimism:.4f}: expect "
-            f"{(trials[0].value or 0) - optimism:.4f} on new images."
+            f"{value - optimism:.4f} on new images."
         )
-    return [*said, *_ahead(study, trials, scores, groups), *_curves(study)]
+    return [*said, _ahead(trials, scores, groups), *_curves(study)]
 
 
 def confirmed(study: optuna.Study) -> list[str]:
-    """Return what is known of the chosen trial beyond the search (see `confirm`)."""
+    """Return what is known of the chosen trial beyond the search (see `job.confirm`)."""
     said = []
     for one in study.user_attrs.get("confirmed", []):
         where = "Trained again with another seed"
@@ -71,16 +70,13 @@ def confirmed(study: optuna.Study) -> list[str]:
             where = f"On fold {one['fold']}, by which nothing was chosen"
         picked = f", the best of {one['of']}," if one["of"] > 1 else ""
         best, groups = np.array(one["best"]), one["groups"]
-        sentence = (
-            f"{where}, trial {one['trial']}{picked} scores {best.mean():.4f} (95 % "
-            f"{shown(interval(best, groups), '.3f')}, {resampling(len(best), groups)})"
-        )
+        against = ""
         if one["base"] is not None:
             base = np.array(one["base"])
-            sentence += (
-                f" and the base configuration {base.mean():.4f}: {_gain(best - base, groups)}"
-            )
-        said.append(f"{sentence}.")
+            gain = _gain(best - base, groups)
+            against = f" and the base configuration {base.mean():.4f}: {gain}"
+        told = _told(best.mean(), best, groups)
+        said.append(f"{where}, trial {one['trial']}{picked} scores {told}{against}.")
     return said
 
 
@@ -161,13 +157,13 @@ def chance_of_best(scores: np.ndarray, best: int, groups: Groups = None) -> np.n
     """
     count, images = scores.shape
     independent = len(np.unique(group_numbers(groups, images)))
-    if independent < 2:
+    if independent < 2 or count < 2:
         return np.ones(count)
     lag = scores[best] - scores
     error = standard_error(lag, groups)
     certain = np.where(lag.mean(axis=1) > _EQUAL, np.inf, 0.0)
     t = np.divide(lag.mean(axis=1), error, out=certain, where=error > _EQUAL)
-    return np.minimum(1, stats.t.sf(t, independent - 1) * (count - 1)) if count > 1 else np.ones(1)
+    return np.minimum(1, stats.t.sf(t, independent - 1) * (count - 1))
 
 
 def effect(name: str, x: np.ndarray, score: np.ndarray) -> str:
@@ -218,18 +214,21 @@ def _effort(study: optuna.Study) -> str:
     return f"{len(trials)} trials for {metric} in {spent} of work: {each or 'none'}."
 
 
-def _ahead(
-    study: optuna.Study, trials: list[FrozenTrial], scores: np.ndarray, groups: Groups
-) -> list[str]:
+def _ahead(trials: list[FrozenTrial], scores: np.ndarray, groups: Groups) -> str:
     """Say how far the best is ahead of the base configuration."""
     base = next((n for n, trial in enumerate(trials) if is_base(trial)), None)
     if base is None:
-        return ["The base configuration was not completed, so the best is not compared with it."]
+        return "The base configuration was not completed, so the best is not compared with it."
     if base == 0:
-        return ["That is the base configuration: no trial scores higher."]
+        return "That is the base configuration: no trial scores higher."
     gain = _gain(scores[0] - scores[base], groups)
     against = f"Against the base configuration ({trials[base].value:.4f}): {gain}"
-    return [f"{against}, part of which is the luck of being picked."]
+    return f"{against}, part of which is the luck of being picked."
+
+
+def _told(mean: float, scores: np.ndarray, groups: Groups) -> str:
+    over = resampling(len(scores), groups)
+    return f"{mean:.4f} (95 % {shown(interval(scores, groups), '.3f')}, {over})"
 
 
 def _gain(difference: np.ndarray, groups: Groups) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial
 
 from compkit.config import RunConfig
 from compkit.config.files import save, to_plain
@@ -16,19 +21,19 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import read_folds
 from compkit.progress import say
-from compkit.root import runs_root
-from compkit.run import claim_directory, refuse_name
-from compkit.tuning.confirm import confirm
+from compkit.root import claim
 from compkit.tuning.findings import confirmed, print_findings
 from compkit.tuning.page import write_page
-from compkit.tuning.runs import Runs
 from compkit.tuning.search import begin, search
-from compkit.tuning.space import Space
+from compkit.tuning.space import Space, configured
 from compkit.tuning.storage import open_study
-from compkit.tuning.trial import BY_EPOCH, Objective, make_pruner, ranked
+from compkit.tuning.trial import BY_EPOCH, Objective, Runs, is_base, make_pruner, ranked
 
 #: Settings that say how long a trial is trained.
 _LENGTHS = ("training.steps", "training.steps_per_epoch", "folds.k")
+
+#: What the base configuration is called when it is trained with another seed.
+_BASE = "the base configuration again"
 
 
 def tune(
@@ -65,12 +70,9 @@ def tune(
     CompkitError
         For any bad input, or if every trial fails.
     """
-    refuse_name(name)
-    base, directory = space.base, runs_root() / name
-    claim_directory(directory, "study.db")
+    base, directory = space.base, claim(name, "study.db")
     store = open_store(data)
-    folds = _folds(base, store)
-    _check_hold_out(hold_out, folds)
+    folds = _taking_part(base, store, hold_out)
     varied = [one for one in _LENGTHS if one in space.ranges]
     if pruner in BY_EPOCH and varied:
         raise CompkitError(
@@ -91,21 +93,18 @@ def tune(
     runs = Runs(data, directory, hold_out)
     # A lock comes first in a new directory: by it the directory is known to be ours after a kill.
     with locked(directory / "release", "opening the study", wait=True):
-        taking_part = folds - (hold_out is not None)
-        study = open_study(name, url, make_pruner(pruner, base, taking_part), made_of)
+        study = open_study(name, url, make_pruner(pruner, base, folds), made_of)
         begin(study, space, trials, sampler)
     search(study, Objective(space, runs, pruner), directory, trials, sampler, base.seed)
     _conclude(study, base, runs, url, retrain)
 
 
-def _folds(base: RunConfig, store: Store) -> int:
+def _taking_part(base: RunConfig, store: Store, hold_out: int | None) -> int:
+    """Return how many folds trials are trained on, once the hold-out is proven to be one."""
     file = base.folds.file
-    return base.folds.k if file is None else read_folds(Path(file), store).k
-
-
-def _check_hold_out(hold_out: int | None, folds: int) -> None:
+    folds = base.folds.k if file is None else read_folds(Path(file), store).k
     if hold_out is None:
-        return
+        return folds
     if not 0 <= hold_out < folds:
         raise CompkitError(
             f"--hold-out is {hold_out}, but the folds are 0 to {folds - 1}: take one of these"
@@ -115,6 +114,59 @@ def _check_hold_out(hold_out: int | None, folds: int) -> None:
             f"--hold-out leaves one of {folds} folds, on which no decoder can be tuned and scored: "
             "take 3 folds or more (folds.k)"
         )
+    return folds - 1
+
+
+def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> RunConfig:
+    """Return the best settings, judged by another seed if any trials are trained with one.
+
+    They are the base configuration where no trial has a higher score. That is trained with the
+    seed, too, and both on the hold-out if there is one. The study's attribute ``confirmed`` tells
+    how they compare: a list of mappings with the number of the trial (``trial``), the number of
+    those that it is the best of by this very score (``of``), the hold-out or null (``fold``), the
+    scores of all images (``best``; ``base``, null where the base was not completed) and the groups
+    of the images (``groups``).
+
+    Parameters
+    ----------
+    count : int
+        How many of the best trials are trained again.
+    """
+    complete = ranked(study)
+    trials = [trial for trial in complete if not is_base(trial)][: max(count, 1)]
+    study.set_user_attr("confirmed", [])
+    if not trials or (not count and runs.hold_out is None):
+        return configured(base, complete[0].user_attrs["settings"])
+    # The base comes last; one that was not completed is left out.
+    compared = trials + [trial for trial in complete if is_base(trial)]
+    configs = {_name(one): configured(base, one.user_attrs["settings"]) for one in compared}
+    trained = {n: replace(one, seed=base.seed + bool(count)) for n, one in configs.items()}
+    decoders = runs.evaluated(trained)
+    scores = {name: one.image_scores[one.ranking] for name, one in decoders.items()}
+    chosen = max(trials, key=lambda trial: np.mean(scores[_name(trial)]))
+    best = _name(chosen)
+
+    def compared_by(
+        said: Mapping[str, Sequence[float]], groups: Any, of: int, fold: int | None
+    ) -> Any:
+        return {"trial": chosen.number, "of": of, "fold": fold, "groups": groups,
+                "best": said[best], "base": said.get(_BASE)}  # fmt: skip
+
+    told = []
+    if count:
+        told.append(compared_by(scores, decoders[best].image_groups, len(trials), None))
+    if runs.hold_out is not None:
+        names = [name for name in (best, _BASE) if name in trained]
+        held = {name: runs.held_out(trained[name], decoders[name], name) for name in names}
+        theirs = {name: values.tolist() for name, (values, _) in held.items()}
+        told.append(compared_by(theirs, held[best][1], 1, runs.hold_out))
+    study.set_user_attr("confirmed", told)
+    beaten = _BASE in scores and np.mean(scores[best]) <= np.mean(scores[_BASE])
+    return base if beaten else configs[best]
+
+
+def _name(trial: FrozenTrial) -> str:
+    return _BASE if is_base(trial) else f"trial {trial.number} again"
 
 
 def _conclude(study: optuna.Study, base: RunConfig, runs: Runs, url: str, retrain: int) -> None:

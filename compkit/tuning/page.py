@@ -28,54 +28,8 @@ _ENOUGH = 10
 #: Parameters in the figures of combinations and of pairs: the most important, where that is told.
 _AXES, _PAIRS = 8, 4
 
-_TEMPLATE = Environment(autoescape=True).from_string("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #111827; margin: 0 auto; max-width: 72rem;
-  padding: 1rem; }
-p, ul { max-width: 48rem; } .note { color: #4b5563; font-size: .875rem; }
-.scroll { overflow-x: auto; } pre { background: #f3f4f6; padding: .75rem; overflow-x: auto; }
-table { border-collapse: collapse; font-size: .8125rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .5rem; text-align: left; border-bottom: 1px solid #e5e7eb;
-  vertical-align: bottom; white-space: nowrap; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<ul>{% for sentence in sentences %}<li>{{ sentence }}</li>{% endfor %}</ul>
-{% macro table(columns, rows) %}
-<div class="scroll"><table>
-<tr>{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-{% endmacro %}
-{% if rows %}
-<h2>Best trials</h2>
-{{ table(columns, rows) }}
-{% for doubt in doubts %}<p class="note">* {{ doubt }}</p>{% endfor %}
-<p class="note">≈: not told apart from the best, by one-sided paired t-tests over groups of images,
-corrected for how many are compared; p is that. The 95 % is a bootstrap over groups. Neither says
-how much the same settings vary from one training to another.</p>
-<h2>Settings of trial {{ best.number }}</h2>
-<p>Run {{ best.user_attrs["run"] }}</p>
-{{ table(["setting", "value"], settings) }}
-{% endif %}
-{% for name, note, figure in figures %}
-<h2>{{ name }}</h2>{% if note %}<p class="note">{{ note }}</p>{% endif %}
-<div class="scroll">{{ figure | safe }}</div>
-{% endfor %}
-{% if failed %}<h2>Failed trials</h2>{{ table(["trial", "what went wrong"], failed) }}{% endif %}
-<h2>To look closer</h2>
-<pre>pip install optuna-dashboard
-optuna-dashboard {{ address }}</pre>
-{% if hidden %}<p>Put the password in place of ***.</p>{% endif %}
-</body>
-</html>
-""")
+#: What the page is like; all that comes from a study is escaped.
+_TEMPLATE = Path(__file__).with_name("study.html")
 
 
 def write_page(study: optuna.Study, path: Path, storage: str) -> None:
@@ -95,7 +49,8 @@ def write_page(study: optuna.Study, path: Path, storage: str) -> None:
     columns, rows = best_trials(study, _TOP) if complete else ([], [])
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
     settings = complete[0].user_attrs["settings"] if complete else {}
-    text = _TEMPLATE.render(
+    template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
         title=f"Study {study.study_name}",
         sentences=[*sentences(study), *confirmed(study)],
         columns=columns,
@@ -124,7 +79,7 @@ def _figures(study: optuna.Study, complete: list[FrozenTrial]) -> Iterator[tuple
         warnings.simplefilter("ignore")  # of experimental figures, and of trials that lack one
         if told:
             by_importance = list(optuna.importance.get_param_importances(study))
-            names = sorted(names, key=lambda n: (n not in by_importance, by_importance.index(n)))
+            names.sort(key=by_importance.index)
         # These need parameters that no trial lacks.
         common = [name for name in names if all(name in t.params for t in complete if t.params)]
         figures = [("All trials in order", "", draw.plot_optimization_history(study))]

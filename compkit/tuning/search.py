@@ -98,17 +98,19 @@ def search(
 def _run_next(study: optuna.Study, objective: Objective, turn: ExitStack) -> None:
     """Run the next trial, whose beginning ends this worker's turn."""
 
+    begun = []
+
     def run(trial: optuna.Trial) -> float:
+        begun.append(trial.number)
         turn.close()
         return objective(trial)
 
-    objective.number = None
     try:
         study.optimize(run, n_trials=1, catch=_OF_A_TRIAL)
     except BaseException as error:
-        known, number = study.get_trials(deepcopy=False), objective.number
-        if number is None:
+        if not begun:
             raise
+        known, number = study.get_trials(deepcopy=False), begun[0]
         if any(number in Retry.retry_history(trial) for trial in known):
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -135,11 +135,7 @@ def read_space(path: Path | None = None, base: RunConfig | None = None) -> Space
     fixed, ranges, files = {}, dict[str, Range](), {}
     for name, entry in entries.items():
         files[name] = f"{path if name in own else SHIPPED}: {name}"
-        if name not in setting_names():
-            near = nearest(name, setting_names())
-            raise CompkitError(
-                f"{files[name]}: there is no such setting{near}: see `compkit train --help`"
-            )
+        _require_setting(name, files[name])
         if isinstance(entry, dict) and entry.keys() & {"float", "int", "choice"}:
             ranges[name] = checked(
                 Range, entry, files[name], "correct it", "is no entry of a search space"
@@ -208,14 +204,18 @@ def _in_order(ranges: Mapping[str, Range], files: Mapping[str, str]) -> dict[str
     return ordered
 
 
+def _require_setting(name: str, where: str) -> None:
+    if name not in setting_names():
+        near = nearest(name, setting_names())
+        raise CompkitError(
+            f"{where}: there is no setting {name!r}{near}: see `compkit train --help`"
+        )
+
+
 def _check_when(one: Range, ranges: Mapping[str, Range], where: str, strict: bool) -> None:
     """Refuse conditions on what is no choice and, if strict, on what is none of its options."""
     for other, values in one.when.items():
-        if other not in setting_names():
-            near = nearest(other, setting_names())
-            raise CompkitError(
-                f"{where}: `when` names {other!r}, which is no setting{near}: correct it"
-            )
+        _require_setting(other, f"{where}: `when`")
         if other not in ranges:
             continue
         options = ranges[other].options

@@ -107,10 +107,14 @@ def open_study(
         ) from None
     except (SQLAlchemyError, OSError) as error:
         address = public_address(storage)
-        reason = " ".join(_without_secrets(str(error), storage).split())[:200]
+        reason = " ".join(str(error).replace(storage, address).split())
+        for secret in _secrets(storage):
+            reason = reason.replace(secret, "***")
         if storage.count("@") > 1:  # where a password ends, nobody knows: the driver may tell of it
             reason = type(error).__name__
-        raise CompkitError(f"the storage {address} does not answer ({reason}): check it") from None
+        raise CompkitError(
+            f"the storage {address} does not answer ({reason[:200]}): check it"
+        ) from None
     return study
 
 
@@ -129,19 +133,17 @@ def _claim(study: optuna.Study, made_of: Mapping[str, Any]) -> None:
     where = f"the study {study.study_name}"
     old, new = (from_plain(one["base"], where, remedy) for one in (known, made_of))
     changes = differences(old, new, ("machine.",))
-    for key in made_of.keys() - {"base"}:
-        one, other = known.get(key), made_of[key]
-        if isinstance(one, dict) and isinstance(other, dict):
-            names = sorted(one.keys() | other.keys())
-            changes += [
-                f"{key} {name}: {one.get(name)} → {other.get(name)}"
-                for name in names
-                if one.get(name) != other.get(name)
-            ]
-        elif one != other:
-            changes.append(f"{key}: {one} → {other}")
+    one, other = _flat(known), _flat(made_of)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    changes += [f"{name}: {one.get(name)} → {other.get(name)}" for name in names]
     if changes:
         raise CompkitError(f"{where} was made of something else ({'; '.join(changes)}): {remedy}")
+
+
+def _flat(made_of: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a study is made of but its base, each entry of its space by itself."""
+    space = {f"space {name}": entry for name, entry in made_of.get("space", {}).items()}
+    return {key: one for key, one in made_of.items() if key not in ("base", "space")} | space
 
 
 def public_address(storage: str) -> str:
@@ -164,13 +166,6 @@ def _secrets(storage: str) -> list[str]:
         return [storage]
     options = [values for key, values in url.normalized_query.items() if _SECRET.search(key)]
     return [secret for secret in chain([url.password], *options) if secret]
-
-
-def _without_secrets(text: str, storage: str) -> str:
-    text = text.replace(storage, public_address(storage))
-    for secret in _secrets(storage):
-        text = text.replace(secret, "***")
-    return text
 
 
 def _parsed(storage: str) -> URL | None:

@@ -1,26 +1,33 @@
-"""One trial: settings trained fold by fold, scored, and stopped where the pruner says so."""
+"""The trials of a study: settings trained fold by fold, scored, and stopped by a pruner."""
 
 from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from compkit.config import RunConfig
-from compkit.ensemble.members import members_of
-from compkit.ensemble.mixture import Mixture
-from compkit.ensemble.tuned import default_scores, tune_run
-from compkit.errors import CompkitError
+from compkit.config.files import to_plain
+from compkit.ensemble.decoder import Decoder, default_scores, tune_run
+from compkit.ensemble.mixture import Member, Mixture, members_of
+from compkit.errors import CompkitError, InUseError
 from compkit.failures import sentence_of
+from compkit.files import locked
 from compkit.metrics.bootstrap import mean
+from compkit.metrics.named import image_score
 from compkit.progress import say
-from compkit.run import Run
+from compkit.run import Run, start_run
+from compkit.schema import digest
 from compkit.training.fit import fit_fold
-from compkit.tuning.runs import Runs, digest, fold_scores
 from compkit.tuning.space import Space, configured
 
 #: The pruners that compare trials at an epoch.
@@ -63,32 +70,125 @@ def is_base(trial: FrozenTrial | optuna.Trial) -> bool:
     return bool(trial.user_attrs.get("base", False))
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Where the runs of a study lie, and which folds take part.
+
+    Attributes
+    ----------
+    data : str
+    directory : Path
+        Each run lies in a directory of its settings' digest, so equal settings share one.
+    hold_out : int or None
+        A fold whose score nothing is chosen by: no network validates on it and no decoder is tuned
+        on it before the end. Networks of other folds do train on its images, which tells nothing
+        of what it will score.
+    """
+
+    data: str
+    directory: Path
+    hold_out: int | None = None
+
+    @contextmanager
+    def owned(self, config: RunConfig, wait: bool = True) -> Iterator[Run]:
+        """Yield the run of some settings, once no other process trains it, without the hold-out.
+
+        When it is scored or pruned, its checkpoints go: a study's would fill a disk, and scores are
+        of the maps, which stay. After an error or Ctrl-C they stay too, for it may go on.
+
+        Raises
+        ------
+        InUseError
+            If another process trains it and this one is not to wait.
+        """
+        name = _name_of(config)
+        with locked(self.directory / name / "trial", "training these settings", wait):
+            run = start_run(name, config, self.data, self.directory)
+            try:
+                yield replace(run, hold_out=self.hold_out)
+            except optuna.TrialPruned:
+                _remove_checkpoints(run)
+                raise
+            _remove_checkpoints(run)
+
+    def evaluated(self, configs: Mapping[str, RunConfig]) -> dict[str, Decoder]:
+        """Train what is unfinished, and return the decoders with their out-of-fold scores.
+
+        What another worker trains is left for last, so that several share the work.
+
+        Parameters
+        ----------
+        configs : mapping of str to RunConfig
+            By what people know them as.
+        """
+        decoders: dict[str, Decoder] = {}
+        for wait in (False, True):
+            for name in [name for name in configs if name not in decoders]:
+                others = nullcontext() if wait else suppress(InUseError)
+                with others, self.owned(configs[name], wait) as run:
+                    parts = list(run.parts())
+                    for number, (encoder, fold) in enumerate(parts, start=1):
+                        fit_fold(run, encoder, fold, f"{name}, {number}/{len(parts)}: ")
+                    decoders[name] = tune_run(run)
+        return {name: decoders[name] for name in configs}
+
+    def held_out(
+        self, config: RunConfig, decoder: Decoder, label: str
+    ) -> tuple[np.ndarray, list[str]]:
+        """Train on all but the hold-out's images, and return the scores of those.
+
+        The last epoch counts, since the best one would be chosen by the score itself. What remains
+        is that an adaptive κ and `training.patience` go by the validation while it trains.
+
+        Parameters
+        ----------
+        decoder : Decoder
+            Tuned on the other folds.
+
+        Returns
+        -------
+        scores : ndarray of float64, shape (N,)
+            The metric that ranks.
+        groups : list of N str
+            The group of each image.
+        """
+        assert self.hold_out is not None
+        last = replace(config, inference=replace(config.inference, checkpoint="last"))
+        with self.owned(last) as run:
+            for encoder, fold in run.parts(fold=self.hold_out):
+                fit_fold(run, encoder, fold, f"{label}, hold-out: ")
+            whole = replace(run, hold_out=None)
+            mixture = Mixture([Member(whole, encoder) for encoder in config.encoders])
+            scores, indices = [], run.folds.valid_indices(self.hold_out).tolist()
+            for index in indices:
+                truth = run.store.labels_of(index)
+                maps = mixture.out_of_fold(run.store.train[index])
+                regions = mixture.head.decode(maps, decoder.params, truth.shape)
+                scores.append(image_score(truth, regions, run.ranking))
+            return np.array(scores), [str(group) for group in run.folds.group[indices]]
+
+
+@dataclass
 class Objective:
     """The mean over folds of the metric that ranks, of decoded out-of-fold regions.
 
     The decoder is tuned for each trial, cross-fitted as always. Equal settings share a directory,
     so a trial that was killed goes on where it was.
 
-    Parameters
+    Attributes
     ----------
     space : Space
     runs : Runs
         Where its run lies, and which folds it is trained on.
     pruner : str
         As `make_pruner` knows it; it decides what is reported to Optuna.
-
-    Attributes
-    ----------
-    number : int or None
-        Of the last trial that began.
     """
 
-    def __init__(self, space: Space, runs: Runs, pruner: str) -> None:
-        self._space, self._runs, self._pruner = space, runs, pruner
-        self.number: int | None = None
+    space: Space
+    runs: Runs
+    pruner: str
 
     def __call__(self, trial: optuna.Trial) -> float:
-        self.number = trial.number
         try:
             return self._run(trial)
         except optuna.TrialPruned:
@@ -101,12 +201,12 @@ class Objective:
             raise
 
     def _run(self, trial: optuna.Trial) -> float:
-        outside = is_base(trial) and self._space.params_of_base() is None
-        settings = {} if outside else self._space.suggest(trial)
+        outside = is_base(trial) and self.space.params_of_base() is None
+        settings = {} if outside else self.space.suggest(trial)
         trial.set_user_attr("settings", settings)
-        config = configured(self._space.base, settings)
-        trial.set_user_attr("run", digest(config))
-        with self._runs.owned(config) as run:
+        config = configured(self.space.base, settings)
+        trial.set_user_attr("run", _name_of(config))
+        with self.runs.owned(config) as run:
             return self._score(trial, run)
 
     def _score(self, trial: optuna.Trial, run: Run) -> float:
@@ -114,16 +214,16 @@ class Objective:
         for number, (encoder, fold) in enumerate(parts):
 
             def watch(epoch: int, score: float, before: int = number * epochs) -> None:
-                if self._pruner in BY_EPOCH:
+                if self.pruner in BY_EPOCH:
                     _report(trial, {before + epoch: score}, prune=True)
 
             label = f"trial {trial.number}, {number + 1}/{len(parts)}: "
             fit_fold(run, encoder, fold, label, watch)
             rest = [other for _, other in parts[number + 1 :]]
-            if self._pruner == "wilcoxon" and fold not in rest:
+            if self.pruner == "wilcoxon" and fold not in rest:
                 _report(trial, group_scores(run), prune=bool(rest))
         decoder = tune_run(run)
-        by_fold = fold_scores(run, decoder)
+        by_fold = _fold_scores(run, decoder)
         trial.set_user_attr("image_scores", decoder.image_scores[run.ranking])
         trial.set_user_attr("fold_scores", by_fold)
         trial.set_user_attr("seconds", round(time.monotonic() - start, 1))
@@ -143,11 +243,9 @@ def group_scores(run: Run) -> dict[int, float]:
     images = [image for image in mixture.images if all(image in m.out_of_fold for m in members)]
     scores = default_scores(mixture, images)
     of = run.folds.group[[run.store.train.index(image) for image in images]]
-    said = {
-        number: scores[(of == group) & ~np.isnan(scores)]
-        for number, group in enumerate(np.unique(run.folds.group))
-    }
-    return {number: float(values.mean()) for number, values in said.items() if len(values)}
+    numbers = np.searchsorted(np.unique(run.folds.group), of)
+    means = pd.Series(scores).groupby(numbers).mean().dropna()
+    return dict(zip(means.index.tolist(), means.tolist(), strict=True))
 
 
 def _report(trial: optuna.Trial, scores: dict[int, float], prune: bool) -> None:
@@ -162,3 +260,20 @@ def _report(trial: optuna.Trial, scores: dict[int, float], prune: bool) -> None:
 
 def _epochs(config: RunConfig) -> int:
     return config.training.steps // config.training.steps_per_epoch
+
+
+def _remove_checkpoints(run: Run) -> None:
+    for checkpoint in run.directory.rglob("*.ckpt"):
+        checkpoint.unlink()
+
+
+def _fold_scores(run: Run, decoder: Decoder) -> list[float]:
+    """Return the mean of the metric that ranks over each fold's images."""
+    scores = np.array(decoder.image_scores[run.ranking])
+    folds = run.folds.fold[[run.store.train.index(image) for image in decoder.image_names]]
+    return [float(mean(scores[folds == fold])) for fold in np.unique(folds)]
+
+
+def _name_of(config: RunConfig) -> str:
+    """Return what runs of equal settings are called, the machine's aside."""
+    return digest({k: v for k, v in to_plain(config).items() if k != "machine"})[:12]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from compkit.losses.dice import dice_loss
+from compkit.losses import dice_loss
 from compkit_research.losses.dice_variants import (
     focal_dice_loss,
     focal_tversky_loss,

@@ -136,25 +136,15 @@ def test_what_is_written_and_told(workplace, capsys, monkeypatch):
 @pytest.mark.slow
 def test_train_takes_the_encoder_of_simclr(workplace, capsys):
     path = f"runs/simclr/{ENCODER}/encoder.safetensors"
-    network = Network(ENCODER, 2, ModelConfig(weights=path), InputConfig())
+    network = Network(ENCODER, 2, ModelConfig(weights=path))
     own, given = network.encoder.model.state_dict(), load_file(path)
     assert own.keys() == given.keys()
     assert all(torch.equal(own[name], given[name]) for name in own)
     assert f"{path}: {len(own)} tensors loaded by name, 0 left aside" in capsys.readouterr().err
     with pytest.raises(CompkitError, match="pretrained on other input channels"):
-        Network(ENCODER, 2, ModelConfig(weights=path), InputConfig(coordinates=True))
+        Network(ENCODER, 2, ModelConfig(weights=path), channels=3)
     with pytest.raises(CompkitError, match=r"give model\.weights the encoder\.safetensors"):
         warm_start(network, Path(f"runs/simclr/{ENCODER}/last.ckpt"))
-
-
-@pytest.mark.slow
-def test_windows_are_not_taken_for_colours(workplace):
-    argv = settings("windows", input__contrast="windows", training__steps="2")
-    assert compkit(["pretrain", "simclr", *argv]) == 0
-    path = f"runs/windows/{ENCODER}/encoder.safetensors"
-    inputs = InputConfig(contrast="windows")
-    own = Network(ENCODER, 2, ModelConfig(weights=path), inputs).encoder.model.state_dict()
-    assert all(torch.equal(own[name], tensor) for name, tensor in load_file(path).items())
 
 
 @pytest.mark.slow
@@ -181,7 +171,6 @@ def test_train_starts_from_a_reconstruction(workplace, capsys, frozen):
     "changed",
     [
         {"model__decoder": "fpn"},
-        {"input__contrast": "windows"},
         {"encoders": "[resnet18]", "model__start": f"runs/mae/{ENCODER}/last.ckpt"},
     ],
 )

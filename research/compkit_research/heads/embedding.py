@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compkit.heads.pairwise import Pairwise, at_first_end, pairs
+from compkit.heads.affinity import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
 from compkit_research.losses.discriminative import PUSH, discriminative_loss
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from compkit.config import PartitionConfig
-from compkit.heads.pairwise import Pairwise, at_first_end, pairs
+from compkit.heads.affinity import Pairwise, at_first_end, pairs
 from compkit.heads.partition import Truth
 from compkit_research.losses.rand import soft_rand_loss
 from compkit_research.losses.set_cross_entropy import set_cross_entropy

@@ -1,6 +1,6 @@
 """The variants of the Dice loss that Kato & Hotta 2022 (arXiv 2207.07842) compare t-vMF Dice with.
 
-Arguments are those of `compkit.losses.dice.dice_loss`. As there, sums are over the pixels of the
+Arguments are those of `compkit.losses.dice_loss`. As there, sums are over the pixels of the
 whole batch, each counted with its weight; a class without a single target pixel is left out; and
 where no class is present the loss is zero, with a gradient of zero. Smoothing too is that of
 `dice_loss`, so that the variants differ in their formula alone.
@@ -13,8 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from compkit.losses.dice import PIXELS, class_dice, class_mean
-from compkit.losses.terms import of_logits
+from compkit.losses import PIXELS, class_dice, class_mean, of_logits
 
 #: γ of `dice_loss`.
 _SMOOTH = 1.0
@@ -45,7 +44,7 @@ def focal_dice_loss(
     β = 1 is `dice_loss`.
     """
     dice = class_dice(probabilities, targets, weights)
-    return class_mean(1 - dice ** (1 / beta), targets * weights, "ignore")
+    return class_mean(1 - dice ** (1 / beta), targets * weights)
 
 
 def focal_tversky_loss(
@@ -67,7 +66,7 @@ def focal_tversky_loss(
     tversky = wrong / (2 * (a * targets).sum(PIXELS) + wrong + _SMOOTH)
     # The power's slope is infinite at zero, where a perfect class lies: a line takes over there.
     losses = tversky * tversky.clamp_min(1e-6) ** (1 / gamma - 1)
-    return class_mean(losses, b, "ignore")
+    return class_mean(losses, b)
 
 
 def noise_robust_dice_loss(
@@ -81,7 +80,7 @@ def noise_robust_dice_loss(
     """
     apart = ((probabilities - targets).abs() ** gamma * weights).sum(PIXELS)
     size = ((probabilities**2 + targets**2) * weights).sum(PIXELS)
-    return class_mean(apart / (size + _SMOOTH), targets * weights, "ignore")
+    return class_mean(apart / (size + _SMOOTH), targets * weights)
 
 
 generalised_dice = partial(of_logits, generalised_dice_loss)

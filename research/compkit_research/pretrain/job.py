@@ -15,13 +15,11 @@ from compkit.display import print_scores
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.leak import inherited
-from compkit.models.channels import channel_counts
 from compkit.models.weights import save_encoder
 from compkit.progress import say
 from compkit.run import FITTED, read_fitted
 from compkit.schema import read_record
-from compkit.training.callbacks import LAST, Watch, finish
-from compkit.training.curve import draw_curve
+from compkit.training.callbacks import LAST, Watch, draw_curve, finish
 from compkit.training.loop import drawn, fit
 from compkit.training.module import seed_of
 from compkit_research.pretrain.images import Pairs, Puzzle, Puzzles, split_images
@@ -144,9 +142,8 @@ def _in_order(dataset: Examples, config: RunConfig) -> DataLoader:
 
 
 def _save_encoder(module: Simclr, path: Path) -> None:
-    images, coordinates = channel_counts(module.config.input)
     encoder: Any = module.backbone
-    save_encoder(encoder.model.state_dict(), path, images, coordinates, module.seen)
+    save_encoder(encoder.model.state_dict(), path, module.seen)
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from compkit.config import InputConfig, RunConfig
-from compkit.models.channels import input_channels
+from compkit.config import RunConfig
 from compkit.models.checkpoint import CARD, card
+from compkit.models.network import normalised
 from compkit.training.module import optimisers, seed_of
 
 
@@ -52,7 +52,7 @@ class PretrainModule(pl.LightningModule, ABC):
         self.seen = list(checkpoint[CARD].get("seen", ()))
 
 
-def feature_maps(encoder: nn.Module, images: Tensor, inputs: InputConfig) -> list[Tensor]:
+def feature_maps(encoder: nn.Module, images: Tensor) -> list[Tensor]:
     """Return what a network's encoder makes of grey images, the finest map first.
 
     Parameters
@@ -61,16 +61,13 @@ def feature_maps(encoder: nn.Module, images: Tensor, inputs: InputConfig) -> lis
         That of a `Network`.
     images : Tensor of float32, shape (N, 1, H, W)
         Between 0 and 1; H and W are multiples of the network's stride.
-    inputs : InputConfig
-        Which channels are made of the grey image.
 
     Returns
     -------
     list of Tensor
         Of shape (N, C, h, w) each, all coarser than the images.
     """
-    channels = input_channels(images, inputs).contiguous(memory_format=torch.channels_last)
-    maps = encoder(channels)
+    maps = encoder(normalised(images))
     # A plain transformer's encoder returns its class tokens beside its maps.
     maps = maps[0] if isinstance(maps, tuple) else maps
     return [m for m in maps if m.shape[1] and m.shape[-1] < images.shape[-1]]

@@ -84,7 +84,7 @@ def probe_encoder(
     each = max(1, _MOST // len(labelled))
     rng = np.random.default_rng(config.seed)
     features, targets, fold = [], [], []
-    _, images = as_seen((store.images[i] for i in labelled), config)
+    images = as_seen((store.images[i] for i in labelled), config)
     for index, image in zip(labelled, images, strict=True):
         labels = shrunk_labels(np.asarray(store.labels_of(int(index))), len(image))
         found, target = _cells(encoder, stride, image, labels, config)
@@ -142,7 +142,7 @@ def _cells(
     grey = torch.from_numpy(image.astype(np.float32) / 255)[None, None]
     images, _ = padded(stride, grey.to(device_of(config.machine)))
     with autocast(config.machine):
-        chosen = probed(feature_maps(encoder, images, config.input))[0].float().cpu()
+        chosen = probed(feature_maps(encoder, images))[0].float().cpu()
     cell = images.shape[-1] // chosen.shape[-1]
     kept = len(labels) // cell  # the others hold padding
     region = torch.from_numpy((labels > 0).astype(np.float32))[None]

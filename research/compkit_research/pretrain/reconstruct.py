@@ -35,7 +35,7 @@ class Reconstruction(PretrainModule):
 
     def __init__(self, config: RunConfig, encoder: str, side: int, pretrained: bool) -> None:
         super().__init__(config, encoder, side)
-        self.network = Network(encoder, 1, config.model, config.input, pretrained)
+        self.network = Network(encoder, 1, config.model, pretrained)
         self.grey = nn.Parameter(torch.tensor(_GREY))
         self._sums: list[Tensor] = []
 

@@ -16,11 +16,10 @@ from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError
 from compkit.files import locked, replacing
 from compkit.folds import Folds
-from compkit.folds.copies import count_different
 from compkit.inputs import load_yaml
 from compkit.models.network import Network
-from compkit.root import runs_root
-from compkit.run import claim_directory, refuse_name, split_of
+from compkit.root import claim, refuse_name, runs_root
+from compkit.run import split_of
 from compkit.schema import checked
 from compkit_research.pretrain.images import hidden_count, split_images
 from compkit_research.pretrain.methods import Options
@@ -78,12 +77,12 @@ def start_pretraining(
     _check_config(config)
     store = open_store(data)
     _check_images(method, options, config, store)
-    folds = split_of(config, store) if count_different(store) >= config.folds.k else None
-    directory = runs_root() / name
-    claim_directory(directory, PRETRAINED)
+    different = len(set(store.digests(store.labelled)))
+    folds = split_of(config, store) if different >= config.folds.k else None
+    directory = claim(name, PRETRAINED)
     if not (directory / PRETRAINED).is_file():
         for encoder in config.encoders:  # so that no run is made of weights that are refused
-            Network(encoder, 1, config.model, config.input)
+            Network(encoder, 1, config.model)
     made = {"method": method, **options.of(method), "data": data}
     content = {"content": store.content, "test": store.test_content}
     with locked(directory, "starting it", wait=True):

@@ -39,11 +39,11 @@ class Simclr(PretrainModule):
         from lightly.loss import NTXentLoss
         from lightly.models.modules import SimCLRProjectionHead
 
-        network = Network(encoder, 1, config.model, config.input, pretrained)
+        network = Network(encoder, 1, config.model, pretrained)
         self.backbone, self.stride = network.encoder, network.stride
         with torch.no_grad():
             smallest = torch.zeros(1, 1, 2 * self.stride, 2 * self.stride)
-            width = feature_maps(self.backbone.eval(), smallest, config.input)[-1].shape[1]
+            width = feature_maps(self.backbone.eval(), smallest)[-1].shape[1]
         self.backbone.train()
         self.projection = SimCLRProjectionHead(width, width)
         self.loss = NTXentLoss(temperature)
@@ -72,7 +72,7 @@ class Simclr(PretrainModule):
     def _projected(self, images: Tensor) -> Tensor:
         """Return vectors, float32 (N, 128), of grey images (N, 1, H, W)."""
         images, _ = padded(self.stride, images)
-        deepest = feature_maps(self.backbone, images, self.config.input)[-1]
+        deepest = feature_maps(self.backbone, images)[-1]
         return self.projection(deepest.mean(dim=(2, 3))).float()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from compkit.baselines.submission import submit_maps
 from compkit.data.store import open_store
+from compkit.progress import track
 from compkit.submission.publish import claim
 from compkit_research.sam.masks import label_map
 from compkit_research.sam.network import SegmentAnything
@@ -24,8 +25,9 @@ def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> N
         Replace whatever file is at `out`, and where its manifest belongs.
     """
     claim(out, overwrite)
+    method = "Segment Anything"
     network = SegmentAnything(weights)
     store = open_store(data)
-    images = (np.asarray(image) for image in store.test_images)
-    maps = (label_map(network.masks(image).masks()) for image in images)
-    submit_maps(store, out, maps, "Segment Anything", "masks", {"weights": weights}, overwrite)
+    images = track(store.test_images, method, len(store.test))
+    maps = (label_map(network.masks(np.asarray(image)).masks()) for image in images)
+    submit_maps(store, out, maps, method, "masks", {"weights": weights}, overwrite)

@@ -1,0 +1,176 @@
+"""What is added by plugins and packages, proven before it is used: competitions and heads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from compkit.competition import COMPETITIONS
+from compkit.competition.base import Competition, Rules, Source, Table
+from compkit.competition.proven import Proven
+from compkit.config import LossConfig, RunConfig
+from compkit.data import store
+from compkit.errors import CompkitError
+from compkit.heads.boundary import Boundary
+from compkit.heads.proven import prove_head
+from compkit.parameters import Param
+from compkit.registry import HEADS, LOSSES
+
+NAMES = ("0.png", "1.png")
+LABELS = np.ones((2, 4, 4), np.uint8)
+IMAGE = np.zeros((4, 4), np.uint8)
+
+
+class Given(Competition, Source):
+    """A competition that gives what it is told to."""
+
+    name = "given"
+    locator = "anything"
+
+    def __init__(self, **given) -> None:
+        sound = {"train": NAMES, "test": NAMES, "fingerprint": "a", "image": IMAGE}
+        self.given = sound | {"labels": Table(NAMES, LABELS), "rules": Rules()} | given
+        self.train, self.test, self.rules = (self.given[n] for n in ("train", "test", "rules"))
+
+    def owns(self, data):
+        return True
+
+    def source(self, data):
+        return self
+
+    def fingerprint(self):
+        return self.given["fingerprint"]
+
+    def image(self, split, index):
+        return self.given["image"]
+
+    def labels(self):
+        return self.given["labels"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(COMPETITIONS, "origin", lambda name: "the plugin mine.py")
+    return tmp_path / "cache"
+
+
+def table(labels, images=NAMES) -> dict[str, Table]:
+    return {"labels": Table(images, labels)}
+
+
+WRONG = {
+    "float image": ({"image": IMAGE / 2}, "train image 0.png float64 of shape .*, where uint8"),
+    "another size": ({"image": np.zeros((4, 5), np.uint8)}, r"\(4, 5\), where uint8 .* \(4, 4\)"),
+    "colours": ({"image": np.zeros((4, 4, 3), np.uint8)}, r"uint8 of shape \(4, 4, 3\), where"),
+    "no image": ({"image": None}, "as train image 0.png None"),
+    "names twice": ({"train": ("0.png",) * 2}, "names of train images .*'0.png', '0.png'.* once"),
+    "odd names": ({"test": ("a.png",)}, r"names of test images \('a.png',\), where"),
+    "names that are none": ({"test": 3}, "names of test images 3, where"),
+    "no fingerprint": ({"fingerprint": None}, "as fingerprint None, where some text"),
+    "labels of others": (table(LABELS, ("0.png", "2.png")), "no column 1.png, but every image"),
+    "labels of one": (table(LABELS[:1]), r"labels uint8 .*\(1, 4, 4\), where .* \(2, H, H\)"),
+    "float labels": (table(LABELS / 2), "labels float64 of .* whole numbers from 0 to 65535"),
+    "negative labels": (table(LABELS - np.int32(3)), "labels int32 .* from 0 to 65535"),
+    "labels too high": (table(LABELS + np.int32(65535)), "labels int32 .* from 0 to 65535"),
+    "labels as they are": ({"labels": LABELS}, "as labels uint8 .*, where a Table"),
+    "no rules": ({"rules": {"ranking": "adjusted_all"}}, "as rules {'ranking'"),
+    "no such metric": ({"rules": Rules("adjusted")}, "'given' cannot rank: there is no metric"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_competition_gives_is_proven_before_a_store_is_built(place, monkeypatch, case):
+    given, sentence = WRONG[case]
+    monkeypatch.setattr(store, "competition_of", lambda data: Given(**given))
+    with pytest.raises(CompkitError, match=sentence) as caught:
+        store.open_store("x")
+    assert "the competition 'given'" in str(caught.value)
+    assert not list(place.rglob("store.json"))
+    monkeypatch.setattr(store, "competition_of", lambda data: Given())
+    assert (store.open_store("x").labels == LABELS).all()
+
+
+@pytest.mark.parametrize("method", ["source", "fingerprint", "image", "labels"])
+def test_what_a_competition_raises_is_told_as_its_own(monkeypatch, method):
+    def broken(*_):
+        raise KeyError("no such slice")
+
+    monkeypatch.setattr(Given, method, broken)
+    with pytest.raises(CompkitError, match=rf"'given' of the plugin mine.py fails in {method}"):
+        source = Proven(Given(), "x")
+        source.fingerprint(), source.labels(), source.image("train", 0)
+
+
+@pytest.mark.parametrize("limit", [0, 65536, 2.5, True, None])
+def test_rules_that_cannot_be_are_refused(limit):
+    with pytest.raises(CompkitError, match=f"max_label {limit}: give a whole number from 1"):
+        Rules(max_label=limit)
+
+
+HEAD = {
+    "space": ({"seed": (0.5, 0.3)}, r"gives as space .*, where a mapping from names to Param"),
+    "taken": ({"threshold": Param((0.5,), 0, 1)}, "'threshold', where a name that no other"),
+    "outside": ({"seed": Param((2.0,), 0, 1)}, "'mine', in its space: the decoder's seed is 2.0"),
+    "activate": (lambda self, x: x + 2, "as activate 2.0, where what is from 0 to 1"),
+    "ideal": (lambda self, labels: self.targets(labels), r"ideal float32 .*\(2, 32, 32\), where"),
+    "loss": (lambda self, *_: torch.zeros(2), r"as loss torch.float32 of shape \(2,\), where"),
+    "targets": (lambda self, labels: labels, r"as targets int32 .* the shape \(any, 32, 32\)"),
+    "decode": (lambda self, *_: None, r"as decode None, where the shape \(32, 32\) is wanted"),
+    "reorient": (lambda self, maps, matrix: maps[0], "gives as reorient"),
+    "affinities": (lambda self, maps, offsets: maps[5], "fails in affinities .IndexError"),
+}  # fmt: skip
+
+
+def head(**methods) -> type[Boundary]:
+    return type("Mine", (Boundary,), {"name": "mine", **methods})
+
+
+@pytest.mark.parametrize("case", HEAD)
+def test_a_head_is_tried_before_anything_is_trained(monkeypatch, case):
+    wrong, sentence = HEAD[case]
+    if isinstance(wrong, dict):
+        space, case = wrong, "__init__"
+
+        def wrong(self, config, side):
+            Boundary.__init__(self, config, side)
+            self.space = space
+
+    kinds = {"mine": head(**{case: wrong}), "boundary": Boundary}
+    monkeypatch.setattr(HEADS, "get", kinds.__getitem__)
+    monkeypatch.setattr(HEADS, "origin", lambda name: "the plugin mine.py")
+    for name in ("mine", "boundary+mine"):
+        with pytest.raises(CompkitError, match=sentence):
+            prove_head(RunConfig(head=name), 64)
+
+
+def test_a_head_that_lacks_a_method_or_is_none_is_named(monkeypatch):
+    monkeypatch.setattr(HEADS, "origin", lambda name: "the plugin mine.py")
+    lacking = head(decode=None)
+    lacking.__abstractmethods__ = frozenset({"decode"})
+    for kind, sentence in (
+        (lacking, "'mine' of the plugin mine.py cannot be made .TypeError.*decode"),
+        (lambda config, side: 3, "no subclass of Partition with the name 'mine'"),
+        (Boundary, "no subclass of Partition with the name 'mine'"),
+    ):
+        monkeypatch.setattr(HEADS, "get", lambda name, kind=kind: kind)
+        with pytest.raises(CompkitError, match=sentence):
+            prove_head(RunConfig(head="mine"), 64)
+
+
+def test_a_loss_is_tried_too(monkeypatch):
+    def broken(logits, targets, weights):
+        raise RuntimeError("sizes differ")
+
+    monkeypatch.setattr(LOSSES, "get", lambda name: broken)
+    monkeypatch.setattr(LOSSES, "origin", lambda name: "the plugin mine.py")
+    with pytest.raises(CompkitError, match=r"the loss 'mine' of the plugin .*sizes differ"):
+        prove_head(replace(RunConfig(), loss=LossConfig(terms={"mine": 1.0})), 64)
+
+
+@pytest.mark.parametrize("name", HEADS.names())
+def test_all_heads_hold_what_partitions_promise(name):
+    prove_head(RunConfig(head=name), 64)
