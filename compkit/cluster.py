@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, TypeVar
 
 from compkit import plugins
@@ -76,7 +77,7 @@ def cores() -> int:
 def fits_at_once(machine: MachineConfig) -> int:
     """Return how many tasks that need a device each can run on the cluster at once."""
     needs, resources = _needs(machine), _ray().cluster_resources()
-    least = min(int(resources.get(_RESOURCES[name], 0) // n) for name, n in needs.items() if n)
+    least = min(int(resources.get(_RESOURCES[name], 0) // n) for name, n in needs.items())
     if not least:
         raise CompkitError(
             f"no machine of the cluster has what a network needs ({_told(needs)}): start Ray with "
@@ -130,13 +131,14 @@ def spread(
     nodes = _nodes()
     try:
         with task(label, total) as bar:
-            bar.skip(before := done())
+            bar.skip(told := done())
             while waiting:
                 ready, waiting = ray.wait(waiting, timeout=_BEAT)
                 for reference in ready:
                     _answer(reference)
-                before, now = done(), before
-                bar.advance(before - now)
+                now = done()
+                bar.advance(now - told)
+                told = now
                 if (left := _nodes()) < nodes:
                     say(f"{nodes - left} machine(s) were lost: others take up their work")
                 nodes = left
@@ -188,7 +190,7 @@ def _nodes() -> int:
 def _here() -> tuple[str, str, dict[str, str]]:
     """Return what another machine has to know to work as this one does."""
     variables = {name: value for name, value in os.environ.items() if name.startswith("COMPKIT_")}
-    return os.getcwd(), str(runs_root().absolute()), variables
+    return str(Path.cwd()), str(runs_root().absolute()), variables
 
 
 def _call(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,6 @@ import pytest
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
-
-from compkit.cli import main  # noqa: E402
 
 DATA = "phantom:size=32,labelled=9,unlabelled=0,test=3"
 SETTINGS = [
@@ -48,24 +45,48 @@ def epochs(run: str) -> list[int]:
     return [path.read_text().count("\n") for path in Path("runs", run).glob("*/fold*/metrics.csv")]
 
 
+def begun(process: subprocess.Popen, run: str, networks: int, least: int) -> None:
+    """Wait until so many networks of a run have so many epochs behind them."""
+    deadline = time.monotonic() + 240
+    while sum(each >= least for each in epochs(run)) < networks:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, epochs(run)
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_fits_outlive_a_node_and_are_those_of_one_process(place):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
         process = train("--run", "spread", "--ray", cluster.address)
-        deadline = time.monotonic() + 300
-        while len(epochs("spread")) < 3 or min(epochs("spread")) < 3:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        begun(process, "spread", 3, 3)
         cluster.remove_node(nodes[0], allow_graceful=False)
-        errors = process.communicate(timeout=300)[1]
+        errors = process.communicate(timeout=240)[1]
         assert process.returncode == 0, errors
+        assert "1 machine(s) were lost" in errors
+        interrupted = train("--run", "stopped", "--ray", cluster.address)
+        begun(interrupted, "stopped", 2, 2)
+        interrupted.send_signal(signal.SIGINT)
+        errors = interrupted.communicate(timeout=60)[1]
+        assert interrupted.returncode == 130, errors
+        assert "Traceback" not in errors
     finally:
         cluster.shutdown()
-    assert "1 machine(s) were lost" in errors
-    alone = train("--run", "alone")
-    assert alone.wait(300) == 0
+    for run in ("alone", "stopped"):
+        process = train("--run", run)
+        errors = process.communicate(timeout=240)[1]
+        assert process.returncode == 0, errors
     assert len(weights("alone")) == 6
-    assert weights("spread") == weights("alone")
+    assert weights("spread") == weights("stopped") == weights("alone")
+
+
+def test_what_is_no_cluster_is_said(place, capsys):
+    for where, reason in (("auto", "Could not find any running Ray"), ("nowhere:1", "")):
+        process = train("--run", "r", "--ray", where)
+        errors = process.communicate(timeout=120)[1]
+        assert process.returncode == 2, errors
+        assert f"there is no Ray cluster for --ray {where}" in errors
+        assert reason in errors
+        assert "Traceback" not in errors
+    assert not Path("runs").exists()

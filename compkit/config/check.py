@@ -23,6 +23,7 @@ _BOUNDS = {
     "unlabelled.batch": (2, 65536),
     "inference.batch": (1, 65536),
     "machine.workers": (0, 1024),
+    "machine.cores": (1, 1024),
     "partition.reach": (1, 4096),
 }
 
