@@ -299,7 +299,7 @@ def _write_labels(source: Source, directory: Path) -> int:
     labelled = np.flatnonzero(most)
     _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64)
     chosen = (labels[index] for index in labelled)
-    shape, dtype = (len(labelled), *labels.shape[1:]), np.min_scalar_type(max(most))
+    shape, dtype = (len(labelled), *labels.shape[1:]), np.min_scalar_type(max(most, default=0))
     _write(directory / "labels.npy", chosen, shape, dtype)
     return labels.shape[1]
 
