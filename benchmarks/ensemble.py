@@ -23,7 +23,7 @@ from compkit.display import print_table
 from compkit.ensemble.decoder import default_scores
 from compkit.ensemble.mixture import Member, Mixture, members_of
 from compkit.files import replacing_directory
-from compkit.inference.members import write_member_maps
+from compkit.inference.members import write_maps_of
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval
 from compkit.metrics.named import image_scores
@@ -112,7 +112,7 @@ def without_tta(run: Run) -> Run:
             save(config, copy / "config.yaml")
     plain = open_run(name)
     for encoder, fold in plain.parts():
-        write_member_maps(plain, encoder, fold, "oof")
+        write_maps_of(plain, encoder, (fold,), "oof")
     return plain
 
 

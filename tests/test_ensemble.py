@@ -340,7 +340,7 @@ def test_what_is_said_of_a_lost_checkpoint_trains_it_again(run, monkeypatch, cap
     trained = []
     monkeypatch.setattr(fit, "_fit", lambda _, *part: trained.append(part[:2]))
     monkeypatch.setattr(fit, "finish", lambda part, _: (part / FITTED).touch())
-    monkeypatch.setattr(fit, "write_member_maps", lambda *_: None)
+    monkeypatch.setattr(fit, "write_maps_of", lambda *_: None)
     for wanted in ([], [("resnet10t", 0)]):
         for encoder, fold in run.parts():
             fit.fit_fold(run, encoder, fold)

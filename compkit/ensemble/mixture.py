@@ -20,7 +20,7 @@ from compkit.folds import ALL
 from compkit.heads import HEADS, make_head
 from compkit.heads.base import Head
 from compkit.inference.maps import Maps
-from compkit.inference.members import member_maps
+from compkit.inference.members import maps_of
 from compkit.run import Run
 
 
@@ -55,7 +55,7 @@ class Member:
     @cached_property
     def maps_by_fold(self) -> tuple[Maps, ...]:
         """The out-of-fold maps of `folds`, predicted anew where the run predicts otherwise now."""
-        return tuple(member_maps(self.run, self.encoder, fold, "oof") for fold in self.folds)
+        return tuple(maps_of(self.run, self.encoder, (fold,), "oof") for fold in self.folds)
 
     @cached_property
     def out_of_fold(self) -> dict[str, Maps]:
@@ -63,9 +63,9 @@ class Member:
         return {image: maps for maps in self.maps_by_fold for image in maps.images}
 
     @cached_property
-    def test(self) -> tuple[Maps, ...]:
-        """Each network's maps of the test images, predicted where they are not there yet."""
-        return tuple(member_maps(self.run, self.encoder, fold, "test") for fold in self.networks)
+    def test(self) -> Maps:
+        """The mean of its networks' maps of the test images, predicted if it is not there yet."""
+        return maps_of(self.run, self.encoder, self.networks, "test")
 
 
 def members_of(
@@ -246,5 +246,4 @@ class Mixture:
 
     def test(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), of all networks' maps of a test image."""
-        own = [[maps.of(image) for maps in member.test] for member in self.members]
-        return self.mean([np.mean(maps, axis=0) for maps in own])
+        return self.mean([member.test.of(image) for member in self.members])

@@ -18,14 +18,14 @@ from compkit.ensemble.mixture import MapMean
 from compkit.errors import CompkitError, nearest
 from compkit.folds import ALL
 from compkit.images import CHANNELS, grey
-from compkit.inference.maps import refuse_improbable
+from compkit.inference.maps import kept, probabilities, refuse_improbable
 from compkit.inference.members import (
     checkpoint_of,
     network_predictor,
     refuse_other_settings,
     trained_weights,
 )
-from compkit.inference.predict import Predictor
+from compkit.inference.predict import Predictor, mean_of
 from compkit.machine import autocast
 from compkit.models.checkpoint import read_card, weights_digest
 from compkit.root import KINDS, runs_root
@@ -146,12 +146,10 @@ class Model:
         members = []
         for config, predictors in self._members:
             with autocast(config.machine):
-                found = [predictor(images).cpu().numpy() for predictor in predictors]
-            for maps in found:
-                refuse_improbable(maps, "there is nothing to decode")
-            # Of 16 bits, as in files, so that an image has the same regions either way.
-            kept = [maps.astype(np.float16).astype(np.float32) for maps in found]
-            members.append(np.mean(kept, axis=0))
+                maps = mean_of(predictors, images)
+            refuse_improbable(maps, "there is nothing to decode")
+            # As in files, so that an image has the same regions either way.
+            members.append(probabilities(kept(maps)))
         grid = max((maps.shape[-2:] for maps in members), key=np.prod)
         for of_image in zip(*members, strict=True):
             yield self._mean(of_image, grid)

@@ -20,7 +20,8 @@ class Origin:
     Attributes
     ----------
     checkpoint : str
-        Digest of the network's weights (`compkit.models.checkpoint.weights_digest`).
+        Digest of the network's weights (`compkit.models.checkpoint.weights_digest`); of a mean,
+        those of all its networks, joined by +.
     data : str
         Digest of the images' data (`compkit.data.store.Store.content` or ``test_content``).
     views : tuple of str
@@ -49,15 +50,26 @@ class Maps(Listing):
 
     Attributes
     ----------
-    values : memory-mapped ndarray of float16, shape (N, M, H, W)
-        Probabilities: of `Listing.images` by `Listing.channels`.
+    values : memory-mapped ndarray of uint8, shape (N, M, H, W)
+        Probabilities in steps of 1/255: of `Listing.images` by `Listing.channels`. Older files hold
+        them as float16.
     """
 
     values: np.ndarray
 
     def of(self, image: str) -> np.ndarray:
         """Return the maps of one image, float32 (M, H, W)."""
-        return self.values[self.images.index(image)].astype(np.float32)
+        return probabilities(self.values[self.images.index(image)])
+
+
+def kept(maps: np.ndarray) -> np.ndarray:
+    """Return probabilities as files keep them, uint8: steps of 1/255 change no score."""
+    return np.rint(maps * 255).astype(np.uint8)
+
+
+def probabilities(values: np.ndarray) -> np.ndarray:
+    """Return what files keep as probabilities, float32; older files have float16."""
+    return values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1)
 
 
 def write_maps(
@@ -73,10 +85,10 @@ def write_maps(
             for number, maps in enumerate(stream):
                 if number == 0:
                     shape = (len(images), *maps.shape)
-                    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_2_0(file, header)
                 refuse_improbable(maps, f"{directory} is not written")
-                file.write(maps.astype("<f2").tobytes())
+                file.write(kept(maps).tobytes())
         told = Listing(tuple(images), tuple(channels), made, digest_of(temporary / "maps.npy"))
         write_record(temporary / "maps.json", asdict(told))
 

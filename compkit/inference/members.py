@@ -1,4 +1,4 @@
-"""A member: one trained network, and the maps that it predicted."""
+"""What trained networks predicted, one by one or in the mean of an encoder's."""
 
 from __future__ import annotations
 
@@ -13,61 +13,74 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.inference.maps import Maps, Origin, read_maps, write_maps
-from compkit.inference.predict import Predictor
+from compkit.inference.predict import Predictor, stream
 from compkit.machine import autocast, device_of
 from compkit.models.checkpoint import again, load_checkpoint, read_card, weights_digest
 from compkit.progress import say, track
 from compkit.run import Run, fold_name, read_fitted
 
-#: Out-of-fold maps are of the images that validated the member, test maps of all test images, and
+#: Out-of-fold maps are of the images that validated the network, test maps of all test images, and
 #: unlabelled ones of all training images without labels.
 Kind = Literal["oof", "test", "unlabelled"]
 
 
-def member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
-    """Open one member's maps; predict them if they are not there, or are of another origin.
+def maps_of(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> Maps:
+    """Open the maps of one network, or the mean of those of several of an encoder.
 
-    That is another checkpoint, other views, tiles or data. What is found damaged is said and
-    predicted anew, as long as there is a checkpoint to predict it with.
+    They are predicted if they are not there, or are of another origin: of other checkpoints,
+    views, tiles or data. What is found damaged is said and predicted anew, as long as there are
+    checkpoints to predict it with. Of a mean nothing is written but itself.
 
     Raises
     ------
     CompkitError
-        If they cannot be predicted, or the checkpoint is not what was trained here.
+        If they cannot be predicted, or a checkpoint is not what was trained here.
     """
-    maps = _current(run, encoder, fold, kind)
+    maps = _current(run, encoder, folds, kind)
     if maps is None:
         # Others may ask for the same maps at the time.
-        with locked(run.part(encoder, fold), "predicting", wait=True):
-            maps = write_member_maps(run, encoder, fold, kind)
+        with locked(_place(run, encoder, folds), "predicting", wait=True):
+            maps = write_maps_of(run, encoder, folds, kind)
     return maps
 
 
-def write_member_maps(run: Run, encoder: str, fold: int, kind: Kind) -> Maps:
-    """Do as `member_maps` for the process that holds the lock of the network's directory."""
-    if (maps := _current(run, encoder, fold, kind, tell=False)) is not None:
+def write_maps_of(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> Maps:
+    """Do as `maps_of` for the process that holds the lock of the maps' directory."""
+    if (maps := _current(run, encoder, folds, kind, tell=False)) is not None:
         return maps
-    part, store, config = run.part(encoder, fold), run.store, run.config
-    made = _origin(run, encoder, fold, kind)
-    predictor = network_predictor(checkpoint_of(part, config), config, config.inference.views)
+    directory, store, config = _place(run, encoder, folds) / kind, run.store, run.config
+    made = _origin(run, encoder, folds, kind)
+    predictors = [
+        network_predictor(
+            checkpoint_of(run.part(encoder, k), config), config, config.inference.views
+        )
+        for k in folds
+    ]
     pixels = store.test_images if kind == "test" else store.images
-    indices, names = _images(run, fold, kind)
-    stream = predictor.stream(pixels, indices, config.inference.batch)
-    label = f"{kind} maps of {fold_name(encoder, fold)}"
+    indices, names = _images(run, folds[0], kind)
+    maps_by_image = stream(predictors, pixels, indices, config.inference.batch)
+    whose = fold_name(encoder, folds[0]) if len(folds) == 1 else f"{len(folds)} {encoder}"
     with autocast(config.machine):
-        channels = predictor.head.maps
-        write_maps(part / kind, names, channels, track(stream, label, len(names)), made)
-    return read_maps(part / kind)
+        channels = predictors[0].head.maps
+        tracked = track(maps_by_image, f"{kind} maps of {whose}", len(names))
+        write_maps(directory, names, channels, tracked, made)
+    return read_maps(directory)
 
 
-def _current(run: Run, encoder: str, fold: int, kind: Kind, tell: bool = True) -> Maps | None:
-    """Return a member's maps if they are what would be predicted now; tell if they are not."""
-    part = run.part(encoder, fold)
-    directory = part / kind
+def _place(run: Run, encoder: str, folds: Sequence[int]) -> Path:
+    """Return where maps of these networks lie: of one in its directory, else in the encoder's."""
+    return run.part(encoder, folds[0]) if len(folds) == 1 else run.directory / encoder
+
+
+def _current(
+    run: Run, encoder: str, folds: Sequence[int], kind: Kind, tell: bool = True
+) -> Maps | None:
+    """Return maps if they are what would be predicted now; tell if they are not."""
+    directory = _place(run, encoder, folds) / kind
     if not directory.is_dir():
         return None
     reason = f"{directory} was made with other weights, views or data"
-    names, origin = tuple(_images(run, fold, kind)[1]), _origin(run, encoder, fold, kind)
+    names, origin = tuple(_images(run, folds[0], kind)[1]), _origin(run, encoder, folds, kind)
     try:
         maps = read_maps(directory)
         channels = run.head().maps
@@ -79,7 +92,7 @@ def _current(run: Run, encoder: str, fold: int, kind: Kind, tell: bool = True) -
             return maps
         tell = tell and (kind != "test" or made.data == origin.data)  # another test is no fault
     except CompkitError as error:
-        if not checkpoint_of(part, run.config).is_file():
+        if not all(checkpoint_of(run.part(encoder, k), run.config).is_file() for k in folds):
             raise
         reason = str(error)
     if tell:
@@ -110,15 +123,17 @@ def checkpoint_of(part: Path, config: RunConfig) -> Path:
     return part / f"{kept}.ckpt"
 
 
-def _origin(run: Run, encoder: str, fold: int, kind: Kind) -> Origin:
-    """Return what maps of a network are made from; refuse one that was not trained here."""
-    path = checkpoint_of(run.part(encoder, fold), run.config)
-    found = trained_weights(path)
-    if path.is_file():
-        _refuse_stranger(run, encoder, fold, path)
+def _origin(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> Origin:
+    """Return what maps of networks are made from; refuse one that was not trained here."""
+    found = []
+    for fold in folds:
+        path = checkpoint_of(run.part(encoder, fold), run.config)
+        found.append(trained_weights(path))
+        if path.is_file():
+            _refuse_stranger(run, encoder, fold, path)
     inference, store = run.config.inference, run.store
     data = store.test_content if kind == "test" else store.content
-    return Origin(found, data, inference.views, inference.tile)
+    return Origin("+".join(found), data, inference.views, inference.tile)
 
 
 def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:

@@ -71,11 +71,22 @@ class Predictor:
         x, (height, width) = padded(self.network.stride, x)
         return self.head.activate(self.network(x))[..., :height, :width]
 
-    def stream(
-        self, images: np.ndarray, indices: Sequence[int], batch: int
-    ) -> Iterator[np.ndarray]:
-        """Yield the maps (M, H, W) of the chosen images one by one; memory holds one batch."""
-        self.network.eval()
-        for start in range(0, len(indices), batch):
-            chosen = np.stack([images[i] for i in indices[start : start + batch]])
-            yield from self(chosen).cpu().numpy()
+
+def mean_of(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
+    """Return the mean of networks' maps, float32 (N, M, h, w), of images (N, H, W)."""
+    for predictor in predictors:
+        predictor.network.eval()
+    total = predictors[0](images)
+    for predictor in predictors[1:]:
+        total += predictor(images)
+    return (total / len(predictors)).cpu().numpy()
+
+
+def stream(
+    predictors: Sequence[Predictor], images: np.ndarray, indices: Sequence[int], batch: int
+) -> Iterator[np.ndarray]:
+    """Yield the mean maps (M, H, W) of the chosen images one by one; memory holds one batch."""
+    for start in range(0, len(indices), batch):
+        yield from mean_of(
+            predictors, np.stack([images[i] for i in indices[start : start + batch]])
+        )

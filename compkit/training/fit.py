@@ -12,7 +12,7 @@ from compkit.data.dataset import labelled_set
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.heads.base import Head
-from compkit.inference.members import write_member_maps
+from compkit.inference.members import write_maps_of
 from compkit.leak import inherited, refuse_leak
 from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
@@ -55,7 +55,7 @@ def fit_fold(
         if not (part / FITTED).is_file():
             finish(part, _fit(run, encoder, fold, f"{prefix}{label}", watch))
         if fold != ALL:
-            write_member_maps(run, encoder, fold, "oof")
+            write_maps_of(run, encoder, (fold,), "oof")
 
 
 def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> dict[str, Any]:

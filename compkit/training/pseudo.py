@@ -12,13 +12,12 @@ from compkit.data.resample import resized
 from compkit.data.store import Store
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
-from compkit.ensemble.mixture import Member, Mixture
+from compkit.ensemble.mixture import Mixture
 from compkit.errors import CompkitError
 from compkit.folds import ALL, Folds
 from compkit.heads.base import Head
 from compkit.heads.partition import Params
-from compkit.inference.maps import Maps
-from compkit.inference.members import Kind, member_maps
+from compkit.inference.members import Kind, maps_of
 from compkit.parallel import each_image
 from compkit.run import Run
 
@@ -98,15 +97,13 @@ def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
     kinds: list[Kind] = ["unlabelled"] if len(mixture.store.unlabelled) else []
     kinds += ["test"] if test else []
     for kind in kinds:
-        members = [_maps(member, fold, kind) for member in mixture.members]
-        for image in members[0][0].images:
-            yield mixture.mean([np.mean([m.of(image) for m in maps], axis=0) for maps in members])
-
-
-def _maps(member: Member, fold: int, kind: Kind) -> list[Maps]:
-    """Return what a member's network of a fold predicts; of `ALL`, what all of them do."""
-    numbers = member.folds if fold == ALL else (fold,)
-    return [member_maps(member.run, member.encoder, number, kind) for number in numbers]
+        # Of a network on every labelled image all of the teacher's may tell.
+        maps = [
+            maps_of(m.run, m.encoder, m.folds if fold == ALL else (fold,), kind)
+            for m in mixture.members
+        ]
+        for image in maps[0].images:
+            yield mixture.mean([one.of(image) for one in maps])
 
 
 def _regions(
