@@ -7,6 +7,8 @@ that a command is started in, the data, the runs and the cache at the same paths
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -49,8 +51,11 @@ def on_ray(where: str | None) -> Iterator[None]:
     ray = _ray()
     options = {"include_dashboard": False} if where == "local" else {}
     try:
+        if re.fullmatch(r"[^/]+:\d+", where):  # Ray itself would try for minutes
+            host, _, port = where.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(where, log_to_driver=False, logging_level="critical", **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         reason = str(error).split(". ")[0].split("\n")[0]
         raise CompkitError(
             f"there is no Ray cluster for --ray {where} ({reason}): start one there (ray start "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -29,9 +29,9 @@ from compkit.ensemble.decoder import (
 )
 from compkit.ensemble.mixture import Mixture, members_of
 from compkit.errors import CompkitError
-from compkit.files import read_json, write_json
+from compkit.files import digest_of, read_json, write_json
 from compkit.heads import make_head
-from compkit.inference.maps import read_maps, write_maps
+from compkit.inference.maps import Listing, probabilities, read_maps, write_maps
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
 from compkit.run import FITTED, open_run, start_run
@@ -75,7 +75,7 @@ def test_members_weigh_the_same(run):
     image = run.store.train[int(run.folds.valid_indices(0)[0])]
     part = run.part("resnet14t", 0) / "oof"
     maps = read_maps(part)
-    write_maps(part, maps.images, maps.channels, (m * 0.5 for m in maps.values), maps.made)
+    write_maps(part, maps.images, maps.channels, (maps.of(i) * 0.5 for i in maps.images), maps.made)
     members = members_of([run])
     one, other = (member.out_of_fold[image].of(image) for member in members)
     assert np.allclose(Mixture(members).out_of_fold(image), (one + other) / 2)
@@ -223,16 +223,16 @@ def test_maps_of_other_images_weights_or_views_are_not_taken(run, capsys):
         "another size": (own.images, own.values[..., ::2, ::2], made),
     }
     for what, (images, values, origin) in wrong.items():
-        write_maps(part, images, own.channels, values, origin)
+        write_maps(part, images, own.channels, probabilities(values), origin)
         # They would be predicted anew, but there is no checkpoint to do it with.
         assert "there is no checkpoint" in refusal(mixture, run), what
         assert "predicting anew" in capsys.readouterr().err
-    write_maps(part, own.images, own.channels, own.values, made)
+    write_maps(part, own.images, own.channels, probabilities(own.values), made)
     mixture(run)
 
 
 def test_a_run_of_before_is_taken_with_its_maps(run, capsys):
-    """Of compkit before 0.3, whose one digest was of training data and test."""
+    """Of an older compkit: one digest of training data and test, and maps of 16 bits."""
     store = run.store
     old = _digest(store.directory, (store.train, store.test), (*_TRAINING, *_TEST))
     write_record(run.directory / "run.json", {"data": DATA, "content": old})
@@ -241,7 +241,10 @@ def test_a_run_of_before_is_taken_with_its_maps(run, capsys):
     for encoder, fold in run.parts():
         part = run.part(encoder, fold) / "oof"
         maps = read_maps(part)
-        write_maps(part, maps.images, maps.channels, maps.values, replace(maps.made, data=old))
+        np.save(part / "maps.npy", probabilities(maps.values).astype(np.float16))
+        made, digest = replace(maps.made, data=old), digest_of(part / "maps.npy")
+        told = Listing(maps.images, maps.channels, made, digest)
+        write_record(part / "maps.json", asdict(told))
     capsys.readouterr()
     tune_decoder(mixture(open_run("a")))
     assert "anew" not in capsys.readouterr().err
