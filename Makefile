@@ -35,5 +35,5 @@ $(READY): pyproject.toml research/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt \
-	    --editable ".[dev,weights]" --editable ./research
+	    --config-settings editable_mode=compat --editable ".[dev,weights]" --editable ./research
 	touch $(READY)

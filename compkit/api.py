@@ -150,8 +150,8 @@ def score(truth: Any, labels: Any, metrics: Sequence[str] = ()) -> dict[str, flo
     shapes = [[one.shape for one in maps] for maps in (true, found)]
     if shapes[0] != shapes[1]:
         raise CompkitError(
-            f"truth is {len(true)} label maps and labels {len(found)}, or sizes differ: give "
-            "those of the same images"
+            f"truth is of {_told(true)}, and labels of {_told(found)}: give those of the same "
+            "images"
         )
     images = tuple(map(str, range(len(true))))
     return report_of(images, zip(true, found, strict=True), beside(*metrics)).means
@@ -204,3 +204,9 @@ def _label_maps(given: Any, what: str) -> list[np.ndarray]:
     if not maps or any(one.ndim != 2 or one.dtype.kind not in "iu" or not one.size for one in maps):
         raise CompkitError(f"{what} takes label maps of whole numbers, arrays (H, W) each")
     return maps
+
+
+def _told(maps: Sequence[np.ndarray]) -> str:
+    """Return how many label maps there are, and of which size, the first of several."""
+    sizes = dict.fromkeys("×".join(map(str, one.shape)) for one in maps)
+    return f"{len(maps)} label map{'s' * (len(maps) > 1)} of {', '.join(list(sizes)[:3])}"

@@ -17,7 +17,7 @@ from compkit.errors import CompkitError
 from compkit.registry import Registry
 from compkit.root import RUNS_HELP, runs_at
 
-_DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (embedded)"
+_DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (built in)"
 _MOVED = (
     "where the data lie now, if not where the runs were trained; or another test, alone or beside "
     "the same training data"
@@ -110,7 +110,7 @@ def add_out(p: argparse.ArgumentParser, text: str) -> None:
 
 
 def _add_data_commands(commands: argparse._SubParsersAction) -> None:
-    p = _add(commands, "phantom", "write the embedded competition as files", _phantom)
+    p = _add(commands, "phantom", "write the built-in competition as files", _phantom)
     p.add_argument("--out", type=Path, required=True, help="the folder to make")
     p.add_argument("--size", type=int, default=512, help="side of the images, pixels")
     p.add_argument("--labelled", type=int, default=400, help="labelled training images")

@@ -131,7 +131,8 @@ class Run:
             raise CompkitError(
                 f"the run {self.name} has no encoder {encoder!r}"
                 f"{nearest(encoder, self.config.encoders)}: "
-                f"its encoders are {', '.join(self.config.encoders)}"
+                f"its encoders are {', '.join(self.config.encoders)}; a new run takes others by "
+                "--encoders [NAME]"
             )
         if fold not in (None, ALL, *range(self.folds.k)):
             raise CompkitError(
@@ -218,8 +219,8 @@ def open_run(name: str, data: str | None = None) -> Run:
     if not (directory / "run.json").is_file():
         known = [p.parent.name for p in directory.parent.glob("*/run.json")]
         raise CompkitError(
-            f"there is no run {name!r} in {directory.parent}/{nearest(name, known)}: "
-            "train it with compkit train"
+            f"there is no run or ensemble {name!r} in {directory.parent}/{nearest(name, known)}: "
+            "make it with compkit train or compkit ensemble"
         )
     made, config = read_run(directory)
     store = open_store(data or made.data)

@@ -136,7 +136,7 @@ def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys):
     assert main(arguments) == 2
     assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 2
-    assert "there is no run 'absent'" in capsys.readouterr().err
+    assert "there is no run or ensemble 'absent'" in capsys.readouterr().err
     assert main([*arguments[:-1], str(tmp_path / "ledger.csv"), "--overwrite"]) == 2
     assert "is the ledger" in capsys.readouterr().err
     assert (tmp_path / "oof.csv").read_text() == "mine"

@@ -46,8 +46,8 @@ def test_runs_lie_where_the_command_or_the_environment_says(tmp_path, monkeypatc
     assert (tmp_path / "here/a/run.json").is_file()
     ask = ["submit", "--run", "a", "--out", "x.csv"]
     for words, where in (
-        ([], "there is no run 'a' in others/"),
-        (["--runs", "elsewhere"], "there is no run 'a' in elsewhere/"),
+        ([], "there is no run or ensemble 'a' in others/"),
+        (["--runs", "elsewhere"], "there is no run or ensemble 'a' in elsewhere/"),
         (["--runs", "here"], "the run a is not finished"),
         (["--runs", "here/a/run.json"], "which is a file"),
     ):

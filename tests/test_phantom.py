@@ -1,4 +1,4 @@
-"""The embedded competition: what it draws, and how it is written."""
+"""The built-in competition: what it draws, and how it is written."""
 
 from __future__ import annotations
 

@@ -126,7 +126,8 @@ def require_images(images: Sequence[str], expected: Sequence[str], where: str) -
     missing = [name for name in expected if name not in present]
     if missing:
         raise CompkitError(
-            f"{where} has no column {missing[0]}{_more(missing)}, but every image needs its own"
+            f"{where} has no column {missing[0]}{_more(missing)}, but every image needs its own: "
+            "give the labels of these images"
         )
     extra = [name for name in images if name not in known]
     if extra:

@@ -1,4 +1,4 @@
-"""The embedded competition: seeded CT-like slices, drawn on demand or written to disk."""
+"""The built-in competition: seeded CT-like slices, drawn on demand or written to disk."""
 
 from __future__ import annotations
 

@@ -106,9 +106,14 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
                 f"{path} holds NaN or infinite values, first in {name}: give other weights"
             )
     encoder.load_state_dict(matched)
-    way = "by name" if named else "in order, as no name matches"
+    way = "by name" if named else "in their order, as names differ"
     way += f" under {prefix!r}" if prefix else ""
-    _say_once(f"{path}: {len(matched)} tensors loaded {way}, {len(held) - len(matched)} left aside")
+    aside = (
+        f", and {more} that are not an encoder's left aside"
+        if (more := len(held) - len(matched))
+        else ""
+    )
+    _say_once(f"{path}: all {len(matched)} tensors of the encoder loaded {way}{aside}")
 
 
 def save_encoder(
