@@ -79,13 +79,15 @@ def train(
     from compkit.competition import competition_of
     from compkit.config.check import check_names
     from compkit.config.command_line import CommandLine
-    from compkit.config.files import from_plain, refuse_unknown
+    from compkit.config.files import from_plain, refuse_unknown, to_plain, without_removed
     from compkit.folds import ALL
 
     if isinstance(config, Mapping):
-        refuse_unknown(config, "config")
-        config = from_plain(config, "config", fault="cannot be")
-    elif not isinstance(config, RunConfig):
+        refuse_unknown(without_removed(dict(config), "config"), "config")
+        config = from_plain(dict(config), "config", fault="cannot be")
+    elif isinstance(config, RunConfig):
+        config = from_plain(to_plain(config), "config", fault="cannot be")
+    else:
         words = ["--config", str(config), "--data", str(data), "--run", run]
         _, config = CommandLine("compkit.train", "", {}).parse(words)
     check_names(config)

@@ -19,7 +19,7 @@ import compkit
 from compkit import api
 from compkit.cli import main
 from compkit.competition.table import read_table
-from compkit.config import RunConfig
+from compkit.config import RunConfig, TrainingConfig
 from compkit.data.store import open_store
 from compkit.ensemble import folder
 from compkit.ensemble.build import build
@@ -190,7 +190,7 @@ def test_scores_are_of_one_image_or_the_mean_of_several():
     several = compkit.score(truth, list(labels))
     assert several == pytest.approx({n: np.mean([one[n] for one in alone]) for n in alone[0]})
     for wrong in (labels[:2], labels[..., 1:], labels / 2, labels[0, 0], None, [[[1, 2], [3]]], {}):
-        with pytest.raises(CompkitError, match=r"differ|whole numbers"):
+        with pytest.raises(CompkitError, match=r"of the same images|whole numbers"):
             compkit.score(truth, wrong)
 
 
@@ -236,9 +236,14 @@ def test_unknown_names_are_told_before_torch_is_imported(tmp_path, words, senten
 
 def test_a_configuration_is_a_mapping_a_dataclass_or_a_file(place):
     Path("x.yaml").write_text("encoders: [no_such]")
-    for config in ({"encoders": ["no_such"]}, RunConfig(encoders=("no_such",)), Path("x.yaml")):
+    older = {"encoders": ["no_such"], "weights": {"background": 1.0}, "input": {"contrast": "grey"}}
+    same = RunConfig(encoders=("no_such",))
+    for config in ({"encoders": ["no_such"]}, older, same, Path("x.yaml")):
         with pytest.raises(CompkitError, match="no timm encoder 'no_such'"):
             compkit.train(config, DATA, run="x")
+    wrong = RunConfig(training=TrainingConfig(optimizer="zz"))  # type: ignore[arg-type]
+    with pytest.raises(CompkitError, match=r"training\.optimizer"):
+        compkit.train(wrong, DATA, run="x")
     with pytest.raises(CompkitError, match=r"config has an unknown key 'training\.step'"):
         compkit.train({"training": {"step": 3}}, DATA, run="x")
     for fold in (True, 1.0, "one"):

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 DATA = "phantom:size=32,labelled=9,unlabelled=0,test=3"
 SETTINGS = [
     "--encoders", "[plain_unet16,plain_unet32]", "--folds.k", "3", "--input.batch", "2",
-    "--training.steps", "24", "--training.steps_per_epoch", "2", "--training.warmup", "1",
+    "--training.steps", "12", "--training.steps_per_epoch", "2", "--training.warmup", "1",
 ]  # fmt: skip
 
 
@@ -60,13 +60,13 @@ def test_fits_outlive_a_node_and_are_those_of_one_process(place):
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
         process = train("--run", "spread", "--ray", cluster.address)
-        begun(process, "spread", 3, 3)
+        begun(process, "spread", 3, 2)
         cluster.remove_node(nodes[0], allow_graceful=False)
         errors = process.communicate(timeout=240)[1]
         assert process.returncode == 0, errors
         assert "1 machine(s) were lost" in errors
         interrupted = train("--run", "stopped", "--ray", cluster.address)
-        begun(interrupted, "stopped", 2, 2)
+        begun(interrupted, "stopped", 1, 2)
         interrupted.send_signal(signal.SIGINT)
         errors = interrupted.communicate(timeout=60)[1]
         assert interrupted.returncode == 130, errors

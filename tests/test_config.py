@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compkit.config import RunConfig
+from compkit.config import RunConfig, UnlabelledConfig
 from compkit.config.check import check
 from compkit.config.files import (
     REMOVED,
@@ -242,7 +242,7 @@ def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_p
 )
 def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_path, settings):
     name, value = next(iter(settings.items()))
-    expected = f"{name} {value!r}, with which this version can neither train nor predict"
+    expected = f"{name} {value!r}, which this version does not know"
     record = old_record(**REMOVED | settings)
     with pytest.raises(CompkitError, match=f"^old.yaml has {expected}"):
         from_plain(record, "old.yaml")
@@ -251,6 +251,8 @@ def test_settings_that_are_gone_are_refused_where_they_changed_something(tmp_pat
 
 
 def test_a_teacher_that_is_a_run_is_there_still():
+    with pytest.raises(CompkitError, match="rename the run"):
+        check(RunConfig(unlabelled=UnlabelledConfig(weight=1.0, teacher="mean")))
     config = from_plain(old_record(**{"unlabelled.teacher": "other", "unlabelled.weight": 0.3}))
     assert config.unlabelled.teacher == "other"
 

@@ -72,6 +72,9 @@ def check(config: RunConfig) -> None:
         "unlabelled.weight needs unlabelled.teacher, a finished run or ensemble": (
             not u.weight or u.teacher is not None
         ),
+        "unlabelled.teacher mean meant something else in older versions: rename the run": (
+            u.teacher != "mean"
+        ),
         "training.freeze_encoder needs pretrained weights (model.weights or model.start)": (
             not t.freeze_encoder or start is not None or "none" not in named
         ),
@@ -131,12 +134,13 @@ def check_all(config: RunConfig, encoders: bool = True) -> None:
     from compkit.heads import make_head
     from compkit.inference.tta import parse_view
 
-    make_head(config, config.input.size or 128)
     for view in config.inference.views:
         parse_view(view)
-    if encoders:
-        from compkit.heads.proven import prove_head
-        from compkit.models.network import check_names as check_networks
+    if not encoders:
+        make_head(config, config.input.size or 128)
+        return
+    from compkit.heads.proven import prove_head
+    from compkit.models.network import check_names as check_networks
 
-        check_networks(config.encoders, config.model)
-        prove_head(config, config.input.size or 128)
+    prove_head(config, config.input.size or 128)
+    check_networks(config.encoders, config.model)

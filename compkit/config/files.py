@@ -54,8 +54,8 @@ def without_removed(values: Any, where: str = "the configuration") -> Any:
             changed = bool(held.get("weight"))
         if changed:
             raise CompkitError(
-                f"{where} has {name} {brief(value)}, with which this version can neither train nor "
-                "predict: take the version that knew it"
+                f"{where} has {name} {brief(value)}, which this version does not know: take the "
+                "version that did"
             )
         del held[key]
         if not held:

@@ -72,7 +72,13 @@ class Model:
         self._mean = MapMean(heads, [card.side for card in cards], members[0][0])
         self.networks = sum(len(paths) for _, paths in members)
         self.params = self._mean.head.defaults if params is None else params
-        self._mean.head.check_params(self.params)
+        try:
+            self._mean.head.check_params(self.params)
+        except CompkitError as error:
+            raise CompkitError(
+                f"the decoder of {name} is not its own ({error}): run compkit train on it again, "
+                "or for an ensemble compkit ensemble"
+            ) from None
         self.made = hashlib.sha256(json.dumps([told, self.params]).encode()).hexdigest()
 
     @overload

@@ -63,6 +63,8 @@ def _prove_space(name: str, space: Mapping[str, Param]) -> None:
     for parameter, param in space.items():
         if parameter in (*Foreground.space, "fragment", "fill"):
             HEADS.refuse(name, "space", parameter, "a name that no other parameter has")
+        if not param.values:
+            HEADS.refuse(name, f"values of {parameter}", param.values, "at least one")
         try:
             for value in param.values:
                 param.refuse(parameter, value)
