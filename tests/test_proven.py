@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compkit.competition import COMPETITIONS
+from compkit.competition import COMPETITIONS, competition_of
 from compkit.competition.base import Competition, Rules, Source, Table
 from compkit.competition.proven import Proven
 from compkit.config import LossConfig, RunConfig
@@ -70,7 +70,9 @@ WRONG = {
     "names twice": ({"train": ("0.png",) * 2}, "names of train images .*'0.png', '0.png'.* once"),
     "odd names": ({"test": ("a.png",)}, r"names of test images \('a.png',\), where"),
     "names that are none": ({"test": 3}, "names of test images 3, where"),
-    "no fingerprint": ({"fingerprint": None}, "as fingerprint None, where some text"),
+    "no fingerprint": ({"fingerprint": None}, "as fingerprint None, where printable text"),
+    "no text": ({"fingerprint": "\udcff"}, "as fingerprint .*, where printable text"),
+    "labels of no names": (table(LABELS, None), "as labels uint8 .*, where a Table of image names"),
     "labels of others": (table(LABELS, ("0.png", "2.png")), "no column 1.png, but every image"),
     "labels of one": (table(LABELS[:1]), r"labels uint8 .*\(1, 4, 4\), where .* \(2, H, H\)"),
     "float labels": (table(LABELS / 2), "labels float64 of .* whole numbers from 0 to 65535"),
@@ -105,6 +107,21 @@ def test_what_a_competition_raises_is_told_as_its_own(monkeypatch, method):
         source.fingerprint(), source.labels(), source.image("train", 0)
 
 
+def test_a_competition_without_a_name_and_one_that_fails_as_it_is_asked_are_told(monkeypatch):
+    class Nameless(Given):
+        name = None
+
+    monkeypatch.setattr(COMPETITIONS, "names", lambda: ("given",))
+    monkeypatch.setattr(COMPETITIONS, "get", lambda name: Nameless)
+    with pytest.raises(CompkitError, match=r"'given' of the plugin mine.py .* must be text"):
+        competition_of("x")
+    monkeypatch.setattr(Given, "source", lambda self, data: property)
+    with pytest.raises(CompkitError, match="names of train images None"):
+        Proven(Given(), "x")
+    with pytest.raises(CompkitError, match="rules have ranking 3: give a metric's name"):
+        Rules(ranking=3)
+
+
 @pytest.mark.parametrize("limit", [0, 65536, 2.5, True, None])
 def test_rules_that_cannot_be_are_refused(limit):
     with pytest.raises(CompkitError, match=f"max_label {limit}: give a whole number from 1"):
@@ -119,6 +136,10 @@ HEAD = {
     "ideal": (lambda self, labels: self.targets(labels), r"ideal float32 .*\(2, 32, 32\), where"),
     "loss": (lambda self, *_: torch.zeros(2), r"as loss torch.float32 of shape \(2,\), where"),
     "targets": (lambda self, labels: labels, r"as targets int32 .* the shape \(any, 32, 32\)"),
+    "outputs": (None, "'mine' of the plugin mine.py lacks what Partition has .TypeError"),
+    "weight": (None, "'mine' of the plugin mine.py lacks what Partition has .TypeError"),
+    "no tensor": (lambda self, x: x.sigmoid().numpy(), "as activate float32 .*, where a tensor"),
+    "negative": (lambda self, *_: np.full((32, 32), -1), "as decode int64 .*, where a map of"),
     "decode": (lambda self, *_: None, r"as decode None, where the shape \(32, 32\) is wanted"),
     "reorient": (lambda self, maps, matrix: maps[0], "gives as reorient"),
     "affinities": (lambda self, maps, offsets: maps[5], "fails in affinities .IndexError"),
@@ -139,6 +160,7 @@ def test_a_head_is_tried_before_anything_is_trained(monkeypatch, case):
             Boundary.__init__(self, config, side)
             self.space = space
 
+    case = {"no tensor": "activate", "negative": "decode"}.get(case, case)
     kinds = {"mine": head(**{case: wrong}), "boundary": Boundary}
     monkeypatch.setattr(HEADS, "get", kinds.__getitem__)
     monkeypatch.setattr(HEADS, "origin", lambda name: "the plugin mine.py")

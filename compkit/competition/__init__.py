@@ -31,6 +31,8 @@ def competition_of(data: str) -> Competition:
         kind = COMPETITIONS.get(name)
         with COMPETITIONS.blaming(name, "cannot tell whose data these are"):
             known.append(kind())
+            if not (isinstance(known[-1].name, str) and isinstance(known[-1].locator, str)):
+                raise TypeError("its name and its locator must be text")
             if known[-1].owns(data):
                 owners.append(known[-1])
     if len(owners) == 1:

@@ -79,6 +79,10 @@ class Rules:
     max_label: int = 255
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ranking, str):
+            raise CompkitError(
+                f"a competition's rules have ranking {self.ranking!r}: give a metric's name"
+            )
         if type(self.max_label) is not int or not 0 < self.max_label <= HIGHEST:
             raise CompkitError(
                 f"a competition's rules have max_label {self.max_label!r}: give a whole number "

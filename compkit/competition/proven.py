@@ -54,8 +54,8 @@ class Proven(Source):
     def fingerprint(self) -> str:
         """Return a digest that changes whenever the data may have changed."""
         found = self._ask(self._source, "fingerprint")
-        if not isinstance(found, str) or not found:
-            self._refuse("fingerprint", found, "some text")
+        if not isinstance(found, str) or not found or not found.isprintable():
+            self._refuse("fingerprint", found, "printable text")
         return found
 
     def image(self, split: Split, index: int) -> np.ndarray:
@@ -72,8 +72,9 @@ class Proven(Source):
         """Return the label maps of all training images."""
         found = self._ask(self._source, "labels")
         labels = found.labels if isinstance(found, Table) else found
-        if not isinstance(found, Table) or not isinstance(labels, np.ndarray):
-            self._refuse("labels", labels, "a Table with an array of label maps")
+        images = found.images if isinstance(found, Table) else None
+        if not isinstance(images, list | tuple) or not isinstance(labels, np.ndarray):
+            self._refuse("labels", labels, "a Table of image names and an array of label maps")
         require_images(found.images, self.train, f"the labels of the competition {self._name!r}")
         self._side = labels.shape[-1] if labels.ndim == 3 else 0
         if not self._side or labels.shape != (len(self.train), self._side, self._side):
@@ -84,7 +85,8 @@ class Proven(Source):
         return found
 
     def _names(self, split: Split) -> tuple[str, ...]:
-        found = getattr(self._source, split, None)
+        with COMPETITIONS.blaming(self._name, f"fails in {split}"):
+            found = getattr(self._source, split, None)
         names = tuple(found) if isinstance(found, list | tuple) else (None,)
         if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
             self._refuse(f"names of {split} images", found, "a tuple of 0.png, 1.png, …")

@@ -235,6 +235,8 @@ def _greys(images: Any) -> Iterator[np.ndarray]:
                 "compkit predict for a folder"
             )
         images = np.asarray(images)
+        if not images.size:
+            raise CompkitError(f"there is no image in an array of shape {images.shape}")
         images = [images] if _is_one(images) else images
     for number, image in enumerate(images):
         yield grey(np.asarray(image), f"image {number}")

@@ -19,6 +19,7 @@ from compkit.heads.graph import graph_space, mutex_watershed, offsets_of
 from compkit.heads.partition import Partition, Truth
 from compkit.parameters import Param, Params, defaults_of
 from compkit.regions import absorb_small, numbered, spread
+from compkit.registry import HEADS
 
 
 class Head:
@@ -184,7 +185,8 @@ class Head:
             said = [part.affinities(maps[channels], self._offsets) for part, channels in parts]
             mean = np.average(said, axis=0, weights=self._shares).astype(np.float32, copy=False)
             return mutex_watershed(mean, self._offsets, mask, params, self._config.reach)
-        labels: Any = self.partitions[0].decode(maps[0], mask, maps[1:], params)
+        (part,) = self.partitions
+        labels: Any = HEADS.ask(part.name, part, "decode", maps[0], mask, maps[1:], params)
         found = np.asarray(labels)  # a partition that was added may return anything
         if found.dtype.kind not in "iu" or found.shape != mask.shape or found.min(initial=0) < 0:
             raise CompkitError(

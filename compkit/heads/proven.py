@@ -41,6 +41,7 @@ def _prove(partition: Partition, offsets: Offsets) -> None:
     """Try each method of a partition as training and decoding do."""
     with HEADS.blaming(partition.name, "lacks what Partition has"):
         _prove_space(partition.name, partition.space)
+        float(partition.weight)
         outputs, maps = len(partition.outputs), len(partition.maps)
     logits = torch.zeros(1, outputs, *_GRID)
     targets = torch.as_tensor(_tried(partition, "targets", (None, *_GRID), _LABELS))[None]
@@ -78,6 +79,10 @@ def _tried(partition: Partition, method: str, shape: tuple[int | None, ...], *gi
     told = getattr(found, "shape", (-1,))
     if len(told) != len(shape) or any(w not in (None, n) for n, w in zip(told, shape, strict=True)):
         HEADS.refuse(name, method, found, f"the shape {shape}".replace("None", "any"))
+    if method in ("loss", "activate", "reorient") and not isinstance(found, torch.Tensor):
+        HEADS.refuse(name, method, found, "a tensor")
+    if method == "decode" and (found.dtype.kind not in "iu" or found.min() < 0):
+        HEADS.refuse(name, method, found, "a map of region ids, whole numbers from 0 up")
     if method in ("ideal", "activate") and not (found.min() >= 0 and found.max() <= 1):
         HEADS.refuse(name, method, float(found.max()), "what is from 0 to 1")
     return found
