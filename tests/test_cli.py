@@ -57,7 +57,7 @@ def test_runs_lie_where_the_command_or_the_environment_says(tmp_path, monkeypatc
     assert runs_option() == ""
     monkeypatch.delenv("COMPKIT_RUNS")
     assert runs_root() == Path("runs")
-    with pytest.raises(CompkitError, match="no run 'a' in runs/"):
+    with pytest.raises(CompkitError, match="no run or ensemble 'a' in runs/"):
         open_run("a")
 
 

@@ -261,7 +261,7 @@ def test_a_checkpoint_is_read_without_settings_that_are_gone(tmp_path):
     assert read_card(path).config == load_checkpoint(path)[2] == config
     held[CARD]["config"]["input"] |= {"contrast": "windows"}
     torch.save(held, path)
-    with pytest.raises(CompkitError, match=r"best\.ckpt has input\.contrast 'windows', with which"):
+    with pytest.raises(CompkitError, match=r"best\.ckpt has input\.contrast 'windows', which"):
         load_checkpoint(path)
 
 

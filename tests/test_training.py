@@ -441,7 +441,7 @@ def test_a_network_on_all_images_joins_submissions_and_is_never_out_of_fold(
         (member,) = json.loads(Path("all/x.json").read_text())["members"]
         assert (member["folds"], member["all_images"]) == ([0, 1], True)
         (one,) = members_of([open_run("whole")])
-        assert len(one.test) == 3
+        assert len(one.networks) == len(one.test.made.checkpoint.split("+")) == 3
         assert len(one.out_of_fold) == 8
         capsys.readouterr()
         start = "runs/whole/{encoder}/all/last.ckpt"

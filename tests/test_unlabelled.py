@@ -97,7 +97,7 @@ def test_a_teacher_that_may_not_teach_is_refused_and_leaves_no_run(workplace):
     cases = {
         "other folds": (replace(TAUGHT, folds=FoldsConfig(k=3)), DATA),
         "other data": (TAUGHT, DATA.replace("seed=4", "seed=5")),
-        "no run 'teahcer'": (
+        "no run or ensemble 'teahcer'": (
             replace(TAUGHT, unlabelled=replace(TAUGHT.unlabelled, teacher="teahcer")), DATA,
         ),
         "every training image is labelled": (TAUGHT, DATA.replace("unlabelled=3", "unlabelled=0")),
