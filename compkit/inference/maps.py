@@ -63,7 +63,7 @@ class Maps(Listing):
 
 
 def kept(maps: np.ndarray) -> np.ndarray:
-    """Return probabilities as files keep them, uint8: steps of 1/255 change no score."""
+    """Return probabilities as files keep them, uint8: steps of 1/255 (docs/results.md)."""
     return np.rint(maps * 255).astype(np.uint8)
 
 
