@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -74,23 +73,6 @@ def is_on_ray() -> bool:
     return _on_ray.get()
 
 
-def cores() -> int:
-    """Return how many cores the cluster has."""
-    return max(1, int(_ray().cluster_resources().get("CPU", 1)))
-
-
-def fits_at_once(machine: MachineConfig) -> int:
-    """Return how many tasks that need a device each can run on the cluster at once."""
-    needs, resources = _needs(machine), _ray().cluster_resources()
-    least = min(int(resources.get(_RESOURCES[name], 0) // n) for name, n in needs.items())
-    if not least:
-        raise CompkitError(
-            f"no machine of the cluster has what a network needs ({_told(needs)}): start Ray with "
-            "more, or change machine.device or machine.cores"
-        )
-    return least
-
-
 _RESOURCES = {"num_gpus": "GPU", "num_cpus": "CPU"}
 
 
@@ -102,8 +84,15 @@ def _needs(machine: MachineConfig) -> dict[str, int]:
     return {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": machine.cores}
 
 
-def _told(needs: dict[str, int]) -> str:
-    return " and ".join(f"{n} {_RESOURCES[name]}" for name, n in needs.items())
+def require_room(machine: MachineConfig) -> None:
+    """Refuse a cluster that is too small for a single network, which would wait for ever."""
+    needs, resources = _needs(machine), _ray().cluster_resources()
+    if any(resources.get(_RESOURCES[name], 0) < n for name, n in needs.items()):
+        told = " and ".join(f"{n} {_RESOURCES[name]}" for name, n in needs.items())
+        raise CompkitError(
+            f"the cluster lacks what one network needs ({told}): start Ray with more, or change "
+            "machine.device or machine.cores"
+        )
 
 
 def spread(
@@ -129,7 +118,6 @@ def spread(
         What the first task raises that fails; the others are stopped then.
     """
     ray = _ray()
-    fits_at_once(machine)
     call = ray.remote(_call).options(max_retries=-1, **_needs(machine))
     here = _here()
     waiting = [call.remote(here, function, *each) for each in arguments]
@@ -152,23 +140,6 @@ def spread(
             with suppress(Exception):
                 ray.cancel(each)
         raise
-
-
-def each_on_ray(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-    """Yield what `function` returns of each arguments, in order, a core a call.
-
-    Arguments are taken as they are needed: few are held at a time.
-    """
-    ray = _ray()
-    call = ray.remote(_call).options(max_retries=-1)
-    shared, here = ray.put(function), _here()
-    calls: deque[Any] = deque()
-    for each in arguments:
-        if len(calls) >= 2 * cores():
-            yield _answer(calls.popleft())
-        calls.append(call.remote(here, shared, *each))
-    while calls:
-        yield _answer(calls.popleft())
 
 
 def _answer(reference: Any) -> Any:

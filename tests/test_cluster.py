@@ -89,4 +89,8 @@ def test_what_is_no_cluster_is_said(place, capsys):
         assert f"there is no Ray cluster for --ray {where}" in errors
         assert reason in errors
         assert "Traceback" not in errors
+    process = train("--run", "r", "--ray", "local", "--machine.cores", "999")
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 2, errors
+    assert "lacks what one network needs (999 CPU)" in errors
     assert not Path("runs").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compkit.cluster import is_on_ray, spread
+from compkit.cluster import is_on_ray, require_room, spread
 from compkit.config import RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
@@ -44,6 +44,8 @@ def train(
         For any bad input; before anything is trained, as far as it can be known by then.
     """
     check_all(config)
+    if is_on_ray():
+        require_room(config.machine)
     _check_unlabelled(config, data)
     if not (runs_root() / name / "run.json").is_file():
         _check_weights(config, fold or 0)
