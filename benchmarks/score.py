@@ -18,7 +18,7 @@ from sklearn.metrics import adjusted_rand_score
 from table import apart, label_maps, make
 
 from compkit.competition.table import read_table
-from compkit.metrics.named import image_scores
+from compkit.metrics.named import REGISTRY, image_scores
 from compkit.metrics.rand import adjusted_rand_index, contingency
 from compkit.submission.report import score_tables
 
@@ -68,12 +68,17 @@ def main() -> None:
     size, count = settings.size, settings.images
     noise = np.random.default_rng(0).integers(0, 256, (2, 20, size, size)).astype(np.uint8)
     regions = label_maps(20, size, 20), label_maps(20, size, 20, seed=1)
+    squares = np.arange(size) * 15 // size
+    tiled = np.broadcast_to(squares[:, None] * 15 + squares + 1, (20, size, size)).astype(np.uint8)
+    many = tiled, np.roll(tiled, size // 50, axis=(1, 2))
+    kinds = (("regions", regions), ("225 regions", many), ("noise of 256 ids", noise))
     print(f"{'':50}{'compkit':>12}{'other':>12}{'faster':>9}")
-    for kind, (truth, prediction) in (("regions", regions), ("noise of 256 ids", noise)):
+    for kind, (truth, prediction) in kinds:
         theirs = milliseconds(flat_sklearn, truth, prediction)
         for label, score in (
             ("ARI", lambda t, p: adjusted_rand_index(contingency(t, p))),
             ("three metrics", image_scores),
+            ("all metrics", lambda t, p: image_scores(t, p, tuple(REGISTRY.builtin))),
         ):
             mine = milliseconds(score, truth, prediction)
             name = f"{label}, one {size}² image, {kind}"

@@ -8,7 +8,7 @@ mean over the images of which it says something.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,8 +17,16 @@ from compkit.metrics.rand import METRICS, OfTable, contingency
 from compkit.metrics.regions import MEASURES
 from compkit.registry import Registry
 
+_MODULES = {
+    "rand": (*METRICS, "probabilistic_rand", "v_rand"),
+    "information": ("v_info", "variation_of_information"),
+    "instances": ("average_precision", "panoptic_quality", "aggregated_jaccard"),
+}
+
 REGISTRY = Registry(
-    "compkit.metrics", "metric", {name: f"compkit.metrics.rand:{name}" for name in METRICS}
+    "compkit.metrics",
+    "metric",
+    {name: f"compkit.metrics.{m}:{name}" for m, names in _MODULES.items() for name in names},
 )
 
 
@@ -48,15 +56,16 @@ def beside(*names: str) -> tuple[str, ...]:
 def image_scores(
     truth: np.ndarray,
     prediction: np.ndarray,
-    names: Iterable[str] = METRICS,
+    names: Sequence[str] = METRICS,
     table: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return the metrics of one image by name.
 
     Parameters
     ----------
-    truth, prediction : integer ndarray, shape (H, W)
-        Region ids; 0 is background.
+    truth : integer ndarray, shape (H, W) or (A, H, W)
+        Region ids; 0 is background. Of several annotators, a metric is its mean over them.
+    prediction : integer ndarray, shape (H, W)
     table : ndarray of int64, optional
         Their contingency table, if it is there already.
 
@@ -65,6 +74,9 @@ def image_scores(
     CompkitError
         If there is no such metric, or what it returns is none.
     """
+    if truth.ndim > prediction.ndim:
+        each = [image_scores(one, prediction, names) for one in truth]
+        return {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
     table = contingency(truth, prediction) if table is None else table
     scores = {}
     for name in names:

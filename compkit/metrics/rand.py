@@ -119,6 +119,20 @@ class OfTable:
 adjusted_all = OfTable(adjusted_rand_index)
 adjusted_foreground = OfTable(lambda table: adjusted_rand_index(table[1:]))
 plain_foreground = OfTable(lambda table: rand_index(table[1:]))
+#: Of several annotators the mean, as every metric is: Unnikrishnan et al. (2007), "Toward objective
+#: evaluation of image segmentation algorithms".
+probabilistic_rand = OfTable(rand_index)
+
+
+@OfTable
+def v_rand(table: np.ndarray) -> float:
+    """Return V_Rand, S / ((A + B) / 2), where the truth is not 0; 1 where it is 0 everywhere.
+
+    Source: I. Arganda-Carreras et al. (2015), "Crowdsourcing the creation of image segmentation
+    algorithms for connectomics", with α = 1/2.
+    """
+    n, s, a, b = _sums(table[1:])
+    return 2 * s / (a + b) if n else 1.0
 
 
 def _sums(table: np.ndarray) -> tuple[int, int, int, int]:

@@ -103,6 +103,35 @@ class Matched:
         return np.searchsorted(SIZES, self.true / self.pixels, side="right")
 
 
+@dataclass(frozen=True)
+class Overlaps:
+    """The true and the predicted regions of an image.
+
+    Attributes
+    ----------
+    true, predicted : ndarray of int64, shape (T,) and (P,)
+        Their pixels, none of them 0.
+    shared : ndarray of int64, shape (T, P)
+        The pixels that each true region shares with each predicted one.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    shared: np.ndarray
+
+    @property
+    def union(self) -> np.ndarray:
+        """The pixels of either region of each pair, int64 (T, P)."""
+        return self.true[:, None] + self.predicted - self.shared
+
+
+def overlaps(table: np.ndarray) -> Overlaps:
+    """Return what a table of `compkit.metrics.rand.contingency` tells of regions."""
+    rows, columns = table.sum(axis=1), table.sum(axis=0)
+    true, predicted = np.flatnonzero(rows[1:]) + 1, np.flatnonzero(columns[1:]) + 1
+    return Overlaps(rows[true], columns[predicted], table[np.ix_(true, predicted)])
+
+
 def match_regions(table: np.ndarray) -> Matched:
     """Match each true region to at most one predicted region, and each predicted one likewise.
 
@@ -113,13 +142,10 @@ def match_regions(table: np.ndarray) -> Matched:
     table : ndarray of int64, shape (R, C)
         From `compkit.metrics.rand.contingency`: row 0 and column 0 are background.
     """
-    rows, columns = table.sum(axis=1), table.sum(axis=0)
-    true, predicted = np.flatnonzero(rows[1:]) + 1, np.flatnonzero(columns[1:]) + 1
-    shared = table[np.ix_(true, predicted)]
-    iou = shared / (rows[true][:, None] + columns[predicted] - shared)
-    pairs = linear_sum_assignment(iou, maximize=True)
-    hits, sizes = np.zeros(len(true), np.int64), np.zeros(len(true), np.int64)
-    hits[pairs[0]] = shared[pairs]
-    sizes[pairs[0]] = columns[predicted][pairs[1]]
+    of = overlaps(table)
+    pairs = linear_sum_assignment(of.shared / of.union, maximize=True)
+    hits, sizes = np.zeros_like(of.true), np.zeros_like(of.true)
+    hits[pairs[0]] = of.shared[pairs]
+    sizes[pairs[0]] = of.predicted[pairs[1]]
     sizes[hits == 0] = 0  # paired only because nothing was left to share a pixel with
-    return Matched(hits, rows[true], sizes, int(rows.sum()), len(predicted) > 0)
+    return Matched(hits, of.true, sizes, int(table.sum()), len(of.predicted) > 0)
