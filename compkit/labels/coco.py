@@ -1,0 +1,127 @@
+"""Regions in COCO's JSON: polygons and run lengths, of whatever category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from compkit.errors import CompkitError, brief
+from compkit.inputs import parse_json, read_text
+from compkit.labels.paint import Painted, paint
+from compkit.labels.run_lengths import Shapes
+from compkit.schema import checked
+
+
+@dataclass(frozen=True)
+class _Image:
+    id: int
+    file_name: str
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    image_id: int
+    segmentation: list[list[float]] | dict[str, Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Coco:
+    images: list[_Image]
+    annotations: list[_Annotation]
+
+
+def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
+    """Read the label maps of all images of a COCO file.
+
+    Parameters
+    ----------
+    path : Path
+    shapes : mapping of str to tuple of int
+        (H, W) of the images by name. An image is known by its file's name as a whole, without its
+        folders, or without its ending.
+
+    Returns
+    -------
+    dict of str to Painted
+        Of the images that the file lists and `shapes` has; one without annotations has no region.
+
+    Raises
+    ------
+    CompkitError
+        Naming the file and the annotation that is wrong.
+    """
+    remedy = "correct it"
+    try:
+        values = parse_json(read_text(path, "COCO file"))
+    except ValueError as error:
+        raise CompkitError(f"{path} is no JSON ({error}): {remedy}") from None
+    if not isinstance(values, dict) or "annotations" not in values:
+        raise CompkitError(f"{path} is no COCO file: it has no list of annotations")
+    found = checked(_Coco, values, str(path), remedy, "is no COCO file")
+    names = {one.id: name for one, name in _named(path, found.images, shapes)}
+    regions: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
+    known = {one.id for one in found.images}
+    for number, one in enumerate(found.annotations):
+        where = f"{path}, annotation {number}"
+        if one.image_id not in known:
+            raise CompkitError(f"{where}: there is no image {one.image_id} in the file: {remedy}")
+        if (name := names.get(one.image_id)) is not None:
+            regions[name].append(_pixels(one.segmentation, shapes[name], where))
+    return {name: paint(shapes[name], each) for name, each in regions.items()}
+
+
+def _named(
+    path: Path, images: Sequence[_Image], shapes: Shapes
+) -> Iterator[tuple[_Image, str]]:
+    """Yield the images that `shapes` has, by their names there."""
+    for one in images:
+        place = PurePosixPath(one.file_name.replace("\\", "/"))
+        ways = (one.file_name, place.name, place.stem)
+        name = next((way for way in ways if way in shapes), None)
+        if name is None:
+            continue
+        told = one.height, one.width
+        if None not in told and told != shapes[name]:
+            height, width = shapes[name]
+            raise CompkitError(
+                f"{path} says that {brief(one.file_name)} is {told[1]}×{told[0]}, but it is "
+                f"{width}×{height}: correct the file, or the image"
+            )
+        yield one, name
+
+
+def _pixels(segmentation: Any, shape: tuple[int, int], where: str) -> np.ndarray:
+    """Return the pixels of a region, int64 (N,), row by row."""
+    height, width = shape
+    try:
+        if isinstance(segmentation, Mapping):
+            if list(segmentation["size"]) != [height, width]:
+                raise ValueError(f"its size is {segmentation['size']}, not [{height}, {width}]")
+            counts = segmentation["counts"]
+            runs = dict(segmentation)
+            if isinstance(counts, list):
+                if sum(counts) != height * width or min(counts, default=0) < 0:
+                    raise ValueError(f"its counts are of {sum(counts)} pixels")
+                runs = coco_mask.frPyObjects(runs, height, width)
+            found = coco_mask.decode(runs)
+        else:
+            if not segmentation or any(len(one) < 6 or len(one) % 2 for one in segmentation):
+                raise ValueError("a polygon is three points or more, x and y of each")
+            found = coco_mask.decode(
+                coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+            )
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise CompkitError(
+            f"{where} has no segmentation of its image ({error}): correct or remove it"
+        ) from None
+    pixels = np.flatnonzero(found)
+    if not len(pixels):
+        raise CompkitError(f"{where} has a segmentation without any pixel: remove it")
+    return pixels
