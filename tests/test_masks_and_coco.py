@@ -81,6 +81,8 @@ def test_every_kind_of_segmentation(tmp_path, kind):
         ({"size": [8, 10], "counts": [100, -20]}, "its counts are of 80 pixels"),
         ({"size": [8, 10], "counts": [80]}, "without any pixel"),
         ({"counts": [80]}, "size"),
+        ({"size": [8, 10], "counts": "000"}, "fewer pixels|without any pixel"),
+        ({"size": [8, 10], "counts": "ÿÿÿÿ"}, "Invalid RLE"),
         ([[50.0, 50, 60, 50, 60, 60]], "without any pixel"),
     ],
 )

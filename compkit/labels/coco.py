@@ -111,6 +111,8 @@ def _pixels(segmentation: Any, shape: tuple[int, int], where: str) -> np.ndarray
                     raise ValueError(f"its counts are of {sum(counts)} pixels")
                 runs = coco_mask.frPyObjects(runs, height, width)
             found = coco_mask.decode(runs)
+            if found.sum() != coco_mask.area(runs):  # where counts end too early, it is left unset
+                raise ValueError("its counts are of fewer pixels")
         else:
             if not segmentation or any(len(one) < 6 or len(one) % 2 for one in segmentation):
                 raise ValueError("a polygon is three points or more, x and y of each")
