@@ -22,9 +22,7 @@ from compkit.models.network import DECODERS, Network, normalised
 from compkit.models.weights import PACKAGED, packaged
 
 
-@pytest.mark.parametrize(
-    "decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus", "feedback-unet"]
-)
+@pytest.mark.parametrize("decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus"])
 def test_decoders_by_name_give_maps_of_the_inputs_size(decoder):
     network = Network("resnet10t", 3, ModelConfig(decoder=decoder)).eval()
     side = 2 * network.stride
@@ -285,7 +283,6 @@ def test_a_warm_start_leaves_another_heads_last_layer(tmp_path, capsys):
         {"encoder": "resnet18"},
         {"encoder": "resnet34"},
         {"model": ModelConfig(decoder="fpn")},
-        {"model": ModelConfig(decoder="feedback-unet")},
         {"channels": 3},
     ],
 )

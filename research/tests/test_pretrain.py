@@ -204,7 +204,6 @@ def test_another_network_does_not_start_from_it(workplace, capsys, changed):
         ("simclr", "new", {"held-back": "0.99"}, "leave too few to pretrain on"),
         ("simclr", "new", {"input__batch": "64"}, "there are 12 images to pretrain on"),
         ("simclr", "new", {"model__start": "x.ckpt"}, "takes no model.start"),
-        ("mae", "new", {"model__decoder": "feedback-unet"}, "feedback-unet"),
         ("mae", "new", {"encoders": "[resnet10tt]"}, "did you mean 'resnet10t'"),
         ("mae", "new", {"data": "absent"}, "absent"),
         ("mae", "new", {"model__weights": "no.safetensors"}, "no weights file no.safetensors"),
