@@ -143,7 +143,7 @@ def test_train_takes_the_encoder_of_simclr(workplace, capsys):
     assert (
         f"{path}: all {len(own)} tensors of the encoder loaded by name" in capsys.readouterr().err
     )
-    with pytest.raises(CompkitError, match="pretrained on other input channels"):
+    with pytest.raises(CompkitError, match="does not fit the encoder"):
         Network(ENCODER, 2, ModelConfig(weights=path), channels=3)
     with pytest.raises(CompkitError, match=r"give model\.weights the encoder\.safetensors"):
         warm_start(network, Path(f"runs/simclr/{ENCODER}/last.ckpt"))
