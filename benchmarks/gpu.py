@@ -127,7 +127,7 @@ def _steps(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     if compiled:
-        bench.network.rounds = torch.compile(bench.network.rounds)  # type: ignore[method-assign]
+        bench.network.compile()
     works: list[Callable[[], None]] = [bench.network_alone, bench.repeated, bench.loaded]
     for work in works:
         bench.seconds(work)  # warm-up

@@ -52,12 +52,12 @@ class Bench:
 
     def step(self, batch: dict[str, Tensor], with_loss: bool = True) -> None:
         with autocast(self.config.machine):
-            rounds = self.network.rounds(batch["images"])
+            logits = self.network(batch["images"])
         if with_loss:
             truth = Truth(batch["labels"], batch["targets"], batch["weights"])
-            loss = torch.stack([self.head.loss(logits, truth) for logits in rounds]).mean()
+            loss = self.head.loss(logits, truth)
         else:
-            loss = torch.stack([logits.float().mean() for logits in rounds]).mean()
+            loss = logits.float().mean()
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -222,7 +222,7 @@ def old_record(**settings: object) -> dict:
 
 
 def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_path):
-    record = old_record(**REMOVED)
+    record = old_record(**REMOVED, **{"unlabelled.teacher": "mean"})
     assert from_plain(record) == RunConfig(seed=3)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(record))
     assert parse([*GO, "--config", str(tmp_path / "c.yaml")])[1] == RunConfig(seed=3)
@@ -237,6 +237,7 @@ def test_settings_that_are_gone_are_passed_over_where_they_changed_nothing(tmp_p
         {"weights.background": 0.25},
         {"weights.small_regions": 0.5},
         {"unlabelled.teacher": "mean", "unlabelled.weight": 0.3},
+        {"model.decoder": "feedback-unet"},
     ],
     ids=lambda settings: next(iter(settings)),
 )

@@ -28,7 +28,6 @@ from compkit.leak import seen_by
 from compkit.metrics.named import image_scores
 from compkit.run import open_run, start_run
 from compkit.training.command import parse, run_command
-from compkit.training.fit import fit_fold
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -140,30 +139,6 @@ def test_the_reports_recipe_trains_and_stops_early(workplace, monkeypatch, capsy
     assert np.load(part / "oof/maps.npy").shape[1:] == (1, 40, 40)
     kappa = torch.load(part / "last.ckpt", weights_only=True)["compkit"]["head"]["kappa"]
     assert kappa.max() > 0
-
-
-@pytest.mark.slow
-def test_a_plain_feedback_unet_trains_resumes_and_is_submitted(workplace, monkeypatch):
-    monkeypatch.chdir(workplace)
-    settings = {"encoders": "[plain_unet16]", "model__decoder": "feedback-unet"}
-    settings["training__steps"] = "6"
-    assert guarded(lambda: run_command(command("feedback", **settings)[2:])) == 0
-    argv = command("stopped", fold="0", **settings)[2:]
-
-    def stop(epoch: int, score: float) -> None:
-        raise TimeoutError
-
-    with pytest.raises(TimeoutError):
-        fit_fold(start_run("stopped", parse(argv)[1], "data"), "plain_unet16", 0, watch=stop)
-    assert len(pd.read_csv("runs/stopped/plain_unet16/fold0/metrics.csv")) == 1
-    assert guarded(lambda: run_command(argv)) == 0
-    expected, got = (
-        weights(Path(f"runs/{run}/plain_unet16/fold0")) for run in ("feedback", "stopped")
-    )
-    assert expected.keys() == got.keys()
-    assert all(torch.equal(expected[name], got[name]) for name in expected)
-    assert compkit(["submit", "--run", "feedback", "--out", "feedback/x.csv"]) == 0
-    assert compkit(["check", "feedback/x.csv", "--data", "data"]) == 0
 
 
 @pytest.mark.slow

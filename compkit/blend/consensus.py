@@ -1,26 +1,22 @@
 """The label map on which several label maps of one image agree best, whatever their ids.
 
 The wanted partition maximises the weighted mean over inputs of the metric with that input as the
-truth. Of few segments every partition is tried; else it is searched for.
+truth; it is searched for.
 
 Source: A. Gionis, H. Mannila and P. Tsaparas (2007), "Clustering aggregation".
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from compkit.blend.agreement import Agreement, Tally
+from compkit.blend.agreement import Agreement
 from compkit.blend.search import search
 from compkit.regions import numbered
-
-#: Up to so many segments every partition is tried: 21,147 of them.
-FEW = 9
 
 
 @dataclass(frozen=True)
@@ -80,12 +76,7 @@ def find_consensus(labels: np.ndarray, weights: np.ndarray, metric: str) -> Cons
     segments = joint_segments(labels)
     objective, place, seen = objective_of(segments, weights, metric)
     inputs = [objective.tally(row) for row in objective.codes]
-    if len(inputs) == 1:
-        best = inputs[0]
-    elif len(objective.sizes) <= FEW:
-        best = exhaustive(objective)
-    else:
-        best = search(objective, inputs)
+    best = search(objective, inputs) if len(inputs) > 1 else inputs[0]
     clusters = np.full(len(seen), best.count)
     clusters[seen] = best.clusters
     scores = [objective.scores(tally.joined, tally.spread)[place] for tally in (best, *inputs)]
@@ -142,33 +133,3 @@ def _with_background(clusters: np.ndarray, segments: Segments, weights: np.ndarr
         return clusters + 1
     totals = [math.fsum(column) for column in votes.T]  # exact: whatever the order of the inputs
     return np.where(clusters == int(np.argmax(totals)), 0, clusters + 1)
-
-
-def exhaustive(objective: Agreement) -> Tally:
-    """Return the best of all partitions; of equal ones, the first as `_partitions` has them."""
-    count = len(objective.sizes)
-    if not count:
-        return objective.tally(np.zeros(0, np.intp))
-    partitions, (one, other) = _partitions(count), np.triu_indices(count, 1)
-    together = (partitions[:, one] == partitions[:, other]).astype(np.float64)
-    pixels = 2 * objective.sizes[one] * objective.sizes[other]
-    judged = objective.judged[:, one] & objective.judged[:, other]
-    alike = judged & (objective.codes[:, one] == objective.codes[:, other])
-    # Pairs of pixels inside one segment, which are together in every partition.
-    inside = (objective.judged * objective.sizes**2).sum(axis=1) - objective.pixels
-    joined = (together @ (alike * pixels).T).T + inside[:, None]
-    spread = (together @ (judged * pixels).T).T + inside[:, None]
-    values = objective.weights @ objective.scores(joined, spread)
-    return objective.tally(partitions[np.argmax(values > values.max() - 1e-12)])
-
-
-@functools.cache
-def _partitions(count: int) -> np.ndarray:
-    """Return every partition of `count` things once, shape (Bell number, count), coarsest first."""
-    rows = np.zeros((1, 1), np.int8)
-    for _ in range(count - 1):
-        choices = rows.max(axis=1) + 2
-        rows = np.repeat(rows, choices, axis=0)
-        added = np.arange(len(rows)) - np.repeat(np.cumsum(choices) - choices, choices)
-        rows = np.column_stack([rows, added.astype(np.int8)])
-    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,7 @@ from compkit.metrics.named import beside
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
-from compkit.regions import keep_largest
-from compkit.submission.publish import claim, limit_of, publish
+from compkit.submission.publish import at_most, claim, limit_of, publish
 
 
 def blend(
@@ -157,27 +156,15 @@ def _combined(
     tables: Sequence[Table], weights: np.ndarray, metric: str, limit: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the blended labels, (N, H, W), and the mean agreement, (M,) and (M, M)."""
-    shape = tables[0].labels.shape
-    labels = np.empty(shape, np.min_scalar_type(limit))
-    agreement, mutual = np.zeros(len(tables)), np.zeros((len(tables), len(tables)))
     stacks = zip(*(table.labels for table in tables), strict=True)
-    jobs = ((np.stack(maps), weights, metric, limit) for maps in stacks)
-    cut = 0
-    found = each_image(_blended, jobs, "blending", shape[0], labels.size * len(tables))
-    for number, (regions, dropped, own, pairs) in enumerate(found):
-        labels[number] = regions
-        agreement += own / shape[0]
-        mutual += pairs / shape[0]
-        cut += dropped > 0
-    if cut:
-        say(f"{cut} images had more than {limit} regions: their smallest became background")
-    return labels, agreement, mutual
+    jobs = ((np.stack(maps), weights, metric) for maps in stacks)
+    images, pixels = len(tables[0].images), len(tables) * tables[0].labels.size
+    agreement, mutual = list[np.ndarray](), list[np.ndarray]()
 
+    def blended() -> Iterator[np.ndarray]:
+        for found in each_image(find_consensus, jobs, "blending", images, pixels):
+            agreement.append(found.agreement)
+            mutual.append(found.mutual)
+            yield found.labels
 
-def _blended(
-    maps: np.ndarray, weights: np.ndarray, metric: str, limit: int
-) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-    found = find_consensus(maps, weights, metric)
-    few = found.labels.max() <= limit
-    labels, dropped = (found.labels, 0) if few else keep_largest(found.labels, limit)
-    return labels, dropped, found.agreement, found.mutual
+    return at_most(limit, blended()), np.mean(agreement, axis=0), np.mean(mutual, axis=0)

@@ -78,9 +78,6 @@ def check(config: RunConfig) -> None:
         "training.freeze_encoder needs pretrained weights (model.weights or model.start)": (
             not t.freeze_encoder or start is not None or "none" not in named
         ),
-        "training.freeze_encoder does not fit feedback-unet, whose encoder sees the answer": (
-            not t.freeze_encoder or config.model.decoder.lower() != "feedback-unet"
-        ),
         "augment.scale must be under 1": a.scale < 1,
         "augment's probabilities must be at most 1": max(a.hflip, a.vflip, a.rot90, *chances) <= 1,
         "augment's shares must be at most 1": max(a.shift, a.contrast, a.noise) <= 1,

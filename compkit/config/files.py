@@ -16,22 +16,22 @@ from compkit.files import replacing
 from compkit.inputs import load_yaml
 from compkit.schema import checked
 
-_MEAN_TEACHER = "unlabelled.teacher"
-
-#: Settings that older versions had, and their defaults, by which they changed nothing. The mean
-#: teacher changed something where it had a weight; a teacher of another name is a run.
+#: Settings that older versions had, and their defaults, by which they changed nothing.
 REMOVED: dict[str, Any] = {
     "input.contrast": "grey",
     "input.coordinates": False,
     "loss.ignore_above": 1.0,
-    _MEAN_TEACHER: "mean",
     "weights.background": 1.0,
     "weights.small_regions": 0.0,
 }
 
+#: Values that older versions had of settings that are still there. The mean teacher changed nothing
+#: where it had no weight.
+_REMOVED_VALUES = {"model.decoder": "feedback-unet", "unlabelled.teacher": "mean"}
+
 
 def without_removed(values: Any, where: str = "the configuration") -> Any:
-    """Return settings as plain values without those in `REMOVED`.
+    """Return settings as plain values without what was removed.
 
     Raises
     ------
@@ -41,17 +41,17 @@ def without_removed(values: Any, where: str = "the configuration") -> Any:
     if not isinstance(values, dict):
         return values
     kept = {key: dict(held) if isinstance(held, dict) else held for key, held in values.items()}
-    for name, default in REMOVED.items():
+    for name, default in (REMOVED | _REMOVED_VALUES).items():
         section, key = name.split(".")
         held = kept.get(section)
         if not isinstance(held, dict) or key not in held:
             continue
         value = held[key]
         changed = value != default
-        if name == _MEAN_TEACHER:
+        if name in _REMOVED_VALUES:
             if changed:
                 continue
-            changed = bool(held.get("weight"))
+            changed = key != "teacher" or bool(held.get("weight"))
         if changed:
             raise CompkitError(
                 f"{where} has {name} {brief(value)}, which this version does not know: take the "

@@ -50,8 +50,7 @@ class ModelConfig:
     Parameters
     ----------
     decoder
-        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...), or feedback-unet, a
-        U-Net that is run twice and sees its first answer the second time.
+        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
     weights
         Encoder weights: auto (ImageNet's where an installed package carries them for the encoder,
         else none), none, hub, or a file's path; package:NAME/FILE is a file that an installed

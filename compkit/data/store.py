@@ -154,7 +154,8 @@ def open_store(data: str) -> Store:
     fingerprint = source.fingerprint()
     try:
         with locked(place, f"reading {data}", wait=True):
-            if not _is_current(directory, fingerprint):
+            meta = _meta(directory) if (directory / _META).exists() else None
+            if meta is None or (meta.layout, meta.fingerprint) != (_LAYOUT, fingerprint):
                 _build(source, directory, fingerprint, data)
             store = _opened(directory, competition)
     except OSError as error:
@@ -204,17 +205,10 @@ def _anew(directory: Path) -> str:
     return f"delete {directory}, it will be built anew"
 
 
-def _is_current(directory: Path, fingerprint: str) -> bool:
-    if not (directory / _META).exists():
-        return False
-    meta = _meta(directory)
-    return meta.layout == _LAYOUT and meta.fingerprint == fingerprint
-
-
 def _opened(directory: Path, competition: Competition, test: Path | None = None) -> Store:
-    """Return the store in a directory, whose arrays are as many as the images that are listed."""
+    """Return the store in a directory, whose digest is for `open_store` to prove."""
     test = test or directory
-    meta, of_test, arrays = _meta(directory), _meta(test), dict[str, np.ndarray]()
+    meta, of_test, arrays = _meta(directory), _meta(test), dict[str, Any]()
     for name in (*_TRAINING, *_TEST):
         path = (test if name in _TEST else directory) / f"{name}.npy"
         try:
@@ -222,31 +216,8 @@ def _opened(directory: Path, competition: Competition, test: Path | None = None)
         except (OSError, ValueError, OverflowError) as error:
             raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
     arrays["labelled"] = np.array(arrays["labelled"])
-    labelled = arrays["labelled"].size
-    side = arrays["images"].shape[-1] if arrays["images"].ndim else 0
-    wanted = {
-        "images": ("u", (len(meta.train), side, side)),
-        "test_images": ("u", (len(of_test.test), side, side)),
-        "labelled": ("i", (labelled,)),
-        "labels": ("u", (labelled, side, side)),
-    }
-    for name, (kind, shape) in wanted.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype.kind != kind:
-            raise CompkitError(
-                f"{directory / name}.npy holds {array.dtype} of shape {array.shape} where shape "
-                f"{shape} is wanted: {_anew(directory)}"
-            )
-    return Store(
-        competition=competition,
-        directory=directory,
-        test_directory=test,
-        train=meta.train,
-        test=of_test.test,
-        content=meta.content,
-        test_content=of_test.test_content,
-        **arrays,
-    )
+    arrays |= {"content": meta.content, "test_content": of_test.test_content}
+    return Store(competition, directory, test, meta.train, of_test.test, **arrays)
 
 
 def _contents(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> tuple[str, str]:

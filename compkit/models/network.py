@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from compkit import plugins
 from compkit.config import ModelConfig
 from compkit.errors import CompkitError, nearest
-from compkit.models.feedback import FeedbackUnet
 from compkit.models.plain import PLAIN, plain_settings
 from compkit.models.vit import Dpt, size_settings
 from compkit.models.weights import load_encoder, packaged
@@ -64,22 +63,12 @@ class Network(nn.Module):
         self.stride = int(getattr(self.model, "stride", encoder_part.output_stride))
         self._frozen = False
         if weights not in ("none", "hub"):
-            fed_back = self.model.fed_back if isinstance(self.model, FeedbackUnet) else 0
-            load_encoder(encoder_part.model, weights, channels, fed_back)
+            load_encoder(encoder_part.model, weights, channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W) of images (N, channels, H, W) between 0 and 1."""
-        return self.rounds(images)[-1]
-
-    def rounds(self, images: Tensor) -> list[Tensor]:
-        """Return the logits of every round: of the feedback U-Net two, of any other network one.
-
-        The last are the answer; training is on all of them.
-        """
-        images = normalised(images)
-        if isinstance(self.model, FeedbackUnet):
-            return self.model.rounds(images)
-        return [self.model(images)]
+        logits: Tensor = self.model(normalised(images))
+        return logits
 
     @property
     def encoder(self) -> nn.Module:
@@ -134,21 +123,18 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
             f"there is no decoder {config.decoder!r}{nearest(config.decoder, DECODERS)}: "
             f"take one of {', '.join(sorted(DECODERS))}"
         )
-    if (plain := PLAIN.keys() & set(encoders)) and config.decoder.lower() not in _UNETS:
+    if (plain := PLAIN.keys() & set(encoders)) and config.decoder.lower() != "unet":
         raise CompkitError(
             f"the encoder {min(plain)!r} does not fit under the decoder {config.decoder!r}: "
-            f"take {' or '.join(_UNETS)}, or another encoder"
+            "take unet, or another encoder"
         )
 
 
 #: What packages register with timm: an entry point only tells which module does.
 ENCODERS = Registry("compkit.encoders", "encoder", {})
 
-#: Networks with the decoder of the U-Net.
-_UNETS = {"unet": smp.Unet, "feedback-unet": FeedbackUnet}
-
 #: Networks by the name of their decoder.
-DECODERS: dict[str, Any] = smp.MODEL_ARCHITECTURES_MAPPING | _UNETS | {"dpt": Dpt}
+DECODERS: dict[str, Any] = smp.MODEL_ARCHITECTURES_MAPPING | {"dpt": Dpt}
 
 
 def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -> nn.Module:

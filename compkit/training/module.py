@@ -86,11 +86,7 @@ class SegmentationModule(pl.LightningModule):
     def _supervised(self, batch: Batch) -> Tensor:
         truth = Truth(batch["labels"], batch["targets"], batch["weights"])
         images, (height, width) = padded(self.network.stride, batch["images"])
-        losses = [
-            self.head.loss(logits[..., :height, :width], truth)
-            for logits in self.network.rounds(images)
-        ]
-        return torch.stack(losses).mean()
+        return self.head.loss(self.network(images)[..., :height, :width], truth)
 
     def _log_loss(self, name: str, loss: Tensor) -> None:
         size = self.config.input.batch

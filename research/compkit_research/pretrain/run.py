@@ -102,9 +102,6 @@ def _check_config(config: RunConfig) -> None:
         "takes no model.start: its encoders start from model.weights": config.model.start is None,
         "uses all images alike: leave unlabelled.weight 0": not config.unlabelled.weight,
         "trains encoders: leave training.freeze_encoder out": not config.training.freeze_encoder,
-        "does not know the decoder feedback-unet, which is fed what a head says: take unet": (
-            config.model.decoder.lower() != "feedback-unet"
-        ),
     }
     for rule, kept in rules.items():
         if not kept:
