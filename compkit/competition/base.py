@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
@@ -15,27 +15,46 @@ from compkit.errors import CompkitError
 
 Split = Literal["train", "test"]
 
-#: No region id is higher, in any file.
-HIGHEST = 65535
+#: No region id is higher: in the truth, and in a submission.
+HIGHEST_TRUE, HIGHEST = (1 << 32) - 1, 65535
 
-#: What an image is called, and so its column in a CSV.
-NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
+#: What an image is called in the challenge's layout, and so its column in a CSV.
+NUMBERED = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
+
+#: What an image may be called in any: what can be part of a file's name on all systems.
+NAME = re.compile(r"[^/\\:*?\"<>|\x00-\x1f]{1,200}")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Label maps of several images, as the challenge's CSV holds them.
+    """Label maps of images of one size.
 
     Attributes
     ----------
     images : tuple of str
-        File names, in column order (``0.png``, ``1.png``, …).
+        Names, in order.
     labels : ndarray of uint8 or uint16, shape (N, H, W)
         Region ids; 0 is background. Ids mean nothing beyond their image.
     """
 
     images: tuple[str, ...]
     labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """Label maps of images of any sizes, made as they are asked for.
+
+    Attributes
+    ----------
+    images : tuple of str
+        Names, in order.
+    labels : iterable of ndarray of unsigned integers, shape (H, W), or None
+        Region ids, 0 is background; None is of an image without labels. Asked for once.
+    """
+
+    images: tuple[str, ...]
+    labels: Iterable[np.ndarray | None]
 
 
 class Source(ABC):
@@ -56,11 +75,15 @@ class Source(ABC):
 
     @abstractmethod
     def image(self, split: Split, index: int) -> np.ndarray:
-        """Return one grey image, uint8, shape (H, W)."""
+        """Return one image, uint8 or uint16 as all others, grey (H, W) or in colours (H, W, 3)."""
 
     @abstractmethod
-    def labels(self) -> Table:
-        """Return the label maps of all training images; an unlabelled image is all zero."""
+    def labels(self) -> Table | LabelMaps:
+        """Return the label maps of all training images; see `Rules.blank_is_unlabelled`."""
+
+    def groups(self) -> Mapping[str, str]:
+        """Return which patient, or other group, training images are known to be of."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -73,10 +96,13 @@ class Rules:
         The metric that ranks, by name.
     max_label : int
         The highest region id that a submission may hold.
+    blank_is_unlabelled : bool
+        Whether an image whose label map is all background counts as one without labels.
     """
 
     ranking: str = "adjusted_all"
     max_label: int = 255
+    blank_is_unlabelled: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranking, str):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from compkit.competition import COMPETITIONS
 from compkit.competition.base import (
-    HIGHEST,
+    HIGHEST_TRUE,
     NAME,
     Competition,
+    LabelMaps,
     Rules,
     Source,
     Split,
@@ -39,7 +40,9 @@ class Proven(Source):
     """
 
     def __init__(self, competition: Competition, data: str) -> None:
-        self._name, self._side = competition.name, 0
+        self._name = competition.name
+        self._kind: tuple[Any, int] | None = None
+        self._shapes: dict[int, tuple[int, ...]] = {}
         self._ask = partial(COMPETITIONS.ask, self._name)
         self._refuse: Callable[..., NoReturn] = partial(COMPETITIONS.refuse, self._name)
         if not isinstance(competition.rules, Rules):
@@ -59,29 +62,64 @@ class Proven(Source):
         return found
 
     def image(self, split: Split, index: int) -> np.ndarray:
-        """Return one grey image, uint8, shape (H, H), of the size of all others."""
+        """Return one image, of the type and channels of all others, and the size of its labels."""
         found = self._ask(self._source, "image", split, index)
-        sound = isinstance(found, np.ndarray) and found.dtype == np.uint8 and found.size
-        side = self._side or (len(found) if sound else "H")
-        if not sound or found.shape != (side, side):
-            name = (self.train if split == "train" else self.test)[index]
-            self._refuse(f"{split} image {name}", found, f"uint8 of shape ({side}, {side})")
+        name = (self.train if split == "train" else self.test)[index]
+        sound = isinstance(found, np.ndarray) and found.dtype in (np.uint8, np.uint16) and found.size
+        if not sound or found.ndim not in (2, 3) or found.shape[2:] not in ((), (3,)):
+            wanted = "uint8 or uint16 of shape (H, W) or (H, W, 3)"
+            self._refuse(f"{split} image {name}", found, wanted)
+        self._kind = self._kind or (found.dtype, found.ndim)
+        if (found.dtype, found.ndim) != self._kind:
+            dtype, axes = self._kind
+            others = f"{dtype} {'(H, W)' if axes == 2 else '(H, W, 3)'}, as other images are,"
+            self._refuse(f"{split} image {name}", found, others)
+        shape = self._shapes.get(index) if split == "train" else None
+        if shape is not None and found.shape[:2] != shape:
+            self._refuse(f"{split} image {name}", found, f"the size of its labels, {shape},")
         return found
 
-    def labels(self) -> Table:
-        """Return the label maps of all training images."""
+    def labels(self) -> Table | LabelMaps:
+        """Return the label maps of all training images, each proven as it is asked for."""
         found = self._ask(self._source, "labels")
-        labels = found.labels if isinstance(found, Table) else found
-        images = found.images if isinstance(found, Table) else None
-        if not isinstance(images, list | tuple) or not isinstance(labels, np.ndarray):
-            self._refuse("labels", labels, "a Table of image names and an array of label maps")
+        if not isinstance(found, Table | LabelMaps) or not isinstance(found.images, list | tuple):
+            given = getattr(found, "labels", found)
+            self._refuse("labels", given, "a Table or LabelMaps of image names and label maps")
         require_images(found.images, self.train, f"the labels of the competition {self._name!r}")
-        self._side = labels.shape[-1] if labels.ndim == 3 else 0
-        if not self._side or labels.shape != (len(self.train), self._side, self._side):
-            self._refuse("labels", labels, f"an array of shape ({len(self.train)}, H, H)")
+        if isinstance(found, LabelMaps):
+            return LabelMaps(found.images, self._each(found.labels))
+        if np.ndim(found.labels) != 3 or len(found.labels) != len(self.train):
+            self._refuse("labels", found.labels, f"an array of shape ({len(self.train)}, H, W)")
+        self._require_ids(found.labels)
+        self._shapes = dict.fromkeys(range(len(self.train)), found.labels.shape[1:])
+        return found
+
+    def _each(self, labels: Iterable[np.ndarray | None]) -> Iterator[np.ndarray | None]:
+        """Yield label maps, each proven to be one; there are as many as images."""
+        given = iter(labels)
+        for index, name in enumerate(self.train):
+            with COMPETITIONS.blaming(self._name, f"fails in the labels of {name}"):
+                one = next(given)
+            if one is not None:
+                if np.ndim(one) != 2:
+                    self._refuse(f"labels of {name}", one, "an array of shape (H, W)")
+                self._require_ids(one)
+                self._shapes[index] = one.shape
+            yield one
+
+    def _require_ids(self, labels: np.ndarray) -> None:
         low, high = labels.min(initial=0), labels.max(initial=0)
-        if labels.dtype.kind not in "iu" or low < 0 or high > HIGHEST:
-            self._refuse("labels", labels, f"whole numbers from 0 to {HIGHEST}")
+        if labels.dtype.kind not in "iu" or low < 0 or high > HIGHEST_TRUE:
+            self._refuse("labels", labels, f"whole numbers from 0 to {HIGHEST_TRUE}")
+
+    def groups(self) -> Mapping[str, str]:
+        """Return which group training images are of, as far as it is known."""
+        found = self._ask(self._source, "groups")
+        words = isinstance(found, Mapping) and all(
+            isinstance(word, str) for pair in found.items() for word in pair
+        )
+        if not words or not set(found) <= set(self.train):
+            self._refuse("groups", found, "a mapping from names of training images to words")
         return found
 
     def _names(self, split: Split) -> tuple[str, ...]:
@@ -89,7 +127,7 @@ class Proven(Source):
             found = getattr(self._source, split, None)
         names = tuple(found) if isinstance(found, list | tuple) else (None,)
         if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
-            self._refuse(f"names of {split} images", found, "a tuple of 0.png, 1.png, …")
+            self._refuse(f"names of {split} images", found, "a tuple of names of files")
         if len(set(names)) < len(names):
             self._refuse(f"names of {split} images", found, "each of them once")
         return names

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compkit.competition.base import NAME, Competition, Source, Split, Table, require_images
+from compkit.competition.base import NUMBERED, Competition, Source, Split, Table, require_images
 from compkit.errors import CompkitError
 from compkit.images import read_grey
 from compkit.inputs import require_file
@@ -121,7 +121,7 @@ def _names(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
     for name in sorted(names):
-        if not NAME.fullmatch(name):
+        if not NUMBERED.fullmatch(name):
             raise CompkitError(
                 f"{folder / name} is not named <number>.png, such as 0.png: rename or remove it"
             )

@@ -19,7 +19,7 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 import polars as pl
 
-from compkit.competition.base import HIGHEST, NAME, Table
+from compkit.competition.base import HIGHEST, NUMBERED, Table
 from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.inputs import require_file
@@ -186,7 +186,7 @@ def _check_names(path: Path, images: Sequence[str]) -> None:
         raise CompkitError(f"{path} has no column of an image")
     seen: dict[str, int] = {}
     for column, name in enumerate(images, 1):
-        if not NAME.fullmatch(name):
+        if not NUMBERED.fullmatch(name):
             raise CompkitError(
                 f"{path}: column {column} is named {name[:40]!r}, but columns must be named as "
                 "the images are: 0.png, 1.png, …"

@@ -14,16 +14,24 @@ import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from compkit.competition import competition_of
 from compkit.competition.base import Competition, Source, Split
 from compkit.competition.proven import Proven
+from compkit.data.arrays import (
+    Images,
+    Ragged,
+    open_images,
+    shapes_file,
+    shapes_of,
+    write_array,
+    write_images,
+)
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.files import locked, replacing_directory
@@ -46,11 +54,11 @@ class Store:
         Where the arrays lie, and those of the test: the same, but for `beside`.
     train, test : tuple of str
         Image names in the competition's order.
-    images, test_images : memmap of uint8, shape (N, H, H)
-        Grey images of `train` and `test`.
+    images, test_images : memmap of uint8 or uint16, shape (N, H, W) or (N, H, W, 3), or Ragged
+        Images of `train` and `test`, grey or in colours.
     labelled : ndarray of int64, shape (L,)
         Ascending indices into `train` of the labelled images.
-    labels : memmap of uint8 or uint16, shape (L, H, H)
+    labels : memmap of uint8, uint16 or uint32, shape (L, H, W), or Ragged
         Region ids of the labelled images only; 0 is background.
     content : str
         SHA-256 of the training images, their names and labels: the same data have the same digest
@@ -64,17 +72,25 @@ class Store:
     test_directory: Path
     train: tuple[str, ...]
     test: tuple[str, ...]
-    images: np.ndarray
-    test_images: np.ndarray
+    images: Images
+    test_images: Images
     labelled: np.ndarray
-    labels: np.ndarray
+    labels: Images
     content: str
     test_content: str
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """Height and width of every image, in pixels."""
-        return self.images.shape[1]
+        """The longer side of the images, in pixels; of images of several sizes the median one."""
+        images = self.images if len(self.images) else self.test_images
+        return int(np.median(shapes_of(images).max(axis=1)))
+
+    @property
+    def channels(self) -> int:
+        """1 where images are grey, 3 where they are in colours."""
+        images = self.images if len(self.images) else self.test_images
+        axes = images.shapes.shape[1] if isinstance(images, Ragged) else images.ndim - 1
+        return 1 if axes == 2 else 3
 
     @property
     def unlabelled(self) -> np.ndarray:
@@ -82,7 +98,7 @@ class Store:
         return np.setdiff1d(np.arange(len(self.train)), self.labelled)
 
     def labels_of(self, index: int) -> np.ndarray:
-        """Return the region ids, shape (H, H), of the image `index` of `train`.
+        """Return the region ids, shape (H, W), of the image `index` of `train`.
 
         Raises
         ------
@@ -120,7 +136,8 @@ class Store:
 
     def beside(self, test: Store) -> Store:
         """Return these training data beside the test of other data, of the same size."""
-        if test.size != self.size:
+        alike = not isinstance(self.images, Ragged) and not isinstance(test.test_images, Ragged)
+        if alike and test.size != self.size:
             raise CompkitError(
                 f"the test images are {test.size}×{test.size}, but those for training "
                 f"{self.size}×{self.size}: give --data a test of that size"
@@ -156,7 +173,8 @@ def open_store(data: str) -> Store:
         with locked(place, f"reading {data}", wait=True):
             meta = _meta(directory) if (directory / _META).exists() else None
             if meta is None or (meta.layout, meta.fingerprint) != (_LAYOUT, fingerprint):
-                _build(source, directory, fingerprint, data)
+                blank = competition.rules.blank_is_unlabelled
+                _build(source, directory, fingerprint, data, blank)
             store = _opened(directory, competition)
     except OSError as error:
         raise CompkitError(
@@ -212,7 +230,7 @@ def _opened(directory: Path, competition: Competition, test: Path | None = None)
     for name in (*_TRAINING, *_TEST):
         path = (test if name in _TEST else directory) / f"{name}.npy"
         try:
-            arrays[name] = np.lib.format.open_memmap(path, mode="r")
+            arrays[name] = open_images(path)
         except (OSError, ValueError, OverflowError) as error:
             raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
     arrays["labelled"] = np.array(arrays["labelled"])
@@ -230,49 +248,75 @@ def _digest(directory: Path, listed: tuple[object, ...], arrays: tuple[str, ...]
 
     It takes half a second a gigabyte, so it is made once a process, and again when a file changes.
     """
-    files = [(directory / f"{name}.npy").stat() for name in arrays]
+    paths = [directory / f"{name}.npy" for name in arrays]
+    # Of images of several sizes the shapes, too.
+    paths += [shapes for path in paths if (shapes := shapes_file(path)).exists()]
+    files = [path.stat() for path in paths]
     known = tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files)
-    return _digest_of(directory, listed, arrays, known)
+    return _digest_of(tuple(paths), listed, known)
 
 
 @lru_cache(maxsize=16)
 def _digest_of(
-    directory: Path, listed: tuple[object, ...], arrays: tuple[str, ...], _files: tuple[object, ...]
+    paths: tuple[Path, ...], listed: tuple[object, ...], _files: tuple[object, ...]
 ) -> str:
     digest = hashlib.sha256(repr(listed).encode())
-    for name in arrays:  # runs know them in this order
-        array = np.lib.format.open_memmap(directory / f"{name}.npy", mode="r")
+    for path in paths:  # runs know them in this order
+        array = np.lib.format.open_memmap(path, mode="r")
         header = np.lib.format.header_data_from_array_1_0(array)
-        digest.update(repr((f"{name}.npy", sorted(header.items()))).encode())
+        digest.update(repr((path.name, sorted(header.items()))).encode())
         digest.update(array.ravel(order="K").data)
     return digest.hexdigest()
 
 
-def _build(source: Source, directory: Path, fingerprint: str, data: str) -> None:
+def _build(
+    source: Source, directory: Path, fingerprint: str, data: str, blank: bool
+) -> None:
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:
-        size = _write_labels(source, temporary)
+        empty = _write_labels(source, temporary, blank)
         files: dict[Split, str] = {"train": "images", "test": "test_images"}
         for split, name in files.items():
             count = len(getattr(source, split))
             pixels = track(_images(source, split, count), f"{split} images", count)
-            _write(temporary / f"{name}.npy", pixels, (count, size, size), np.uint8)
+            write_images(temporary / f"{name}.npy", pixels, empty)
         content, test_content = _contents(temporary, source.train, source.test)
         meta = _Meta(_LAYOUT, fingerprint, content, source.train, source.test, test_content)
         write_record(temporary / _META, asdict(meta))
 
 
-def _write_labels(source: Source, directory: Path) -> int:
-    """Write the labelled images' labels; return the images' size."""
-    labels = source.labels().labels
-    most = [int(image.max()) for image in labels]
-    labelled = np.flatnonzero(most)
-    _write(directory / "labelled.npy", [labelled], labelled.shape, np.int64)
-    chosen = (labels[index] for index in labelled)
-    shape, dtype = (len(labelled), *labels.shape[1:]), np.min_scalar_type(max(most, default=0))
-    _write(directory / "labels.npy", chosen, shape, dtype)
-    return labels.shape[1]
+def _write_labels(source: Source, directory: Path, blank_is_unlabelled: bool) -> tuple[int, int]:
+    """Write the labelled images' labels; return the shape of an image where there are none."""
+    table = source.labels().labels
+    empty = (1, 1)
+    most, labelled, kept = 0, list[int](), list[tuple[tuple[int, ...], np.dtype[Any]]]()
+    # The type of all is known after the last: until then each is spooled in its own.
+    spool = directory / "labels.spool"
+    with spool.open("wb") as file:
+        for index, labels in enumerate(table):
+            if labels is None:
+                continue
+            empty, highest = labels.shape, int(labels.max(initial=0))
+            if blank_is_unlabelled and not highest:
+                continue
+            most = max(most, highest)
+            narrow = np.ascontiguousarray(labels, np.min_scalar_type(highest))
+            file.write(narrow.data)
+            kept.append((narrow.shape, narrow.dtype))
+            labelled.append(index)
+    if isinstance(table, np.ndarray):  # which tells of none, too
+        empty = table.shape[1:]
+    write_array(directory / "labelled.npy", np.array(labelled), np.int64)
+    dtype = np.min_scalar_type(most)
+    with spool.open("rb") as file:
+        found = (
+            np.fromfile(file, own, int(np.prod(shape))).reshape(shape).astype(dtype)
+            for shape, own in kept
+        )
+        write_images(directory / "labels.npy", found, empty)
+    spool.unlink()
+    return empty
 
 
 def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
@@ -280,19 +324,3 @@ def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
         for start in range(0, count, 64):  # bounded, so that memory is
             indices = range(start, min(start + 64, count))
             yield from pool.map(lambda index: source.image(split, index), indices)
-
-
-def _write(
-    path: Path, pieces: Iterable[np.ndarray], shape: tuple[int, ...], dtype: DTypeLike
-) -> None:
-    """Write `pieces` one after the other as one array.
-
-    Plain writes, not a writable map: on a full disk those raise, a map kills the process.
-    """
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for piece in pieces:
-            file.write(np.ascontiguousarray(piece, dtype).data)
-        file.flush()
-        os.fsync(file.fileno())
