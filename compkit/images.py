@@ -160,7 +160,9 @@ def read_ids(path: Path, page: int = 0) -> np.ndarray:
         pixels = pixels[..., 0]
     if pixels.ndim == 3:
         if pixels.dtype.kind != "u":
-            raise CompkitError(f"{path} holds colours of {pixels.dtype}: save them as whole numbers")
+            raise CompkitError(
+                f"{path} holds colours of {pixels.dtype}: save them as whole numbers"
+            )
         return _numbered_colours(pixels[..., :3])
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high < 1 << 32):  # nor is it so of NaN
@@ -169,7 +171,9 @@ def read_ids(path: Path, page: int = 0) -> np.ndarray:
             f"to {(1 << 32) - 1}: correct it"
         )
     if pixels.dtype.kind == "f" and (pixels != np.floor(pixels)).any():
-        raise CompkitError(f"{path} holds fractions, but ids are whole numbers: round them yourself")
+        raise CompkitError(
+            f"{path} holds fractions, but ids are whole numbers: round them yourself"
+        )
     return np.ascontiguousarray(pixels.astype(np.min_scalar_type(int(high))))
 
 
@@ -184,6 +188,21 @@ def page_count(path: Path) -> int:
     except UNREADABLE as error:
         raise _unreadable(path, error, READABLE) from None
     return 1
+
+
+def has_colours(path: Path) -> bool:
+    """Whether the images in a file are in colours, as far as its first bytes tell."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npy":
+            return _stacked(np.load(path, mmap_mode="r", allow_pickle=False), path).shape[3:] > (2,)
+        if suffix in _TIFF:
+            with tifffile.TiffFile(path) as file:
+                return bool(file.pages[0].samplesperpixel > 2)
+        with Image.open(path, formats=FORMATS) as image:
+            return image.mode not in ("1", "L", "LA", "I;16", "I;16B", "I", "F")
+    except UNREADABLE as error:
+        raise _unreadable(path, error, READABLE) from None
 
 
 #: What `read_image` and `read_ids` take, by name and by the end of a file's name.

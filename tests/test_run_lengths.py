@@ -13,7 +13,9 @@ from compkit.regions import numbered
 
 ways = st.builds(RunLengths, down=st.booleans(), first=st.sampled_from([0, 1]))
 label_maps = hnp.arrays(
-    "u2", hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 3, 999])
+    "u2",
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=9),
+    elements=st.sampled_from([0, 3, 999]),
 )
 
 

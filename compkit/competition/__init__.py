@@ -13,6 +13,11 @@ COMPETITIONS = Registry(
     {
         "raidium": "compkit.competition.raidium:Raidium",
         "phantom": "compkit.competition.phantom:Phantom",
+        "dsb2018": "compkit.competition.described:Dsb2018",
+        "isbi2012": "compkit.competition.described:Isbi2012",
+        "folder": "compkit.competition.described:Folder",
+        "coco": "compkit.competition.described:Coco",
+        "own": "compkit.competition.described:Own",
     },
 )
 
@@ -35,6 +40,8 @@ def competition_of(data: str) -> Competition:
                 raise TypeError("its name and its locator must be text")
             if known[-1].owns(data):
                 owners.append(known[-1])
+    # What a folder says of itself counts more than what it looks like.
+    owners = [one for one in owners if one.name == "own"] or owners
     if len(owners) == 1:
         return owners[0]
     if owners:

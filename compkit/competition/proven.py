@@ -65,7 +65,9 @@ class Proven(Source):
         """Return one image, of the type and channels of all others, and the size of its labels."""
         found = self._ask(self._source, "image", split, index)
         name = (self.train if split == "train" else self.test)[index]
-        sound = isinstance(found, np.ndarray) and found.dtype in (np.uint8, np.uint16) and found.size
+        sound = (
+            isinstance(found, np.ndarray) and found.dtype in (np.uint8, np.uint16) and found.size
+        )
         if not sound or found.ndim not in (2, 3) or found.shape[2:] not in ((), (3,)):
             wanted = "uint8 or uint16 of shape (H, W) or (H, W, 3)"
             self._refuse(f"{split} image {name}", found, wanted)

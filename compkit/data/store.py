@@ -269,9 +269,7 @@ def _digest_of(
     return digest.hexdigest()
 
 
-def _build(
-    source: Source, directory: Path, fingerprint: str, data: str, blank: bool
-) -> None:
+def _build(source: Source, directory: Path, fingerprint: str, data: str, blank: bool) -> None:
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:

@@ -77,9 +77,7 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
     return {name: paint(shapes[name], each) for name, each in regions.items()}
 
 
-def _named(
-    path: Path, images: Sequence[_Image], shapes: Shapes
-) -> Iterator[tuple[_Image, str]]:
+def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> Iterator[tuple[_Image, str]]:
     """Yield the images that `shapes` has, by their names there."""
     for one in images:
         place = PurePosixPath(one.file_name.replace("\\", "/"))

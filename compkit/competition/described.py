@@ -1,0 +1,327 @@
+"""Competitions that a YAML describes: those that are shipped, and a user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from compkit.competition.base import Competition, LabelMaps, Rules, Source, Split, Table
+from compkit.competition.layout import (
+    LabelsAt,
+    Layout,
+    Place,
+    files_by_name,
+    in_order,
+    places_of,
+    read_layout,
+)
+from compkit.errors import CompkitError, brief, nearest
+from compkit.images import grey, has_colours, read_ids, read_image
+from compkit.inputs import read_text, require_file
+from compkit.labels.masks import read_masks
+from compkit.labels.paint import Painted, parted
+from compkit.labels.run_lengths import RunLengths, read_runs
+from compkit.progress import say, track
+
+#: What describes a competition in its own folder.
+OWN = "competition.yaml"
+
+_SHIPPED = Path(__file__).parent / "shipped"
+
+
+class Described(Competition):
+    """A competition whose YAML is shipped with compkit.
+
+    Its data are a folder in which there are training images, or test images, and labels, where the
+    YAML says.
+
+    Attributes
+    ----------
+    test_alone : bool
+        Whether a folder that holds a test and nothing else is known by it.
+    """
+
+    test_alone = False
+
+    def __init__(self) -> None:
+        self.layout = read_layout(_SHIPPED / f"{self.name}.yaml")
+        self.rules: Rules = self.layout.rules
+
+    def owns(self, data: str) -> bool:
+        """Tell whether `data` is a folder with images and labels where they should be."""
+        folder, images = Path(data), self.layout.images
+        if images.train is not None and _anything(folder, images.train):
+            return all(_anything(folder, pattern) for pattern in self.layout.label_files)
+        return self.test_alone and images.test is not None and _anything(folder, images.test)
+
+    def source(self, data: str) -> Source:
+        """Return the folder `data`, as the YAML describes it."""
+        return DescribedSource(Path(data), self.layout)
+
+
+class Dsb2018(Described):
+    """Kaggle's Data Science Bowl of 2018: nuclei, a mask each."""
+
+    name = "dsb2018"
+    test_alone = True
+    locator = "a folder with stage1_train and stage1_test"
+
+
+class Isbi2012(Described):
+    """The ISBI challenge of 2012: neurons in electron microscopy, TIFF stacks."""
+
+    name = "isbi2012"
+    test_alone = True
+    locator = "a folder with train-volume.tif and train-labels.tif"
+
+
+class Folder(Described):
+    """Images and label images of the same names, as Cellpose, StarDist and CVPPP users have."""
+
+    name = "folder"
+    locator = "a folder with images/ and labels/, and test/ if there is one"
+
+
+class Coco(Described):
+    """Images with a COCO file."""
+
+    name = "coco"
+    locator = "a folder with images/ and annotations.json, and test/ if there is one"
+
+
+class Own(Competition):
+    """A competition that its folder describes, in a ``competition.yaml``."""
+
+    name = "own"
+    locator = f"a folder with a {OWN}, which `compkit data init` writes"
+
+    def owns(self, data: str) -> bool:
+        """Tell whether there is a YAML, whose rules are taken then."""
+        path = Path(data) / OWN
+        if not path.exists():
+            return False
+        self.rules = read_layout(path).rules
+        return True
+
+    def source(self, data: str) -> Source:
+        """Return the folder `data`, as its YAML describes it."""
+        return DescribedSource(Path(data), read_layout(Path(data) / OWN))
+
+
+class DescribedSource(Source):
+    """A folder whose images and labels lie where a layout says.
+
+    Parameters
+    ----------
+    folder : Path
+    layout : Layout
+
+    Raises
+    ------
+    CompkitError
+        If there is no image, a name has two files, or labels are of no image.
+    """
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self.folder, self.layout = folder, layout
+        self._places: dict[Split, dict[str, Place]] = {"train": {}, "test": {}}
+        for split, places in self._places.items():
+            pattern = getattr(layout.images, split)
+            if pattern is not None and _anything(folder, pattern):
+                places |= places_of(folder, pattern, f"images.{split}")
+        if not any(self._places.values()):
+            given = " or ".join(filter(None, (layout.images.train, layout.images.test)))
+            raise CompkitError(f"{folder} has no image {given}: correct the patterns")
+        self.train, self.test = self._ordered("train"), self._ordered("test")
+
+    def fingerprint(self) -> str:
+        """Return a digest of the layout, and of all files' names, sizes and times of change."""
+        digest = hashlib.sha256(repr(asdict(self.layout)).encode())
+        for path in self._files():
+            require_file(path, "file of the competition", "fetch it again")
+            state = path.stat()
+            told = (
+                path.relative_to(self.folder),
+                state.st_size,
+                state.st_mtime_ns,
+                state.st_ctime_ns,
+            )
+            digest.update(repr(told).encode())
+        return digest.hexdigest()
+
+    def image(self, split: Split, index: int) -> np.ndarray:
+        """Return one image, grey or in colours as all others."""
+        path, page = self._places[split][(self.train if split == "train" else self.test)[index]]
+        pixels = read_image(path, page)
+        if self._in_colours and pixels.ndim == 2:
+            return np.repeat(pixels[..., None], 3, axis=2)
+        if self._in_colours or pixels.ndim == 2:
+            return pixels
+        return grey(pixels, str(path))
+
+    def labels(self) -> LabelMaps:
+        """Return the label maps, read as they are asked for."""
+        return LabelMaps(self.train, self._labels())
+
+    def groups(self) -> Mapping[str, str]:
+        """Return the groups of the CSV that the layout names."""
+        if self.layout.groups is None:
+            return {}
+        path = self.folder / self.layout.groups
+        text = read_text(path, "CSV of groups")
+        try:
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        except ValueError as error:
+            raise CompkitError(f"{path} is no CSV ({error}): correct it") from None
+        column = "group" if "group" in table.columns else "patient"
+        if not {"image", column} <= set(table.columns):
+            raise CompkitError(f"{path} lacks a column image, or group (or patient): add it")
+        return {
+            image: group
+            for image, group in zip(table["image"], table[column], strict=True)
+            if image in self._places["train"]
+        }
+
+    @cached_property
+    def _in_colours(self) -> bool:
+        colour = self.layout.images.colour
+        if colour != "auto":
+            return colour == "rgb"
+        paths = {path for places in self._places.values() for path, _ in places.values()}
+        return any(has_colours(path) for path in sorted(paths))
+
+    def _ordered(self, split: Split) -> tuple[str, ...]:
+        """Return names as a sample submission has them, or in their own order."""
+        names = list(self._places[split])
+        sample = self.layout.submission.sample
+        if split == "train" or sample is None or not (self.folder / sample).exists():
+            return tuple(names)
+        known, column = set(names), self.layout.submission.run_lengths.image
+        text = read_text(self.folder / sample, "sample submission")
+        listed = pd.read_csv(io.StringIO(text), dtype=str, usecols=[column])[column]
+        order = [name for name in dict.fromkeys(listed) if name in known]
+        if missing := known - set(order):
+            raise CompkitError(
+                f"{self.folder / sample} lacks the image {brief(min(missing))}, of which there is a "
+                "file: remove it, or the sample from the layout"
+            )
+        return tuple(order)
+
+    def _files(self) -> list[Path]:
+        labels, folder = self.layout.labels or LabelsAt(), self.folder
+        named = [labels.coco, labels.pixels, labels.unlabelled, self.layout.groups]
+        named += [labels.run_lengths.file if labels.run_lengths else None]
+        found = {path for places in self._places.values() for path, _ in places.values()}
+        found |= {folder / name for name in named if name is not None}
+        for pattern in filter(None, (labels.images, labels.masks)):
+            if "{name}" in pattern:
+                found |= {p for paths in files_by_name(folder, pattern).values() for p in paths}
+            else:
+                found.add(folder / pattern)
+        return sorted(found)
+
+    def _labels(self) -> Iterator[np.ndarray | None]:
+        at = self.layout.labels
+        if at is None or not self.train:
+            yield from [None] * len(self.train)
+            return
+        left_out = self._left_out(at)
+        read, overlapping, lost = self._reader(at), 0, 0
+        for index, name in enumerate(track(self.train, "label maps", len(self.train))):
+            found = None if name in left_out else read(index, name)
+            if isinstance(found, Painted):
+                overlapping += found.overlapping > 0
+                lost += found.lost
+                found = found.labels
+            yield parted(found) if found is not None and at.parts == "split" else found
+        if overlapping:
+            covered = f", and {lost} regions are covered whole" * (lost > 0)
+            say(
+                f"{overlapping} images have pixels of several regions{covered}: a pixel is of the "
+                "smallest"
+            )
+
+    def _left_out(self, at: LabelsAt) -> set[str]:
+        """Return the images whose labels do not count."""
+        if at.unlabelled is None:
+            return set()
+        path = self.folder / at.unlabelled
+        names = read_text(path, "list of images").split("\n")
+        names = [name.strip() for name in names if name.strip()]
+        known = self._places["train"]
+        for name in names:
+            if name not in known:
+                raise CompkitError(
+                    f"{path} lists the image {brief(name)}, which is not there"
+                    f"{nearest(name, known)}: correct or remove it"
+                )
+        return set(names)
+
+    def _reader(self, at: LabelsAt) -> Any:
+        """Return a function from an image's number and name to its labels, or None."""
+        if at.images is not None:
+            return self._of_label_images(at.images)
+        if at.masks is not None:
+            masks = files_by_name(self.folder, at.masks)
+            self._require_known(masks, at.masks)
+            return lambda index, name: (
+                read_masks(masks[name], self.image("train", index).shape[:2])
+                if name in masks
+                else None
+            )
+        if at.pixels is not None:
+            return self._of_pixels(self.folder / at.pixels)
+        shapes = {n: self.image("train", i).shape[:2] for i, n in enumerate(self.train)}
+        if at.run_lengths is not None:
+            how = RunLengths(**{k: v for k, v in asdict(at.run_lengths).items() if k != "file"})
+            found = read_runs(self.folder / at.run_lengths.file, how, shapes)
+        else:
+            from compkit.labels.coco import read_coco
+
+            found = read_coco(self.folder / str(at.coco), shapes)
+        return lambda index, name: found.get(name)
+
+    def _of_label_images(self, pattern: str) -> Any:
+        places = places_of(self.folder, pattern, "labels.images")
+        self._require_known(places, pattern)
+
+        def read(index: int, name: str) -> np.ndarray | None:
+            if name not in places:
+                return None
+            ids, shape = read_ids(*places[name]), self.image("train", index).shape[:2]
+            if ids.shape != shape:
+                raise CompkitError(
+                    f"{places[name][0]} is {ids.shape[1]}×{ids.shape[0]}, but its image "
+                    f"{shape[1]}×{shape[0]}: put the labels of this image there"
+                )
+            return ids
+
+        return read
+
+    def _of_pixels(self, path: Path) -> Any:
+        from compkit.competition.table import read_table
+
+        table: Table = read_table(path)
+        places = dict(zip(table.images, table.labels, strict=True))
+        self._require_known(places, str(path))
+        return lambda index, name: places.get(name)
+
+    def _require_known(self, names: Mapping[str, Any], where: str) -> None:
+        for name in in_order(list(names)):
+            if name not in self._places["train"]:
+                raise CompkitError(
+                    f"{self.folder}: {where} has labels of {brief(name)}, of which there is no image"
+                    f"{nearest(name, self.train)}: remove them, or add the image"
+                )
+
+
+def _anything(folder: Path, pattern: str) -> bool:
+    return any(True for _ in folder.glob(pattern.replace("{name}", "*")))
