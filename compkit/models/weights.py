@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from compkit.errors import CompkitError, brief
 from compkit.files import replacing
 from compkit.models.states import located, read_state
+from compkit.models.vit import of_transformers
 from compkit.progress import say
 
 #: In the metadata of weights that were pretrained here, the input channels that they are for.
@@ -76,7 +77,7 @@ def load_encoder(encoder: nn.Module, path: str, images: int = 1, others: int = 0
         file was pretrained here on other input channels.
     """
     file, wanted = located(path), encoder.state_dict()
-    held = read_state(file)
+    held = of_transformers(read_state(file))
     prefix = _prefix(path, held, wanted)
     state = {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
     state = _converted(state, encoder)
