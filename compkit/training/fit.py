@@ -22,6 +22,7 @@ from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
 from compkit.training.callbacks import LAST, Watch, draw_curve, finish
 from compkit.training.loop import drawn, fit
+from compkit.training.micro import part_count
 from compkit.training.module import SegmentationModule, seed_of
 from compkit.training.pseudo import pseudo_labelled
 
@@ -80,6 +81,9 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
         # Whole images are not padded so, and statistics of batch normalisation then fit neither.
         say(f"input.crop {crop} is no multiple of {stride}, so crops are padded: another is better")
     training = _training(run, module.head, fold)
+    module.parts = part_count(module, training, label)
+    if config.machine.compile:
+        module.network.model.compile()  # in place, so that tensors keep their names
     keeper, rows = fit(module, training, _validation(run, fold), config, part, label, watch)
     draw_curve(rows, fold_name(encoder, fold), part / "curve.png", beside(run.ranking))
     scores = {"score": rows[-1]["score"], "best_score": keeper.best_score}
