@@ -6,7 +6,7 @@ import errno
 import re
 
 _LEAN = (
-    "free some, or make input.batch, input.crop or input.size smaller for training, and "
+    "free some, or make machine.batch, input.crop or input.size smaller for training, and "
     "inference.batch or inference.tile for prediction (inference.* and machine.* may be changed on "
     "a run that is trained)"
 )
@@ -45,6 +45,10 @@ _BY_WORDS = {
     r"readonly database|unable to open database": (
         "the database of the study cannot be written: allow writing it and its folder, or give "
         "another --storage"
+    ),
+    r"No working C\+\+ compiler|working triton|Compiler: \S+ is not found": (
+        "torch.compile finds no compiler here (g++, and Triton for a GPU): install it, or leave "
+        "machine.compile false"
     ),
     r"home directory": "this user has no home directory: set HOME, or COMPKIT_CACHE, to a folder",
 }

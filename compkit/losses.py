@@ -132,8 +132,9 @@ class ClassLoss:
     def __call__(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Return the loss of raw outputs against one-hot targets, in 32-bit floats."""
         logits, weights = logits.float(), weights.float()
-        adapted = self.kappa.to(logits.device)
-        kappas = {"tvmf_dice": self.config.kappa, "adaptive_tvmf_dice": adapted}
+        # It stays there: to send it with every step would be to wait for the GPU.
+        self.kappa = self.kappa.to(logits.device)
+        kappas = {"tvmf_dice": self.config.kappa, "adaptive_tvmf_dice": self.kappa}
         total = logits.new_zeros(())
         for name, term in self._terms.items():
             own: dict[str, Any] = {"kappa": kappas[name]} if name in kappas else {}

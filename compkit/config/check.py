@@ -24,6 +24,8 @@ _BOUNDS = {
     "inference.batch": (1, 65536),
     "machine.workers": (0, 1024),
     "machine.cores": (1, 1024),
+    "machine.batch": (2, 65536),
+    "training.validation_images": (1, _LARGEST),
     "partition.reach": (1, 4096),
 }
 
@@ -38,12 +40,25 @@ def check(config: RunConfig) -> None:
     """
     i, t, f, a = config.input, config.training, config.folds, config.augment
     p, u = config.partition, config.unlabelled
-    weights, start = config.model.weights, config.model.start
+    weights, start, m = config.model.weights, config.model.start, config.machine
+    own = config.model.normalisation
+    normalisations = own.values() if isinstance(own, dict) else [own]
     chances = [a.affine_p, a.elastic_p, a.contrast_p, a.noise_p, a.blur_p]
     named = {weights} if isinstance(weights, str) else set(weights.values())
     rules = {
-        "model.weights must name the weights of every encoder, and of no other": (
-            isinstance(weights, str) or set(weights) == set(config.encoders)
+        **{
+            f"model.{name} must name the {name} of every encoder, and of no other": (
+                not isinstance(value, dict) or set(value) == set(config.encoders)
+            )
+            for name, value in vars(config.model).items()
+        },
+        "model.normalisation must have a positive deviation": all(
+            isinstance(one, str) or one[1] > 0 for one in normalisations
+        ),
+        "machine.batch must leave two images or more in every part of input.batch, and of "
+        "unlabelled.batch": (
+            not isinstance(m.batch, int)
+            or -(-max(config.batches) // m.batch) <= min(config.batches) // 2
         ),
         "encoders must name at least one encoder": len(config.encoders) > 0,
         "encoders must not name one twice": len(set(config.encoders)) == len(config.encoders),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from compkit.config.training import (
     AugmentConfig,
@@ -43,31 +43,52 @@ class FoldsConfig:
     groups: str | None = None
 
 
+T = TypeVar("T")
+
+#: How grey values reach an encoder; see `ModelConfig`.
+Normalisation = Literal["imagenet", "encoder", "image"] | tuple[float, float]
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network under the head.
+    """The network under the head; of several encoders, each may have its own of most settings.
 
     Parameters
     ----------
     decoder
-        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...).
+        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...). Several encoders take
+        one for all, or a mapping from encoder.
     weights
         Encoder weights: auto (ImageNet's where an installed package carries them for the encoder,
         else none), none, hub, or a file's path; package:NAME/FILE is a file that an installed
         package carries. Several encoders take one for all, or a mapping from encoder.
+    normalisation
+        How grey values reach the encoder: imagenet (its mean 0.449 and deviation 0.226, on a scale
+        of 0 to 1), encoder (those that timm knows its weights to be trained with), image (the
+        image's own), or [mean, deviation]. Several encoders take one for all, or a mapping from
+        encoder.
     start
         A checkpoint of compkit of the same encoder and decoder, whose weights the whole network
         starts from; {encoder} and {fold} in its path stand for the network's own, as in
         runs/NAME/{encoder}/fold{fold}/last.ckpt. Null starts from `weights`.
     """
 
-    decoder: str = "unet"
+    decoder: str | dict[str, str] = "unet"
     weights: str | dict[str, str] = "auto"
+    normalisation: Normalisation | dict[str, Normalisation] = "imagenet"
     start: str | None = None
 
     def weights_of(self, encoder: str) -> str:
         """Return the weights that one encoder starts from."""
-        return self.weights if isinstance(self.weights, str) else self.weights[encoder]
+        return _own(self.weights, encoder)
+
+    def decoder_of(self, encoder: str) -> str:
+        """Return the decoder over one encoder, in small letters."""
+        return _own(self.decoder, encoder).lower()
+
+    def normalisation_of(self, encoder: str) -> Normalisation:
+        """Return how grey values reach one encoder."""
+        return _own(self.normalisation, encoder)
 
     def start_of(self, encoder: str, fold: int) -> Path | None:
         """Return the checkpoint that one network starts from."""
@@ -118,12 +139,20 @@ class MachineConfig:
         Loader processes; null takes none on a CPU and one a core, up to 12, on a GPU.
     cores
         Cores of a network that is trained without a GPU on a Ray cluster (`--ray`).
+    batch
+        Images that go through the network at once, of a training batch whose gradients are summed
+        up: auto (as many as fit into the memory of the GPU; on a CPU all), a number, or null for
+        all. Batch normalisation sees these alone.
+    compile
+        Compile the network with torch.compile, which takes a minute or more at the start of a fit.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
     workers: int | None = None
     cores: int = 1
+    batch: Literal["auto"] | int | None = "auto"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,3 +189,14 @@ class RunConfig:
     unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many images of each kind a training step has: labelled ones, and others."""
+        u = self.unlabelled
+        return (self.input.batch, u.batch) if u.weight else (self.input.batch,)
+
+
+def _own(value: T | dict[str, T], encoder: str) -> T:
+    """Return what a setting is for one encoder."""
+    return value[encoder] if isinstance(value, dict) else value

@@ -140,6 +140,9 @@ class TrainingConfig:
         Optimiser steps in all.
     steps_per_epoch
         Steps between two validations; checkpoints are written there.
+    validation_images
+        Images of the validation fold that score an epoch, chosen at random once; null takes all.
+        Out-of-fold maps, and the scores that a run ends with, are of all of them in any case.
     optimizer
         Adamw or sgd.
     lr
@@ -164,6 +167,7 @@ class TrainingConfig:
 
     steps: int = 4000
     steps_per_epoch: int = 100
+    validation_images: int | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     momentum: float = 0.9

@@ -78,7 +78,7 @@ class Foreground:
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must hold besides weights."""
-        return {"kappa": self._loss.kappa}
+        return {"kappa": self._loss.kappa.cpu()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned."""

@@ -110,7 +110,7 @@ def warm_start(network: Network, path: Path) -> None:
     made, given = _read(
         path, "check model.start", "give model.start the best.ckpt or last.ckpt of a run"
     )
-    origin = f"{made.encoder} under {made.config.model.decoder}"
+    origin = f"{made.encoder} under {made.config.model.decoder_of(made.encoder)}"
     if not given:
         raise CompkitError(
             f"{path} holds an encoder alone: give model.weights the encoder.safetensors beside it, "

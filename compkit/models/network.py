@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from compkit import plugins
 from compkit.config import ModelConfig
+from compkit.config.run import Normalisation
 from compkit.errors import CompkitError, nearest
 from compkit.models.plain import PLAIN, plain_settings
-from compkit.models.vit import Dpt, size_settings
+from compkit.models.vit import PER_IMAGE, Dpt, size_settings
 from compkit.models.weights import load_encoder, packaged
 from compkit.registry import Registry
 
-#: Mean and standard deviation of ImageNet in grey, on a scale of 0 to 1: pretrained encoders
+#: Mean and standard deviation of ImageNet in grey, on a scale of 0 to 1: most pretrained encoders
 #: expect images normalised so.
-_MEAN, _STD = 0.449, 0.226
+_IMAGENET = (0.449, 0.226)
 
 
 class Network(nn.Module):
@@ -57,17 +58,20 @@ class Network(nn.Module):
         weights = config.weights_of(encoder) if pretrained else "none"
         if weights == "auto":
             weights = "none" if encoder in PLAIN else packaged(encoder)
-        self.model = _build(encoder, channels, outputs, config.decoder, weights == "hub")
+        self.model = _build(
+            encoder, channels, outputs, config.decoder_of(encoder), weights == "hub"
+        )
         self.model.to(memory_format=torch.channels_last)
         encoder_part: Any = self.encoder
         self.stride = int(getattr(self.model, "stride", encoder_part.output_stride))
         self._frozen = False
+        self._normalisation = _grey_of(encoder, config.normalisation_of(encoder))
         if weights not in ("none", "hub"):
             load_encoder(encoder_part.model, weights, channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, C, H, W) of images (N, channels, H, W) between 0 and 1."""
-        logits: Tensor = self.model(normalised(images))
+        logits: Tensor = self.model(normalised(images, self._normalisation))
         return logits
 
     @property
@@ -90,10 +94,36 @@ class Network(nn.Module):
         return self
 
 
-def normalised(images: Tensor) -> Tensor:
-    """Return images as encoders expect them, of images between 0 and 1."""
+def normalised(images: Tensor, grey: tuple[float, float] | None = _IMAGENET) -> Tensor:
+    """Return images as encoders expect them, of images (N, C, H, W) between 0 and 1.
+
+    `grey` are the mean and the standard deviation to normalise with; None takes every image's own.
+    """
+    if grey is None:
+        deviation, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True, correction=0)
+        images = (images - mean) / deviation.clamp_min(1e-6)
+    else:
+        images = (images - grey[0]) / grey[1]
     # Channels last: on CPUs and GPUs alike convolutions are up to twice as fast.
-    return ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _grey_of(encoder: str, how: Normalisation) -> tuple[float, float] | None:
+    """Return the mean and deviation that a setting means for an encoder, None for each image's."""
+    if how == "image" or (how == "encoder" and encoder in PER_IMAGE):
+        return None
+    if how == "imagenet":
+        return _IMAGENET
+    if not isinstance(how, str):
+        return how
+    known = None if encoder in PLAIN else timm.get_pretrained_cfg(encoder)
+    if known is None:
+        raise CompkitError(
+            f"timm does not know how the weights of {encoder} were normalised: give "
+            "model.normalisation imagenet, image or [mean, deviation]"
+        )
+    mean, deviation = (sum(values) / len(values) for values in (known.mean, known.std))
+    return mean, deviation
 
 
 def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
@@ -118,16 +148,17 @@ def check_names(encoders: tuple[str, ...], config: ModelConfig) -> None:
             raise CompkitError(
                 f"no hub has weights of {encoder}: give model.weights a file or none"
             )
-    if config.decoder.lower() not in DECODERS:
-        raise CompkitError(
-            f"there is no decoder {config.decoder!r}{nearest(config.decoder, DECODERS)}: "
-            f"take one of {', '.join(sorted(DECODERS))}"
-        )
-    if (plain := PLAIN.keys() & set(encoders)) and config.decoder.lower() != "unet":
-        raise CompkitError(
-            f"the encoder {min(plain)!r} does not fit under the decoder {config.decoder!r}: "
-            "take unet, or another encoder"
-        )
+        decoder = config.decoder_of(encoder)
+        if decoder not in DECODERS:
+            raise CompkitError(
+                f"there is no decoder {decoder!r}{nearest(decoder, DECODERS)}: "
+                f"take one of {', '.join(sorted(DECODERS))}"
+            )
+        if encoder in PLAIN and decoder != "unet":
+            raise CompkitError(
+                f"the encoder {encoder!r} does not fit under the decoder {decoder!r}: "
+                "take unet, or another encoder"
+            )
 
 
 #: What packages register with timm: an entry point only tells which module does.
@@ -145,7 +176,7 @@ def _build(encoder: str, channels: int, outputs: int, decoder: str, hub: bool) -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return DECODERS[decoder.lower()](
+            return DECODERS[decoder](
                 encoder_weights="imagenet" if hub else None,
                 in_channels=channels,
                 classes=outputs,

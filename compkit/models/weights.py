@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from compkit.errors import CompkitError, brief
 from compkit.files import replacing
 from compkit.models.states import located, read_state
+from compkit.models.vit import of_transformers
 from compkit.progress import say
 
 #: In the metadata of weights that were pretrained here, digests of the labelled images that they
@@ -69,7 +70,7 @@ def load_encoder(encoder: nn.Module, path: str, channels: int = 1) -> None:
     CompkitError
         If a tensor that the encoder needs is missing, of another shape or not finite.
     """
-    held, wanted = read_state(located(path)), encoder.state_dict()
+    held, wanted = of_transformers(read_state(located(path))), encoder.state_dict()
     prefix = _prefix(path, held, wanted)
     state = {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
     state = _converted(state, encoder)

@@ -6,7 +6,8 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, WeightAveraging
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from compkit.errors import CompkitError
@@ -45,11 +46,36 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Any, current: Any, updates: Tensor | int) -> None:
-            n = int(updates)
-            get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
+        super().__init__()
+        self._decay = decay
+        self._pairs: list[tuple[list[Tensor], list[Tensor]]] = []
 
-        super().__init__(multi_avg_fn=average)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self._average_model is not None
+        both = zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True)
+        kinds: dict[bool, list[tuple[Tensor, Tensor]]] = {}
+        for averaged, current in both:  # a step averages all tensors of a kind together
+            pair = averaged.detach(), current.detach()
+            kinds.setdefault(averaged.is_floating_point(), []).append(pair)
+        self._pairs = [
+            (list(a), list(c)) for a, c in (zip(*k, strict=True) for k in kinds.values())
+        ]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Average as the base does, but by the trainer's count: the base waits for the GPU's."""
+        assert self._average_model is not None
+        n = trainer.global_step - 1
+        average = get_ema_multi_avg_fn(min(self._decay, (1 + n) / (10 + n)) if n else 0.0)
+        for averaged, current in self._pairs:
+            average(averaged, current, n)
+        self._average_model.n_averaged += 1
+        self._latest_update_step = trainer.global_step
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

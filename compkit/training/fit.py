@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from compkit.data.dataset import labelled_set
+from compkit.data.store import Store
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.heads.base import Head
@@ -20,6 +22,7 @@ from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
 from compkit.training.callbacks import LAST, Watch, draw_curve, finish
 from compkit.training.loop import drawn, fit
+from compkit.training.micro import part_count
 from compkit.training.module import SegmentationModule, seed_of
 from compkit.training.pseudo import pseudo_labelled
 
@@ -78,6 +81,9 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
         # Whole images are not padded so, and statistics of batch normalisation then fit neither.
         say(f"input.crop {crop} is no multiple of {stride}, so crops are padded: another is better")
     training = _training(run, module.head, fold)
+    module.parts = part_count(module, training, label)
+    if config.machine.compile:
+        module.network.model.compile()  # in place, so that tensors keep their names
     keeper, rows = fit(module, training, _validation(run, fold), config, part, label, watch)
     draw_curve(rows, fold_name(encoder, fold), part / "curve.png", beside(run.ranking))
     scores = {"score": rows[-1]["score"], "best_score": keeper.best_score}
@@ -94,7 +100,30 @@ def _training(run: Run, head: Head, fold: int) -> dict[str, DataLoader]:
 
 
 def _validation(run: Run, fold: int) -> DataLoader:
-    store, valid = run.store, run.folds.valid_indices(max(fold, 0))
-    images = torch.from_numpy(np.stack([store.images[i] for i in valid]))
-    labels = torch.from_numpy(np.stack([store.labels_of(i) for i in valid]).astype(np.int32))
-    return DataLoader(TensorDataset(images, labels), batch_size=run.config.inference.batch)
+    config, valid = run.config, run.folds.valid_indices(max(fold, 0))
+    if (most := config.training.validation_images) is not None and most < len(valid):
+        generator = np.random.default_rng(seed_of(config.seed, max(fold, 0)))
+        valid = np.sort(generator.choice(valid, most, replace=False))
+    return DataLoader(Labelled(run.store, valid), batch_size=config.inference.batch)
+
+
+class Labelled(Dataset[tuple[Tensor, Tensor]]):
+    """Images, uint8 (H, H), and their label maps, int32 (H, H), read when they are asked for.
+
+    Parameters
+    ----------
+    store : Store
+    indices : ndarray of int, shape (N,)
+        Which of its training images.
+    """
+
+    def __init__(self, store: Store, indices: np.ndarray) -> None:
+        self._store, self._indices = store, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        index = int(self._indices[number])
+        image, labels = np.array(self._store.images[index]), self._store.labels_of(index)
+        return torch.from_numpy(image), torch.from_numpy(labels.astype(np.int32))

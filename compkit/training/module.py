@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, Required, TypedDict, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -46,6 +46,13 @@ class SegmentationModule(pl.LightningModule):
         Load encoder weights as configured.
     seen : sequence of str
         Digests of the labelled images that it learns from, or its starting weights did.
+
+    Attributes
+    ----------
+    parts : int
+        Into how many micro-batches a batch falls, of which one is computed at a time. The gradient
+        is the mean of theirs: that of the batch, but for what a loss pools over images (the Dice
+        family) and for statistics of batch normalisation, which are of a micro-batch each.
     """
 
     def __init__(
@@ -59,7 +66,7 @@ class SegmentationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
-        self.seen, self._metrics = list(seen), beside(ranking)
+        self.seen, self._metrics, self.parts = list(seen), beside(ranking), 1
         self.head = make_head(config, side)
         self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
         if config.training.freeze_encoder:
@@ -73,24 +80,38 @@ class SegmentationModule(pl.LightningModule):
         torch.manual_seed(seed_of(self.config.seed, self.current_epoch))
 
     def training_step(self, batch: Batches, batch_idx: int) -> Tensor:
-        loss = self._supervised(batch["labelled"])
-        self._log_loss("loss", loss)
+        """Return what the last micro-batch adds to the loss; the others went backwards by then."""
+        self.zero_grad()
+        loss = self._share(batch, 0)
+        for number in range(1, self.parts):
+            self.trainer.strategy.backward(loss, None)
+            loss = self._share(batch, number)
+        return loss
+
+    def optimizer_zero_grad(self, *_: Any) -> None:
+        """Leave the gradients that `training_step` left, after which the trainer calls this."""
+
+    def _share(self, batch: Batches, number: int) -> Tensor:
+        """Return what one micro-batch adds to the loss of a batch."""
+        loss = self._supervised_share("loss", batch["labelled"], number)
         if "pseudo" not in batch:
             return loss
-        other = self._supervised(batch["pseudo"])
-        self._log_loss("unlabelled_loss", other)
+        other = self._supervised_share("unlabelled_loss", batch["pseudo"], number)
         u = self.config.unlabelled
         risen = min(1.0, (self.global_step + 1) / max(1.0, u.ramp * self.config.training.steps))
         return loss + u.weight * risen * other
 
-    def _supervised(self, batch: Batch) -> Tensor:
+    def _supervised_share(self, name: str, batch: Batch, number: int) -> Tensor:
+        part = micro_batch(batch, self.parts, number)
+        loss, count = self.supervised(part), len(part["images"])
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=count)
+        return loss * (count / len(batch["images"]))
+
+    def supervised(self, batch: Batch) -> Tensor:
+        """Return the loss of images with labels, whoever gave these."""
         truth = Truth(batch["labels"], batch["targets"], batch["weights"])
         images, (height, width) = padded(self.network.stride, batch["images"])
         return self.head.loss(self.network(images)[..., :height, :width], truth)
-
-    def _log_loss(self, name: str, loss: Tensor) -> None:
-        size = self.config.input.batch
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=size)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
@@ -119,6 +140,12 @@ class SegmentationModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seen = list(dict.fromkeys([*checkpoint[CARD].get("seen", ()), *self.seen]))
         self.head.foreground.load_state(checkpoint[CARD]["head"])
+
+
+def micro_batch(batch: Batch, parts: int, number: int) -> Batch:
+    """Return one of as many parts of a batch, of which the first are the largest."""
+    tensors = cast(dict[str, Tensor], batch)
+    return cast(Batch, {key: one.tensor_split(parts)[number] for key, one in tensors.items()})
 
 
 def optimisers(module: nn.Module, t: TrainingConfig) -> Any:

@@ -102,6 +102,15 @@ def _check_config(config: RunConfig) -> None:
         "takes no model.start: its encoders start from model.weights": config.model.start is None,
         "uses all images alike: leave unlabelled.weight 0": not config.unlabelled.weight,
         "trains encoders: leave training.freeze_encoder out": not config.training.freeze_encoder,
+        "normalises as of ImageNet: leave model.normalisation out": (
+            config.model.normalisation == "imagenet"
+        ),
+        "holds images back by --held-back: leave training.validation_images out": (
+            config.training.validation_images is None
+        ),
+        "computes whole batches, uncompiled: leave machine.batch and machine.compile out": (
+            not isinstance(config.machine.batch, int) and not config.machine.compile
+        ),
     }
     for rule, kept in rules.items():
         if not kept:
