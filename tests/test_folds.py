@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 from slices import store_of, volume
 
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds import make_folds, read_folds
-from compkit.folds.duplicates import Duplicates, find_duplicates, similarities
+from compkit.folds.duplicates import THRESHOLD, Duplicates, details_of, find_duplicates
 from compkit.folds.make import _balanced, _strata
 from compkit.intervals import resampling
 
@@ -61,14 +62,31 @@ def test_one_volume_is_cut_into_blocks_of_successive_slices(single):
     assert np.unique(piece[:50], return_counts=True)[1].max() <= 5
 
 
+def test_groups_are_those_of_all_pairs_at_once(patients, single, monkeypatch):
+    monkeypatch.setattr("compkit.folds.duplicates._PAIRS", 1000)
+    for store, _ in (patients, single):
+        details = details_of(store.images)
+        _, linked = connected_components(details @ details.T >= THRESHOLD, directed=False)
+        group = find_duplicates(store).group
+        assert ((group[:, None] == group) == (linked[:, None] == linked)).all()
+
+
+def test_of_very_many_images_some_stand_for_the_rest_when_cut(single, monkeypatch):
+    store, place = single
+    monkeypatch.setattr("compkit.folds.duplicates._LINE", 30)
+    piece = find_duplicates(store).cut(5)
+    assert np.unique(piece[:50], return_counts=True)[1].max() <= 5
+    spans = [np.ptp(place[piece == number]) + 1 for number in np.unique(piece)]
+    assert np.sum(spans) < 1.2 * len(place)  # blocks of successive slices, but for a few
+
+
 def test_cutting_goes_where_likeness_is_least():
     rng = np.random.default_rng(2)
     first, second = volume(9, rng), volume(7, rng)
     bridge = (first[-1] // 2 + second[0] // 2)[None]  # alike to both, so all are linked
     images = np.concatenate([first, bridge, second])
     counted = np.ones(len(images), bool)
-    likeness = similarities(images)
-    found = Duplicates(np.arange(len(images)), counted, likeness)
+    found = Duplicates(np.arange(len(images)), counted, details_of(images))
     assert found._groups(most=17, piece=8).max() == 0
     group = found._groups(most=16, piece=10)
     assert group.max() == 1
@@ -82,7 +100,8 @@ def test_shift_noise_and_brightness_do_not_hide_a_duplicate():
     images[2] += rng.normal(0, 20, images[2].shape)
     images[3] = images[3] * 0.6 + 30
     other = volume(1, rng, size=256).astype(float)
-    likeness = similarities(np.clip(np.concatenate([images, other]), 0, 255).astype(np.uint8))
+    details = details_of(np.clip(np.concatenate([images, other]), 0, 255).astype(np.uint8))
+    likeness = details @ details.T
     assert likeness[:4, :4].min() > 0.7
     assert np.abs(likeness[4, :4]).max() < 0.4
 
@@ -335,7 +354,8 @@ def test_unreadable_files_get_one_sentence(written):
 def test_a_real_volume_is_kept_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path))
     store = open_store(str(CT))
-    likeness = similarities(store.images)
+    details = details_of(store.images)
+    likeness = details @ details.T
 
     def nearest_trained_on(folds):
         best = [

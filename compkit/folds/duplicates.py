@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from scipy.linalg import eigh
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store, image_digest
@@ -28,6 +29,8 @@ THRESHOLD = 0.5
 _SIDE = 64
 _FINE, _COARSE = 0.5, 1.5  # standard deviations of the band-pass, in pixels of 64
 _SHARPNESS = 4  # power that makes near neighbours outweigh many distant ones when cutting
+_PAIRS = 1 << 23  # compared at a time: memory must not grow with the square of the images
+_LINE = 4096  # most images whose similarities are held at once when a group is cut
 
 
 def copies(images: Iterable[np.ndarray]) -> np.ndarray:
@@ -51,13 +54,30 @@ class Duplicates:
         Which distinct image each training image is.
     counted : ndarray of bool, shape (M,)
         Which distinct images are labelled.
-    similarity : ndarray of float32, shape (M, M)
-        How alike distinct images are.
+    details : ndarray of float32, shape (M, P)
+        Of the distinct images, as of `details_of`.
     """
 
     copy: np.ndarray
     counted: np.ndarray
-    similarity: np.ndarray
+    details: np.ndarray
+
+    @cached_property
+    def linked(self) -> np.ndarray:
+        """Number of each distinct image, int, shape (M,), that linked ones share.
+
+        Images are linked by similarity, directly or through others.
+        """
+        count = len(self.details)
+        number, rows = np.arange(count), max(1, _PAIRS // max(1, count))
+        for start in range(0, count, rows):
+            alike = self.details[start : start + rows] @ self.details[start:].T >= THRESHOLD
+            # Links within what is linked already tell nothing, and there may be very many.
+            ends = [number[start + place] for place in np.nonzero(alike)]
+            one, other = (end[ends[0] != ends[1]] for end in ends)
+            links = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
+            number = connected_components(links, directed=False)[1][number]
+        return number
 
     @cached_property
     def group(self) -> np.ndarray:
@@ -83,21 +103,17 @@ class Duplicates:
         return {"grouped": str(grouped).lower(), "threshold": THRESHOLD, "clean_k": clean_k}
 
     def _groups(self, most: int, piece: int) -> np.ndarray:
-        """Put images that are linked by similarity, directly or through others, into one group.
+        """Put linked images into one group; cut one of more than `most` counted images.
 
-        A group of more than `most` counted images is cut where it is least similar, to at most
-        `piece` each. So the slices of a single volume, which form one chain, become blocks of
-        successive slices. Groups are numbered in order of first appearance.
+        It is cut where it is least similar, to at most `piece` counted images each. So the slices
+        of a single volume, which form one chain, become blocks of successive slices. Groups are
+        numbered in order of first appearance.
         """
-        _, linked = connected_components(self.similarity >= THRESHOLD, directed=False)
-        pieces = list[np.ndarray]()
-        for component in range(linked.max(initial=-1) + 1):
-            members = np.flatnonzero(linked == component)
-            large = self.counted[members].sum() > most
-            pieces += _pieces(self.similarity, members, self.counted, piece) if large else [members]
-        group = np.empty(len(linked), np.int64)
-        for number, members in enumerate(pieces):
-            group[members] = number
+        group = self.linked.copy()
+        for large in np.flatnonzero(np.bincount(self.linked[self.counted]) > most):
+            members = np.flatnonzero(self.linked == large)
+            for part in _pieces(self.details, members, self.counted, piece):
+                group[part] = group.max() + 1
         return pd.factorize(group)[0][self.copy]
 
     def _sizes(self, group: np.ndarray) -> np.ndarray:
@@ -112,20 +128,22 @@ def find_duplicates(store: Store) -> Duplicates:
     first = np.unique(copy, return_index=True)[1]
     counted = np.zeros(len(first), bool)
     counted[copy[store.labelled]] = True
-    return Duplicates(copy, counted, similarities([store.images[index] for index in first]))
+    return Duplicates(copy, counted, details_of([store.images[index] for index in first]))
 
 
-def similarities(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Return how alike any two images are.
+def details_of(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Return what tells how alike images are: the product of two rows, -1 to 1.
 
     Parameters
     ----------
     images : sequence of ndarray of uint8, shape (H, W), length N
+        Looked at one by one.
 
     Returns
     -------
-    ndarray of float32, shape (N, N)
-        Correlation of the band-passed images, -1 to 1; 0 for an image without any detail.
+    ndarray of float32, shape (N, 4096)
+        Band-passed images of mean 0 and length 1, so that a product is a correlation; zeros for
+        an image without any detail.
     """
     details = np.empty((len(images), _SIDE * _SIDE), np.float32)
     for row, image in zip(details, images, strict=True):
@@ -134,26 +152,38 @@ def similarities(images: Sequence[np.ndarray]) -> np.ndarray:
         band = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
         band -= band.mean()
         row[:] = band.ravel() / max(float(np.linalg.norm(band)), 1e-6)
-    return details @ details.T
+    return details
 
 
 def _pieces(
-    similarity: np.ndarray, members: np.ndarray, counted: np.ndarray, piece: int
+    details: np.ndarray, members: np.ndarray, counted: np.ndarray, piece: int
 ) -> list[np.ndarray]:
-    """Halve `members` at the weakest place near the middle until all pieces are small enough."""
+    """Halve `members` at the weakest place near the middle until all pieces are small enough.
+
+    Of very many, some stand for the rest: each of those goes where the most alike of them goes.
+    """
     if counted[members].sum() <= piece:
         return [members]
-    weights = np.clip(similarity[np.ix_(members, members)], 0, 1).astype(np.float64) ** _SHARPNESS
+    step = -(-len(members) // _LINE)
+    own = details[members[::step]]
+    weights = np.clip(own @ own.T, 0, 1).astype(np.float64) ** _SHARPNESS
     order = _in_line(weights)
-    members, weights = members[order], weights[np.ix_(order, order)]
+    weights = weights[np.ix_(order, order)]
+    position = np.empty(len(members), np.intp)
+    for start in range(0, len(members) if step > 1 else 0, _LINE):
+        alike = details[members[start : start + _LINE]] @ own[order].T
+        position[start : start + _LINE] = alike.argmax(axis=1)
+    position[::step] = np.argsort(order)
     # at i: how much the first i + 1 images have to do with the others
     inside = weights.cumsum(axis=0).cumsum(axis=1).diagonal()
     crossing = weights.sum(axis=1).cumsum() - inside
-    share = counted[members].cumsum() / counted[members].sum()
+    share = np.bincount(position, counted[members]).cumsum() / counted[members].sum()
     middle = (share >= 1 / 3) & (share <= 2 / 3)
     place = int(np.argmin(np.where(middle, crossing, np.inf))) + 1
-    halves = members[:place], members[place:]
-    return [part for half in halves for part in _pieces(similarity, half, counted, piece)]
+    ranks = np.argsort(position, kind="stable")
+    first = np.count_nonzero(position < place)
+    halves = members[ranks[:first]], members[ranks[first:]]
+    return [part for half in halves for part in _pieces(details, half, counted, piece)]
 
 
 def _in_line(weights: np.ndarray) -> np.ndarray:
