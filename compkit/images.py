@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +128,8 @@ def read_image(path: Path, page: int = 0) -> np.ndarray:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise CompkitError(
-            f"{path} holds {pixels.dtype}, but an image has 8 or 16 bits: scale it to whole numbers "
-            "from 0 to 65535, as all images of the competition alike, and save it as uint16"
+            f"{path} holds {pixels.dtype}, but an image has 8 or 16 bits: scale it to whole "
+            "numbers from 0 to 65535, as all images of the competition alike, and save it as uint16"
         )
     if pixels.ndim == 3:
         pixels = pixels[..., 0] if pixels.shape[-1] < 3 else pixels[..., :3]
@@ -167,8 +166,8 @@ def read_ids(path: Path, page: int = 0) -> np.ndarray:
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high < 1 << 32):  # nor is it so of NaN
         raise CompkitError(
-            f"{path} holds the id {low if not low >= 0 else high}, but ids are whole numbers from 0 "
-            f"to {(1 << 32) - 1}: correct it"
+            f"{path} holds the id {low if not low >= 0 else high}, but ids are whole numbers from "
+            f"0 to {(1 << 32) - 1}: correct it"
         )
     if pixels.dtype.kind == "f" and (pixels != np.floor(pixels)).any():
         raise CompkitError(
@@ -249,7 +248,7 @@ def _by_pillow(path: Path, indices: bool) -> np.ndarray:
             raise CompkitError(f"{path} holds {count} images: save each as a file of its own")
         if image.format == "PNG" and image.mode in _COLOURS and data[_DEPTH] == 16:
             # Pillow cuts these to 8 bits.
-            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            found: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             return found[..., 2::-1] if found.ndim == 3 else found
         shown = exif_transpose(image)
         if shown.mode in ("1", "L", "LA", "I;16", "I;16B", "I", "F", "RGB", "RGBA"):
@@ -266,7 +265,7 @@ def _stacked(array: np.ndarray, path: Path) -> np.ndarray:
     raise CompkitError(f"{path} holds an array of shape {array.shape}, which is no image")
 
 
-def _page(pages: Sequence[Any], page: int, path: Path) -> Any:
+def _page(pages: Any, page: int, path: Path) -> Any:
     if not 0 <= page < len(pages):
         raise CompkitError(f"{path} holds {len(pages)} images, none of them number {page}")
     return pages[page]
@@ -278,6 +277,17 @@ def _numbered_colours(pixels: np.ndarray) -> np.ndarray:
         code = code << np.uint64(16) | pixels[..., channel]
     colours = np.unique(np.append(code.ravel(), np.uint64(0)))
     return np.searchsorted(colours, code).astype(np.min_scalar_type(len(colours) - 1))
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+    """Return an image of any kind as people see it, grey, uint8 (H, W).
+
+    One of 16 bits is shown from its darkest to its brightest.
+    """
+    if image.dtype == np.uint16:
+        low, high = int(image.min()), int(image.max())
+        image = ((image - low) * (255 / max(1, high - low))).astype(np.uint8)
+    return grey(np.asarray(image))
 
 
 #: Where a PNG says how many bits a channel has, which Pillow cuts to 8 in colours.

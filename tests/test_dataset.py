@@ -143,7 +143,8 @@ def test_pixels_from_outside_are_invalid():
 def test_resizing_keeps_the_centre_of_mass(side):
     labels = np.zeros((64, 64), np.uint8)
     labels[16:48, 16:48] = 7
-    for small in (shrunk_labels(labels, side) > 0, shrunk(labels * 36, side) / 252):
+    shape = (side, side)
+    for small in (shrunk_labels(labels, shape) > 0, shrunk(labels * 36, shape) / 252):
         rows, columns = np.indices(small.shape) + 0.5
         assert (small * rows).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
         assert (small * columns).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)

@@ -210,8 +210,8 @@ class DescribedSource(Source):
         order = [name for name in dict.fromkeys(listed) if name in known]
         if missing := known - set(order):
             raise CompkitError(
-                f"{self.folder / sample} lacks the image {brief(min(missing))}, of which there is a "
-                "file: remove it, or the sample from the layout"
+                f"{self.folder / sample} lacks the image {brief(min(missing))}, of which there is "
+                "a file: remove it, or the sample from the layout"
             )
         return tuple(order)
 
@@ -318,8 +318,8 @@ class DescribedSource(Source):
         for name in in_order(list(names)):
             if name not in self._places["train"]:
                 raise CompkitError(
-                    f"{self.folder}: {where} has labels of {brief(name)}, of which there is no image"
-                    f"{nearest(name, self.train)}: remove them, or add the image"
+                    f"{self.folder}: {where} has labels of {brief(name)}, of which there is no "
+                    f"image{nearest(name, self.train)}: remove them, or add the image"
                 )
 
 

@@ -187,8 +187,8 @@ def read_layout(path: Path) -> Layout:
     for key, value in _paths(layout):
         if not inside(value):
             raise CompkitError(
-                f"{path}: {key} is {brief(value)}, which leaves the folder of the data: give a path "
-                "in it"
+                f"{path}: {key} is {brief(value)}, which leaves the folder of the data: give a "
+                "path in it"
             )
     if layout.labels is not None and not layout.labels.form.isidentifier():
         given = layout.labels.form or "none"

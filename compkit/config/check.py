@@ -53,7 +53,7 @@ def check(config: RunConfig) -> None:
             for name, value in vars(config.model).items()
         },
         "model.normalisation must have a positive deviation": all(
-            isinstance(one, str) or one[1] > 0 for one in normalisations
+            one is None or isinstance(one, str) or one[1] > 0 for one in normalisations
         ),
         "machine.batch must leave two images or more in every part of input.batch, and of "
         "unlabelled.batch": (

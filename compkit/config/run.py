@@ -56,8 +56,8 @@ class ModelConfig:
     Parameters
     ----------
     decoder
-        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...). Several encoders take
-        one for all, or a mapping from encoder.
+        A decoder of segmentation-models-pytorch (unet, unetplusplus, fpn, ...). Several encoders
+        take one for all, or a mapping from encoder.
     weights
         Encoder weights: auto (ImageNet's where an installed package carries them for the encoder,
         else none), none, hub, or a file's path; package:NAME/FILE is a file that an installed
@@ -65,7 +65,8 @@ class ModelConfig:
     normalisation
         How grey values reach the encoder: imagenet (its mean 0.449 and deviation 0.226, on a scale
         of 0 to 1), encoder (those that timm knows its weights to be trained with), image (the
-        image's own), or [mean, deviation]. Several encoders take one for all, or a mapping from
+        image's own), or [mean, deviation]; null takes imagenet for images of 8 bits, and image for
+        those of 16, which seldom use them all. Several encoders take one for all, or a mapping from
         encoder.
     start
         A checkpoint of compkit of the same encoder and decoder, whose weights the whole network
@@ -75,7 +76,7 @@ class ModelConfig:
 
     decoder: str | dict[str, str] = "unet"
     weights: str | dict[str, str] = "auto"
-    normalisation: Normalisation | dict[str, Normalisation] = "imagenet"
+    normalisation: Normalisation | dict[str, Normalisation] | None = None
     start: str | None = None
 
     def weights_of(self, encoder: str) -> str:
@@ -86,7 +87,7 @@ class ModelConfig:
         """Return the decoder over one encoder, in small letters."""
         return _own(self.decoder, encoder).lower()
 
-    def normalisation_of(self, encoder: str) -> Normalisation:
+    def normalisation_of(self, encoder: str) -> Normalisation | None:
         """Return how grey values reach one encoder."""
         return _own(self.normalisation, encoder)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -22,7 +23,7 @@ class Ragged(Sequence[np.ndarray]):
     pixels : ndarray, shape (P,)
         All images, one after the other.
     shapes : ndarray of int64, shape (N, 2) or (N, 3)
-        Of each image: (H, W), or (H, W, C).
+        Of each image: (H, W), (H, W, C), or of maps (M, H, W).
     """
 
     def __init__(self, pixels: np.ndarray, shapes: np.ndarray) -> None:
@@ -44,13 +45,43 @@ class Ragged(Sequence[np.ndarray]):
         return self.pixels[end - shape.prod() : end].reshape(shape)
 
     @property
+    def size(self) -> int:
+        """How many numbers there are in all."""
+        return self.pixels.size
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Of the pixels."""
         return self.pixels.dtype
 
 
+def values_of(images: Images) -> np.ndarray:
+    """Return all numbers of all images."""
+    return images.pixels if isinstance(images, Ragged) else images
+
+
 #: Images of one size in an array, (N, H, W) or (N, H, W, C), or of several.
 Images: TypeAlias = np.ndarray | Ragged
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What all images of a competition are.
+
+    Attributes
+    ----------
+    channels : int
+        1 where they are grey, 3 where they are in colours.
+    bits : int
+        Of a channel, 8 or 16.
+    """
+
+    channels: int = 1
+    bits: int = 8
+
+
+#: What images of the challenge are.
+GREY = Pixels()
 
 
 def shapes_of(images: Images) -> np.ndarray:
@@ -78,33 +109,31 @@ def shapes_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}_shapes.npy")
 
 
-def write_images(path: Path, images: Iterable[np.ndarray], empty: tuple[int, ...]) -> None:
+def write_images(
+    path: Path, images: Iterable[np.ndarray], empty: tuple[int, ...]
+) -> np.ndarray | None:
     """Write images of one type as they come; memory holds one.
 
     Parameters
     ----------
-    path : Path
-        A name that ends in ``.npy``; the shapes of images of several sizes go beside it.
     empty : tuple of int
         The shape of an image, and the type is uint8, where there is none.
+
+    Returns
+    -------
+    ndarray of int64, or None
+        The shape of each, if they are of several sizes.
     """
     shapes, dtype = list[tuple[int, ...]](), np.dtype(np.uint8)
-
-    def pieces() -> Iterator[np.ndarray]:
-        nonlocal dtype
-        for image in images:
-            shapes.append(image.shape)
-            dtype = image.dtype
-            yield image
-
     with path.open("wb") as file:
         file.write(bytes(_HEADER))
         # Plain writes, not a writable map: on a full disk those raise, a map kills the process.
-        for piece in pieces():
-            file.write(np.ascontiguousarray(piece).data)
-        if len(set(shapes)) > 1:
+        for image in images:
+            shapes.append(image.shape)
+            dtype = image.dtype
+            file.write(np.ascontiguousarray(image).data)
+        if several := len(set(shapes)) > 1:
             whole: tuple[int, ...] = (sum(int(np.prod(shape)) for shape in shapes),)
-            np.save(shapes_file(path), np.array(shapes, np.int64))
         else:
             whole = (len(shapes), *(shapes[0] if shapes else empty))
         file.seek(0)
@@ -114,6 +143,7 @@ def write_images(path: Path, images: Iterable[np.ndarray], empty: tuple[int, ...
             raise AssertionError(f"a header of {file.tell()} bytes")
         file.flush()
         os.fsync(file.fileno())
+    return np.array(shapes, np.int64) if several else None
 
 
 def write_array(path: Path, values: np.ndarray, dtype: DTypeLike) -> None:

@@ -29,7 +29,7 @@ class Augment:
     def __init__(
         self, config: AugmentConfig, side: int, crop: int | None, focus: float = 0.0
     ) -> None:
-        self._crop = crop if crop is not None and crop < side else None
+        self._crop = crop
         self._focus = focus
         self._compose = A.Compose(_geometry(config, side) + _greys(config))
 
@@ -40,13 +40,16 @@ class Augment:
 
         Parameters
         ----------
-        image, known : ndarray of uint8, shape (H, W)
+        image : ndarray of uint8, or of float32 from 0 to 1, shape (H, W) or (H, W, 3)
+        known : ndarray of uint8, shape (H, W)
             The mask becomes 0 where a pixel comes from outside the image.
         labels : ndarray of uint8 or uint16, shape (H, W)
         seed : int
             The same seed gives the same change, in whatever process or order.
         """
-        if self._crop is not None:
+        if self._crop is not None and min(labels.shape) < self._crop:
+            image, labels, known = _enlarged(image, labels, known, self._crop)
+        if self._crop is not None and max(labels.shape) > self._crop:
             # Albumentations seeds a generator with the bare seed: another stream, or the place of a
             # crop and the first change would go together.
             rng = np.random.default_rng((seed, 1))
@@ -56,6 +59,26 @@ class Augment:
         out = self._compose(image=image, masks=[labels, known])
         labels, known = out["masks"]
         return out["image"], labels, known
+
+
+def _enlarged(
+    image: np.ndarray, labels: np.ndarray, known: np.ndarray, side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return an image that continues by reflection, as far as `side` at least, where it ends.
+
+    Nothing is known of what is added.
+    """
+    borders = []
+    for length in labels.shape:
+        missing = max(0, side - length)
+        borders += [missing // 2, missing - missing // 2]
+    # One pixel cannot be reflected.
+    kind = cv2.BORDER_REFLECT_101 if min(labels.shape) > 1 else cv2.BORDER_REPLICATE
+    return (
+        cv2.copyMakeBorder(image, *borders, kind),
+        cv2.copyMakeBorder(labels, *borders, cv2.BORDER_CONSTANT, value=0),
+        cv2.copyMakeBorder(known, *borders, cv2.BORDER_CONSTANT, value=0),
+    )
 
 
 def random_window(

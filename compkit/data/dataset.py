@@ -12,16 +12,17 @@ from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
 from compkit.data.augment import Augment
-from compkit.data.resample import shrunk, shrunk_labels
+from compkit.data.resample import channels_first, seen, shrunk, shrunk_labels
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
+from compkit.regions import numbered
 
 
 class Batch(TypedDict):
     """One training batch.
 
-    images, float32 (N, 1, H, W) in 0…1; labels, int32 (N, H, W); targets, float32 (N, T, H, W), as
+    images, float32 (N, C, H, W) in 0…1; labels, int32 (N, H, W); targets, float32 (N, T, H, W), as
     the head made them; weights, float32 (N, 1, H, W), how much each pixel counts.
     """
 
@@ -73,24 +74,30 @@ class Examples(Dataset[Any], Sized):
 
     Parameters
     ----------
-    images : iterable of ndarray of uint8, shape (H, H)
+    images : iterable of ndarray of uint8 or uint16, shape (H, W) or (H, W, 3)
     config : RunConfig
     stream : int
         Tells apart sets whose examples at one place are changed independently.
 
     Attributes
     ----------
-    side : int
-        Of the images as the network sees them, pixels.
-    images : list of ndarray of uint8, shape (side, side)
+    images : list of ndarray
+        As the network sees them.
     augment : Augment
     """
 
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
         self.images = as_seen(images, config)
-        self.side = len(self.images[0])
-        shown_side(self.side, config)  # refuses a crop that is larger
-        self.augment = Augment(config.augment, self.side, config.input.crop, config.input.focus)
+        shapes = [image.shape[:2] for image in self.images]
+        several = len(set(shapes)) > 1
+        side = int(np.median([max(shape) for shape in shapes]))
+        if several and config.input.crop is None:
+            raise CompkitError(
+                "images differ in size, so that a batch of whole ones cannot be: give input.crop"
+            )
+        if not several:
+            shown_side(min(shapes[0]), config)  # refuses a crop that is larger
+        self.augment = Augment(config.augment, side, config.input.crop, config.input.focus)
         self._seed, self._stream = config.seed, stream
 
     def __len__(self) -> int:
@@ -119,8 +126,8 @@ def shown_side(side: int, config: RunConfig) -> int:
 
 
 def as_seen(images: Iterable[np.ndarray], config: RunConfig) -> list[np.ndarray]:
-    """Return images, uint8 (side, side), at the size that the network sees."""
-    return [shrunk(np.asarray(one), config.input.size or len(one)) for one in images]
+    """Return images at the size that the network sees."""
+    return [shrunk(np.asarray(one), seen(one.shape, config.input.size)) for one in images]
 
 
 class TrainingSet(Examples):
@@ -128,12 +135,12 @@ class TrainingSet(Examples):
 
     Parameters
     ----------
-    images, labels : iterable of ndarray, shape (H, H)
-        Grey images, uint8, and region ids.
+    images, labels : iterable of ndarray, shape (H, W) or for images (H, W, 3)
+        Images, uint8 or uint16, and region ids.
     config : RunConfig
     head : Head
         Makes the targets.
-    known : iterable of ndarray of bool, shape (H, H), optional
+    known : iterable of ndarray of bool, shape (H, W), optional
         Where the labels count; everywhere by default.
     """
 
@@ -146,23 +153,42 @@ class TrainingSet(Examples):
         known: Iterable[np.ndarray] | None = None,
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
-        self._labels = [shrunk_labels(np.asarray(one), self.side) for one in labels]
-        masks = [np.ones(self._labels[0].shape, np.uint8)] * len(self)
-        if known is not None:
-            masks = [shrunk_labels(mask.view(np.uint8), self.side) for mask in known]
-        self._known, self._head = masks, head
+        shapes = [(image.shape[0], image.shape[1]) for image in self.images]
+        self._labels = [
+            shrunk_labels(narrow(np.asarray(one)), shape)
+            for one, shape in zip(labels, shapes, strict=True)
+        ]
+        if known is None:
+            everywhere = {shape: np.ones(shape, np.uint8) for shape in set(shapes)}
+            self._known = [everywhere[shape] for shape in shapes]
+        else:
+            masks = zip(known, shapes, strict=True)
+            self._known = [shrunk_labels(mask.view(np.uint8), shape) for mask, shape in masks]
+        self._head = head
 
     def __getitem__(self, key: Draw) -> Batch:
         place, index = key
+        image = self.images[index]
+        if image.dtype == np.uint16:  # of which albumentations knows next to nothing
+            image = image.astype(np.float32) / np.float32(65535)
+        white = np.float32(1 if image.dtype == np.float32 else 255)
         image, labels, known = self.augment(
-            self.images[index], self._labels[index], self._known[index], self.seed(place)
+            image, self._labels[index], self._known[index], self.seed(place)
         )
         return {
-            "images": torch.from_numpy(image[None].astype(np.float32) / 255),
+            "images": torch.from_numpy(np.ascontiguousarray(channels_first(image)) / white),
             "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
             "weights": torch.from_numpy(known[None].astype(np.float32)),
         }
+
+
+def narrow(labels: np.ndarray) -> np.ndarray:
+    """Return a label map as uint8 or uint16, numbered anew where its ids do not fit."""
+    if labels.dtype.itemsize <= 2:
+        return labels
+    regions = numbered(labels)
+    return regions.astype(np.min_scalar_type(int(regions.max(initial=0))))
 
 
 def labelled_set(

@@ -25,6 +25,7 @@ from compkit.competition.base import Competition, Source, Split
 from compkit.competition.proven import Proven
 from compkit.data.arrays import (
     Images,
+    Pixels,
     Ragged,
     open_images,
     shapes_file,
@@ -86,11 +87,11 @@ class Store:
         return int(np.median(shapes_of(images).max(axis=1)))
 
     @property
-    def channels(self) -> int:
-        """1 where images are grey, 3 where they are in colours."""
+    def pixels(self) -> Pixels:
+        """What all images are."""
         images = self.images if len(self.images) else self.test_images
         axes = images.shapes.shape[1] if isinstance(images, Ragged) else images.ndim - 1
-        return 1 if axes == 2 else 3
+        return Pixels(1 if axes == 2 else 3, 8 * images.dtype.itemsize)
 
     @property
     def unlabelled(self) -> np.ndarray:
@@ -278,7 +279,7 @@ def _build(source: Source, directory: Path, fingerprint: str, data: str, blank: 
         for split, name in files.items():
             count = len(getattr(source, split))
             pixels = track(_images(source, split, count), f"{split} images", count)
-            write_images(temporary / f"{name}.npy", pixels, empty)
+            _write(temporary / f"{name}.npy", pixels, empty)
         content, test_content = _contents(temporary, source.train, source.test)
         meta = _Meta(_LAYOUT, fingerprint, content, source.train, source.test, test_content)
         write_record(temporary / _META, asdict(meta))
@@ -312,9 +313,16 @@ def _write_labels(source: Source, directory: Path, blank_is_unlabelled: bool) ->
             np.fromfile(file, own, int(np.prod(shape))).reshape(shape).astype(dtype)
             for shape, own in kept
         )
-        write_images(directory / "labels.npy", found, empty)
+        _write(directory / "labels.npy", found, empty)
     spool.unlink()
     return empty
+
+
+def _write(path: Path, images: Iterable[np.ndarray], empty: tuple[int, ...]) -> None:
+    """Write images, and beside them the shapes of such as are of several sizes."""
+    shapes = write_images(path, images, empty)
+    if shapes is not None:
+        write_array(shapes_file(path), shapes, np.int64)
 
 
 def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:

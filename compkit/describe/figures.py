@@ -14,6 +14,7 @@ from skimage.color import gray2rgb
 from compkit.describe.colours import coloured
 from compkit.describe.statistics import Regions
 from compkit.files import replacing
+from compkit.images import shown
 
 _BARS, _MARK = "#64748b", "#c2410c"
 _COLUMNS = 3  # of the gallery
@@ -44,7 +45,7 @@ def draw_statistics(images: Sequence[Regions], path: Path) -> None:
 
 
 def draw_gallery(slices: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:
-    """Draw slices (name, uint8 image (H, H), label map (H, H)), each beside its regions."""
+    """Draw slices (name, image, label map (H, W)), each beside its regions."""
     columns = min(_COLUMNS, len(slices))
     rows = -(-len(slices) // columns)
     size = (columns * (2 * _PANEL + 0.2), rows * (_PANEL + 0.3))
@@ -53,6 +54,7 @@ def draw_gallery(slices: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Pat
     for axis in axes:
         axis.set_axis_off()
     for axis, (name, image, regions) in zip(axes, slices, strict=False):
+        image = shown(image)
         gap = np.ones((len(image), max(1, len(image) // 64), 3))
         axis.imshow(np.concatenate([gray2rgb(image / 255), gap, coloured(regions, image)], axis=1))
         count = len(np.unique(regions[regions > 0]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from compkit.data.arrays import shapes_of, values_of
 from compkit.data.store import Store, open_store
 from compkit.describe.statistics import LARGE, SMALL, Regions, measure, summarise
 from compkit.display import print_table
@@ -64,7 +65,8 @@ def _claim(out: Path) -> None:
 
 
 def _images(store: Store) -> dict[str, Any]:
-    arrays = store.images, store.test_images
+    arrays = [each for each in map(values_of, (store.images, store.test_images)) if each.size]
+    sizes = np.concatenate([shapes_of(store.images), shapes_of(store.test_images)])
     total = sum(int(images.sum(dtype=np.int64)) for images in arrays)
     return {
         "train": len(store.train),
@@ -72,6 +74,9 @@ def _images(store: Store) -> dict[str, Any]:
         "unlabelled": len(store.unlabelled),
         "test": len(store.test),
         "side": store.size,
+        "sizes": [sizes.min(axis=0).tolist(), sizes.max(axis=0).tolist()],
+        "channels": store.pixels.channels,
+        "bits": store.pixels.bits,
         "grey_min": min(int(images.min()) for images in arrays),
         "grey_mean": total / sum(images.size for images in arrays),
         "grey_max": max(int(images.max()) for images in arrays),
@@ -91,7 +96,8 @@ def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return [
         ["training images", train],
         ["test images", str(images["test"])],
-        ["size, pixels", f"{images['side']} × {images['side']}"],
+        ["size, pixels", _sizes(*images["sizes"])],
+        ["channels, bits", f"{images['channels']}, {images['bits']}"],
         ["grey levels", f"{images['grey_min']} to {images['grey_max']}, "
          f"mean {images['grey_mean']:.1f}"],
         ["regions in an image", f"{counts['mean']:.1f} ± {counts['sd']:.1f}"],
@@ -107,6 +113,12 @@ def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
         ["groups of near-duplicates", f"{groups['count']} of all training images; "
          f"largest {groups['largest']}, {groups['alone']} images alone"],
     ]  # fmt: skip
+
+
+def _sizes(least: list[int], most: list[int]) -> str:
+    """Return the (H, W) of images, from the least to the most, as people write sizes."""
+    spans = [str(a) if a == b else f"{a} to {b}" for a, b in zip(least, most, strict=True)]
+    return " × ".join(reversed(spans))
 
 
 def _percent(share: float) -> str:

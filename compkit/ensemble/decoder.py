@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from compkit.crossfit import Evaluation, cross_fit, written
+from compkit.data.arrays import Images, Ragged
 from compkit.ensemble.mixture import Mixture, members_of
 from compkit.errors import CompkitError
 from compkit.files import scratch
@@ -190,11 +191,11 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     ranking = ranking or run.ranking
     with scratch("maps") as folder, (folder / "maps").open("wb") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
-        shape = (len(truths), len(head.maps), mixture.side, mixture.side)
+        shapes = [(len(head.maps), *mixture.grid(truth.shape)) for truth in truths]
         for image in mixture.images:
             file.write(mixture.out_of_fold(image).astype(np.float16).tobytes())
         file.flush()
-        maps = np.memmap(file.name, np.float16, mode="r", shape=shape)
+        maps = Ragged(np.memmap(file.name, np.float16, mode="r"), np.array(shapes))
         fit = cross_fit(
             head.space,
             evaluation(head, maps, truths, ranking),
@@ -212,18 +213,16 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     )
 
 
-def evaluation(
-    head: Head, maps: np.ndarray, truths: Sequence[np.ndarray], ranking: str
-) -> Evaluation:
-    """Return the scores of all images, which are of one size, by settings of a head's decoder."""
-    decode = partial(_decoded, head, maps, truths[0].shape)
+def evaluation(head: Head, maps: Images, truths: Sequence[np.ndarray], ranking: str) -> Evaluation:
+    """Return the scores of all images by settings of a head's decoder."""
+    decode = partial(_decoded, head, maps, [truth.shape for truth in truths])
     return Evaluation(decode, truths, maps.size, metrics=beside(ranking))
 
 
 def _decoded(
-    head: Head, maps: np.ndarray, shape: tuple[int, int], index: int, params: Params
+    head: Head, maps: Images, shapes: Sequence[tuple[int, int]], index: int, params: Params
 ) -> np.ndarray:
-    return head.decode(np.asarray(maps[index]).astype(np.float32), params, shape)
+    return head.decode(np.asarray(maps[index]).astype(np.float32), params, shapes[index])
 
 
 def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from compkit.config import RunConfig
-from compkit.data.resample import resized
+from compkit.data.resample import resized, seen
 from compkit.errors import CompkitError
 from compkit.folds import ALL
 from compkit.heads import HEADS, make_head
@@ -240,10 +241,17 @@ class Mixture:
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def out_of_fold(self, image: str) -> np.ndarray:
-        """Return the mean, float32 (M, side, side), from networks that did not see the image."""
+        """Return the mean, float32 (M, h, w), from networks that did not see the image."""
         maps = [member.out_of_fold.get(image) for member in self.members]
-        return self.mean([None if one is None else one.of(image) for one in maps])
+        given = [None if one is None else one.of(image) for one in maps]
+        return self.mean(given, self.grid(self.store.images[self.store.train.index(image)].shape))
 
     def test(self, image: str) -> np.ndarray:
-        """Return the mean, float32 (M, side, side), of all networks' maps of a test image."""
-        return self.mean([member.test.of(image) for member in self.members])
+        """Return the mean, float32 (M, h, w), of all networks' maps of a test image."""
+        shape = self.store.test_images[self.store.test.index(image)].shape
+        return self.mean([member.test.of(image) for member in self.members], self.grid(shape))
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the (h, w) of an image's maps: the finest that a member has of it."""
+        sizes = (member.run.config.input.size for member in self.members)
+        return max((seen(shape, size) for size in sizes), key=math.prod)

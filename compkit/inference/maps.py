@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from compkit.data.arrays import Images, Ragged, write_images
 from compkit.errors import CompkitError
 from compkit.files import digest_of, replacing_directory
 from compkit.schema import read_record, write_record
@@ -36,12 +37,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class Listing:
-    """What ``maps.json`` says of ``maps.npy``: names of its first two axes, origin, SHA-256."""
+    """What ``maps.json`` says of ``maps.npy``.
+
+    Names of its first two axes, origin, SHA-256; and the shapes (M, H, W) of maps of several sizes.
+    """
 
     images: tuple[str, ...]
     channels: tuple[str, ...]
     made: Origin
     sha256: str
+    shapes: tuple[tuple[int, int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,19 @@ class Maps(Listing):
 
     Attributes
     ----------
-    values : memory-mapped ndarray of uint8, shape (N, M, H, W)
+    values : memory-mapped ndarray of uint8, shape (N, M, H, W), or Ragged
         Probabilities in steps of 1/255: of `Listing.images` by `Listing.channels`. Older files hold
         them as float16.
     """
 
-    values: np.ndarray
+    values: Images = field(kw_only=True)
+
+    @property
+    def grids(self) -> list[tuple[int, int, int]]:
+        """The shape (M, H, W) of each image's maps."""
+        if isinstance(self.values, np.ndarray):
+            return [self.values.shape[1:]] * len(self.values)
+        return list(self.shapes or ())
 
     def of(self, image: str) -> np.ndarray:
         """Return the maps of one image, float32 (M, H, W)."""
@@ -81,16 +93,17 @@ def write_maps(
 ) -> None:
     """Write maps as they come, (M, H, W) each; the directory appears when the last one is in."""
     with replacing_directory(directory) as temporary:
-        with (temporary / "maps.npy").open("wb") as file:
-            for number, maps in enumerate(stream):
-                if number == 0:
-                    shape = (len(images), *maps.shape)
-                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_2_0(file, header)
-                refuse_improbable(maps, f"{directory} is not written")
-                file.write(kept(maps).tobytes())
-        told = Listing(tuple(images), tuple(channels), made, digest_of(temporary / "maps.npy"))
+        path = temporary / "maps.npy"
+        shapes = write_images(path, _kept(stream, directory), (len(channels), 1, 1))
+        several = None if shapes is None else tuple(map(tuple, shapes.tolist()))
+        told = Listing(tuple(images), tuple(channels), made, digest_of(path), several)
         write_record(temporary / "maps.json", asdict(told))
+
+
+def _kept(stream: Iterable[np.ndarray], directory: Path) -> Iterator[np.ndarray]:
+    for maps in stream:
+        refuse_improbable(maps, f"{directory} is not written")
+        yield kept(maps)
 
 
 def refuse_improbable(maps: np.ndarray, lost: str) -> None:
@@ -117,4 +130,7 @@ def read_maps(directory: Path) -> Maps:
     told = read_record(Listing, listing, remedy)
     if digest_of(path) != told.sha256:
         raise CompkitError(f"{path} was changed since it was written: {remedy}")
-    return Maps(**vars(told), values=np.load(path, mmap_mode="r"))
+    values = np.load(path, mmap_mode="r")
+    if told.shapes is not None:
+        return Maps(**vars(told), values=Ragged(values, np.array(told.shapes)))
+    return Maps(**vars(told), values=values)

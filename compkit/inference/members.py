@@ -9,6 +9,8 @@ from typing import Literal
 
 from compkit.config import RunConfig
 from compkit.config.files import FREE, differences
+from compkit.data.arrays import shapes_of
+from compkit.data.resample import seen
 from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import ALL
@@ -84,11 +86,16 @@ def _current(
     try:
         maps = read_maps(directory)
         channels = run.head().maps
-        wanted = (names, channels, (len(names), len(channels), run.side, run.side), origin)
+        shapes = shapes_of(run.store.test_images if kind == "test" else run.store.images)
+        grids = [
+            (len(channels), *seen(tuple(shapes[i]), run.config.input.size))
+            for i in _images(run, folds[0], kind)[0]
+        ]
+        wanted = (names, channels, grids, origin)
         made = maps.made
         if made.data != origin.data and run.store.is_of(made.data):
             made = replace(made, data=origin.data)  # by an older compkit, of training and test
-        if (maps.images, maps.channels, maps.values.shape, made) == wanted:
+        if (maps.images, maps.channels, maps.grids, made) == wanted:
             return maps
         tell = tell and (kind != "test" or made.data == origin.data)  # another test is no fault
     except CompkitError as error:

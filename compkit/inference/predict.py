@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from compkit.data.arrays import Images
 from compkit.data.resample import resized, within
 from compkit.heads.base import Head
 from compkit.inference.tiles import tiled
@@ -46,13 +48,18 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray | Tensor) -> Tensor:
-        """Return maps, float32 (N, M, h, w) on the network's device, of uint8 images (N, H, W)."""
+        """Return maps, float32 (N, M, h, w) on the network's device.
+
+        Images are uint8 or uint16, (N, H, W) or (N, H, W, C).
+        """
         device = next(self.network.parameters()).device
         x = torch.as_tensor(np.asarray(images)) if isinstance(images, np.ndarray) else images
-        x = x.to(device)[:, None].float()
+        white = torch.iinfo(x.dtype).max
+        x = x.to(device).float()
+        x = x[:, None] if x.ndim == 3 else x.movedim(-1, 1)
         if self.size is not None:
             x = resized(x, within((x.shape[-2], x.shape[-1]), self.size))
-        x = x / 255
+        x = x / white
         total = self._view(self.views[0], x)
         for view in self.views[1:]:
             total += self._view(view, x)
@@ -73,7 +80,7 @@ class Predictor:
 
 
 def mean_of(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
-    """Return the mean of networks' maps, float32 (N, M, h, w), of images (N, H, W)."""
+    """Return the mean of networks' maps, float32 (N, M, h, w), of images of one size."""
     for predictor in predictors:
         predictor.network.eval()
     total = predictors[0](images)
@@ -83,10 +90,15 @@ def mean_of(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
 
 
 def stream(
-    predictors: Sequence[Predictor], images: np.ndarray, indices: Sequence[int], batch: int
+    predictors: Sequence[Predictor], images: Images, indices: Sequence[int], batch: int
 ) -> Iterator[np.ndarray]:
-    """Yield the mean maps (M, H, W) of the chosen images one by one; memory holds one batch."""
-    for start in range(0, len(indices), batch):
-        yield from mean_of(
-            predictors, np.stack([images[i] for i in indices[start : start + batch]])
-        )
+    """Yield the mean maps (M, h, w) of the chosen images one by one; memory holds one batch."""
+    for some in batches((images[i] for i in indices), batch):
+        yield from mean_of(predictors, some)
+
+
+def batches(images: Iterable[np.ndarray], most: int) -> Iterator[np.ndarray]:
+    """Yield successive images of one size together, (N, H, W) or (N, H, W, C), `most` at a time."""
+    for _, alike in groupby(images, key=lambda image: image.shape):
+        while batch := list(islice(alike, most)):
+            yield np.stack(batch)

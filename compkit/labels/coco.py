@@ -97,31 +97,42 @@ def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> Iterator[tup
 
 def _pixels(segmentation: Any, shape: tuple[int, int], where: str) -> np.ndarray:
     """Return the pixels of a region, int64 (N,), row by row."""
-    height, width = shape
     try:
-        if isinstance(segmentation, Mapping):
-            if list(segmentation["size"]) != [height, width]:
-                raise ValueError(f"its size is {segmentation['size']}, not [{height}, {width}]")
-            counts = segmentation["counts"]
-            runs = dict(segmentation)
-            if isinstance(counts, list):
-                if sum(counts) != height * width or min(counts, default=0) < 0:
-                    raise ValueError(f"its counts are of {sum(counts)} pixels")
-                runs = coco_mask.frPyObjects(runs, height, width)
-            found = coco_mask.decode(runs)
-            if found.sum() != coco_mask.area(runs):  # where counts end too early, it is left unset
-                raise ValueError("its counts are of fewer pixels")
-        else:
-            if not segmentation or any(len(one) < 6 or len(one) % 2 for one in segmentation):
-                raise ValueError("a polygon is three points or more, x and y of each")
-            found = coco_mask.decode(
-                coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-            )
+        fault = _fault(segmentation, shape)
+        found = np.zeros(shape, np.uint8) if fault else _decoded(segmentation, shape)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        fault = str(error)
+    if fault:
         raise CompkitError(
-            f"{where} has no segmentation of its image ({error}): correct or remove it"
-        ) from None
-    pixels = np.flatnonzero(found)
-    if not len(pixels):
+            f"{where} has no segmentation of its image ({fault}): correct or remove it"
+        )
+    if not len(pixels := np.flatnonzero(found)):
         raise CompkitError(f"{where} has a segmentation without any pixel: remove it")
     return pixels
+
+
+def _fault(segmentation: Any, shape: tuple[int, int]) -> str:
+    """Return what is wrong with a segmentation that pycocotools would take."""
+    if not isinstance(segmentation, Mapping):
+        whole = segmentation and all(len(one) >= 6 and not len(one) % 2 for one in segmentation)
+        return "" if whole else "a polygon is three points or more, x and y of each"
+    if list(segmentation["size"]) != list(shape):
+        return f"its size is {segmentation['size']}, not {list(shape)}"
+    counts = segmentation["counts"]
+    whole = not isinstance(counts, list) or (
+        sum(counts) == shape[0] * shape[1] and min(counts, default=0) >= 0
+    )
+    return "" if whole else f"its counts are of {sum(counts)} pixels"
+
+
+def _decoded(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Return the mask of a segmentation, uint8 (H, W)."""
+    runs = segmentation
+    if not isinstance(runs, Mapping):
+        runs = coco_mask.merge(coco_mask.frPyObjects(runs, *shape))
+    elif isinstance(runs["counts"], list):
+        runs = coco_mask.frPyObjects(dict(runs), *shape)
+    found: np.ndarray = coco_mask.decode(runs)
+    if found.sum() != coco_mask.area(runs):  # where counts end too early, the rest is left unset
+        raise ValueError("its counts are of fewer pixels")
+    return found

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from compkit.config import RunConfig
 from compkit.config.files import from_plain, to_plain
+from compkit.data.arrays import Pixels
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.heads import make_head
@@ -55,17 +56,23 @@ class Card:
         Digests (`compkit.data.store.Store.digests`) of the labelled images that its weights learnt
         from, those that they began with included; None in files of compkit before 0.2, which do
         not tell.
+    pixels : Pixels
+        What the images were.
     """
 
     config: RunConfig
     encoder: str
     side: int
     seen: tuple[str, ...] | None = None
+    pixels: Pixels = field(default_factory=Pixels)
 
 
-def card(config: RunConfig, encoder: str, side: int, seen: Sequence[str]) -> dict[str, Any]:
+def card(
+    config: RunConfig, encoder: str, side: int, seen: Sequence[str], pixels: Pixels
+) -> dict[str, Any]:
     """Return a `Card` as files hold it."""
-    return {"config": to_plain(config), "encoder": encoder, "side": side, "seen": list(seen)}
+    told = {"encoder": encoder, "side": side, "seen": list(seen), "pixels": asdict(pixels)}
+    return {"config": to_plain(config), **told}
 
 
 def again(path: Path) -> str:
@@ -91,7 +98,8 @@ def load_checkpoint(path: Path) -> tuple[Network, Head, RunConfig]:
     with refusing(path, again(path)):
         made, state = _read(path, again(path), again(path))
         head, model = make_head(made.config, made.side), made.config.model
-        network = Network(made.encoder, len(head.outputs), model, pretrained=False)
+        pixels = made.pixels.channels, made.pixels.bits
+        network = Network(made.encoder, len(head.outputs), model, False, *pixels)
         network.load_state_dict(state)
     return network.eval(), head, made.config
 
@@ -186,8 +194,9 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str) -> Card:
     plain = {key: value for key, value in checkpoint[CARD].items() if key != "head"}
     made = checked(Card, plain, str(path), remedy)
     made = replace(made, config=from_plain(plain["config"], str(path), remedy))
-    if made.side < 1:
-        raise CompkitError(f"{path} is damaged (side: {made.side}): {remedy}")
+    known = made.pixels.channels in (1, 3) and made.pixels.bits in (8, 16)
+    if made.side < 1 or not known:
+        raise CompkitError(f"{path} is damaged (side {made.side}, {made.pixels}): {remedy}")
     return made
 
 

@@ -23,6 +23,9 @@ from compkit.registry import Registry
 #: expect images normalised so.
 _IMAGENET = (0.449, 0.226)
 
+#: How images are normalised if nothing is said, by their bits.
+_DEFAULT: dict[int, Normalisation] = {8: "imagenet", 16: "image"}
+
 
 class Network(nn.Module):
     """Images to dense maps of logits.
@@ -38,6 +41,8 @@ class Network(nn.Module):
         Load the encoder weights that `config` names; a checkpoint's network needs none.
     channels : int
         How many an image has: grey ones have one.
+    bits : int
+        Of a channel of the images, which says how they are normalised by default.
 
     Attributes
     ----------
@@ -52,6 +57,7 @@ class Network(nn.Module):
         config: ModelConfig,
         pretrained: bool = True,
         channels: int = 1,
+        bits: int = 8,
     ) -> None:
         super().__init__()
         check_names((encoder,), config)
@@ -65,7 +71,7 @@ class Network(nn.Module):
         encoder_part: Any = self.encoder
         self.stride = int(getattr(self.model, "stride", encoder_part.output_stride))
         self._frozen = False
-        self._normalisation = _grey_of(encoder, config.normalisation_of(encoder))
+        self._normalisation = _grey_of(encoder, config.normalisation_of(encoder) or _DEFAULT[bits])
         if weights not in ("none", "hub"):
             load_encoder(encoder_part.model, weights, channels)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from compkit.data.arrays import Ragged
 from compkit.data.dataset import labelled_set
 from compkit.data.store import Store
 from compkit.files import locked
@@ -73,7 +74,9 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
         refuse_leak(config, encoder, fold, run.store, run.folds)
         seen += inherited(config, encoder, fold)
     pretrained = not begun and start is None
-    module = SegmentationModule(config, encoder, run.side, run.ranking, pretrained, seen)
+    module = SegmentationModule(
+        config, encoder, run.side, run.ranking, pretrained, seen, run.store.pixels
+    )
     if start is not None:
         warm_start(module.network, start)
     crop, stride = config.input.crop, module.network.stride
@@ -104,11 +107,13 @@ def _validation(run: Run, fold: int) -> DataLoader:
     if (most := config.training.validation_images) is not None and most < len(valid):
         generator = np.random.default_rng(seed_of(config.seed, max(fold, 0)))
         valid = np.sort(generator.choice(valid, most, replace=False))
-    return DataLoader(Labelled(run.store, valid), batch_size=config.inference.batch)
+    # Images of several sizes do not fit into one batch.
+    batch = 1 if isinstance(run.store.images, Ragged) else config.inference.batch
+    return DataLoader(Labelled(run.store, valid), batch_size=batch)
 
 
 class Labelled(Dataset[tuple[Tensor, Tensor]]):
-    """Images, uint8 (H, H), and their label maps, int32 (H, H), read when they are asked for.
+    """Images, (H, W) or (H, W, 3), and their label maps, int32 (H, W), read as they are asked for.
 
     Parameters
     ----------

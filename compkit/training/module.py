@@ -12,6 +12,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from compkit.config import RunConfig, TrainingConfig
+from compkit.data.arrays import GREY, Pixels
 from compkit.data.dataset import Batch
 from compkit.data.resample import resized
 from compkit.heads import make_head
@@ -46,6 +47,8 @@ class SegmentationModule(pl.LightningModule):
         Load encoder weights as configured.
     seen : sequence of str
         Digests of the labelled images that it learns from, or its starting weights did.
+    pixels : Pixels
+        What the images are.
 
     Attributes
     ----------
@@ -63,12 +66,16 @@ class SegmentationModule(pl.LightningModule):
         ranking: str,
         pretrained: bool = True,
         seen: Sequence[str] = (),
+        pixels: Pixels = GREY,
     ) -> None:
         super().__init__()
         self.config, self.encoder, self.side, self.ranking = config, encoder, side, ranking
         self.seen, self._metrics, self.parts = list(seen), beside(ranking), 1
         self.head = make_head(config, side)
-        self.network = Network(encoder, len(self.head.outputs), config.model, pretrained)
+        self.pixels, outputs = pixels, len(self.head.outputs)
+        self.network = Network(
+            encoder, outputs, config.model, pretrained, pixels.channels, pixels.bits
+        )
         if config.training.freeze_encoder:
             self.network.freeze_encoder()
         # Validation is unaugmented: views are for the maps that are kept.
@@ -133,7 +140,7 @@ class SegmentationModule(pl.LightningModule):
         return optimisers(self.network, self.config.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD] = card(self.config, self.encoder, self.side, self.seen) | {
+        checkpoint[CARD] = card(self.config, self.encoder, self.side, self.seen, self.pixels) | {
             "head": self.head.foreground.state()
         }
 

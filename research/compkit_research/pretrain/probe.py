@@ -86,7 +86,7 @@ def probe_encoder(
     features, targets, fold = [], [], []
     images = as_seen((store.images[i] for i in labelled), config)
     for index, image in zip(labelled, images, strict=True):
-        labels = shrunk_labels(np.asarray(store.labels_of(int(index))), len(image))
+        labels = shrunk_labels(np.asarray(store.labels_of(int(index))), image.shape)
         found, target = _cells(encoder, stride, image, labels, config)
         kept = rng.permutation(len(target))[:each]
         features.append(found[kept])

@@ -103,7 +103,7 @@ def _check_config(config: RunConfig) -> None:
         "uses all images alike: leave unlabelled.weight 0": not config.unlabelled.weight,
         "trains encoders: leave training.freeze_encoder out": not config.training.freeze_encoder,
         "normalises as of ImageNet: leave model.normalisation out": (
-            config.model.normalisation == "imagenet"
+            config.model.normalisation is None
         ),
         "holds images back by --held-back: leave training.validation_images out": (
             config.training.validation_images is None
