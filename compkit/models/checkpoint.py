@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compkit import plugins
 from compkit.config import RunConfig
 from compkit.config.files import from_plain, to_plain
 from compkit.errors import CompkitError
@@ -55,17 +56,21 @@ class Card:
         Digests (`compkit.data.store.Store.digests`) of the labelled images that its weights learnt
         from, those that they began with included; None in files of compkit before 0.2, which do
         not tell.
+    plugins : dict of str to str
+        Plugin files that it was made with, and their digests.
     """
 
     config: RunConfig
     encoder: str
     side: int
     seen: tuple[str, ...] | None = None
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
 def card(config: RunConfig, encoder: str, side: int, seen: Sequence[str]) -> dict[str, Any]:
     """Return a `Card` as files hold it."""
-    return {"config": to_plain(config), "encoder": encoder, "side": side, "seen": list(seen)}
+    about = {"encoder": encoder, "side": side, "seen": list(seen), "plugins": plugins.used()}
+    return {"config": to_plain(config), **about}
 
 
 def again(path: Path) -> str:
@@ -185,6 +190,7 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str) -> Card:
     """
     plain = {key: value for key, value in checkpoint[CARD].items() if key != "head"}
     made = checked(Card, plain, str(path), remedy)
+    plugins.expect(str(path), made.plugins)
     made = replace(made, config=from_plain(plain["config"], str(path), remedy))
     if made.side < 1:
         raise CompkitError(f"{path} is damaged (side: {made.side}): {remedy}")
