@@ -198,7 +198,7 @@ def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
 def _require_free(path: Path, inputs: Sequence[Path]) -> None:
     if os.path.realpath(path) in map(os.path.realpath, inputs):
         raise CompkitError(f"{path} is one of the inputs: give another --out")
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         path.lstat()  # which raises what `os.path.lexists` passes over, as of a name too long
         if not path.is_file():
             raise CompkitError(f"{path} is there and is no file: give another --out")
