@@ -99,7 +99,7 @@ def publish(
     labels: np.ndarray,
     max_label: int,
     made_of: str,
-    sources: int,
+    networks: int | None,
     about: Mapping[str, Any],
     *,
     overwrite: bool = False,
@@ -115,8 +115,8 @@ def publish(
     labels : integer ndarray, shape (N, side, side)
     made_of : str
         What it was made of, for the ledger.
-    sources : int
-        How many networks or submissions that are.
+    networks : int or None
+        How many made it; None where none of ours did.
     about : mapping
         What else the manifest shall hold; the ledger takes the scores of its ``out_of_fold``.
     overwrite, inputs
@@ -144,7 +144,7 @@ def publish(
         # for somebody else's.
         about = {**asdict(identity), "test_images": len(images), **about}
         write_json(out.with_suffix(".json"), about)
-    add_row(out.with_name(LEDGER), out, digest, made_of, sources, _scores(about))
+    add_row(out.with_name(LEDGER), out, digest, made_of, networks, _scores(about))
     if bare := background_only(labels):
         say(bare)
 
