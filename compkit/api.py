@@ -5,6 +5,7 @@ All of it raises `CompkitError` for bad input, with the sentence that a command 
 
 from __future__ import annotations
 
+import errno
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from compkit.config import RunConfig
 from compkit.errors import CompkitError, brief
+from compkit.failures import sentence_of
 
 if TYPE_CHECKING:
     from compkit.ensemble.model import Model
@@ -41,7 +43,12 @@ def _typed(function: Callable[P, R]) -> Callable[P, R]:
             raise CompkitError(f"{name}: {error}: see help({name})") from None
         except ValidationError:
             raise CompkitError(f"{name}: {told}: see help({name})") from None
-        return function(*given, **named)
+        try:
+            return function(*given, **named)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise CompkitError(sentence_of(error)) from None
 
     return called
 

@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 
 from compkit import __version__, plugins
 from compkit.display import print_line
-from compkit.entry import guarded
+from compkit.entry import Parser, guarded
 from compkit.errors import CompkitError
 from compkit.registry import Registry
 from compkit.root import RUNS_HELP, runs_at
@@ -29,8 +29,11 @@ _WITH_SETTINGS = {
     "tune": ("compkit.tuning.command", "search the settings of a run by their out-of-fold score"),
 }
 
-#: Commands of the package in research/, which may not be installed.
-_RESEARCH = ("pretrain", "sam")
+#: Commands of the package in research/, which may not be installed; and what they do.
+_RESEARCH = {
+    "pretrain": "train encoders on all images, without labels",
+    "sam": "write the masks of Segment Anything as a submission",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +69,7 @@ def _without_plugins(argv: Sequence[str]) -> list[str]:
 
 
 def _parser(asked: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="compkit",
         allow_abbrev=False,  # as plugins are taken by their whole option
         description="Segmentation competitions whose labels are regions without names. "
@@ -229,7 +232,10 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--data", help="tells the highest id allowed; else what the inputs hold does")
     p.add_argument("--weights", type=float, nargs="+", metavar="W", help="a number an input")
 
-    p = _add(commands, "check", "check that a file is a submission for a competition", _check)
+    p = _add(
+        commands, "check", "check that a file is a submission for a competition",
+        "compkit.submission.check:check", "submission data",
+    )  # fmt: skip
     p.add_argument("submission", type=Path, help="the CSV to check")
     p.add_argument("--data", required=True, help=_DATA)
 
@@ -259,20 +265,6 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--ledger", type=Path, default=argparse.SUPPRESS, help=where)
 
 
-def _check(a: argparse.Namespace) -> None:
-    from compkit.competition import competition_of
-    from compkit.competition.proven import Proven
-    from compkit.submission.check import background_only, check_submission
-
-    competition = competition_of(a.data)
-    source = Proven(competition, a.data)
-    size = source.image("test", 0).shape[0]
-    table = check_submission(a.submission, source.test, size, competition.rules.max_label)
-    print_line(f"{a.submission}: a sound submission of {len(table.images)} images of {size}×{size}")
-    if bare := background_only(table.labels):
-        print_line(bare)
-
-
 def _ledger_set(a: argparse.Namespace) -> None:
     from compkit.leaderboard.ledger import set_scores
 
@@ -290,7 +282,8 @@ def _add_others(commands: argparse._SubParsersAction, asked: str | None) -> None
     fill = registry.get(asked) if asked is not None else None
     for name in registry.names():
         if name not in own:
-            p = _add(commands, name, f"from {registry.origin(name)}".replace("%", "%%"))
+            text = _RESEARCH.get(name, f"from {registry.origin(name)}").replace("%", "%%")
+            p = _add(commands, name, text)
             if fill is not None and name == asked:
                 with registry.blaming(name, "cannot be added"):
                     fill(p)

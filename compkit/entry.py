@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 from compkit.display import flush_output, printable
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells in one sentence what is wrong, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what `guarded` prints, in place of printing how the command is used."""
+        raise CompkitError(f"{message}: see `{self.prog} --help`")
 
 
 def guarded(command: Callable[[], None]) -> int:

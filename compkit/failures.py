@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 
+from compkit.errors import brief
+
 _LEAN = (
     "free some, or make machine.batch, input.crop or input.size smaller for training, and "
     "inference.batch or inference.tile for prediction (inference.* and machine.* may be changed on "
@@ -70,7 +72,8 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def _of_system(error: OSError) -> str:
-    where = f" {error.filename}" if error.filename else ""
+    name = brief(error.filename) if error.errno == errno.ENAMETOOLONG else error.filename
+    where = f" {name}" if name else ""
     other = f"cannot use{where}: {error.strerror or error}"
     known = _BY_NUMBER.get(error.errno or 0)
     return known.format(where=where, file=error.filename or "a file") if known else other

@@ -24,7 +24,7 @@ VARIABLE = "COMPKIT_PLUGINS"
 _OPTION = "--plugin"
 HELP = "a Python file that adds competitions, metrics, ...; any command takes it, several times"
 
-#: The files as they were given, by path; and those that opened runs were made with, by run.
+#: The files as they were given, by path; and those that what was opened was made with.
 _given: dict[str, str] = {}
 _expected: dict[str, dict[str, str]] = {}
 
@@ -95,12 +95,11 @@ def hint() -> str:
 
     They are not imported by themselves: what is only named in a record is not to be executed.
     """
-    here = set(used().values())
-    told = ""
+    here, told = set(used().values()), dict[str, str]()
     for by, files in _expected.items():
         if lacking := [f"{_OPTION} {file}" for file, digest in files.items() if digest not in here]:
-            told += f"; {by} was made with {' '.join(lacking)}"
-    return told
+            told.setdefault(" ".join(lacking), by)
+    return "".join(f"; {by} was made with {options}" for options, by in told.items())
 
 
 @contextmanager

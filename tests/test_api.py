@@ -217,6 +217,27 @@ def test_arguments_of_other_types_are_one_sentence(call, sentence):
         call()
 
 
+LONG = 5000 * "x"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: compkit.load(LONG),
+        lambda: compkit.load(f"{LONG}.ckpt"),
+        lambda: compkit.submit(LONG, out="x.csv"),
+        lambda: compkit.submit("x", out=f"{LONG}.csv"),
+        lambda: compkit.train({}, DATA, run=LONG),
+        lambda: compkit.train({}, LONG, run="x"),
+        lambda: compkit.train(LONG, DATA, run="x"),
+    ],
+)
+def test_what_is_too_long_for_a_name_is_one_sentence(call, place, monkeypatch):
+    monkeypatch.chdir(place)
+    with pytest.raises(CompkitError, match="File name too long"):
+        call()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,22 @@ def test_every_command_that_names_a_run_can_be_told_where_runs_lie(capsys):
         with pytest.raises(SystemExit):
             compkit([*words, "--help"])
         assert "--runs DIR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "required: COMMAND: see `compkit --help`"),
+        (["folds", "--data", "x"], "required: --out: see `compkit folds --help`"),
+        (["ledger", "set", "1", "--public", "x"], "invalid float value: 'x': see `compkit ledger"),
+        (["tune", "--sampler", "tpo"], "invalid choice: 'tpo' .*: see `compkit tune --help`"),
+        (["check", "a", "b", "--data", "x"], "unrecognized arguments: b: see `compkit --help`"),
+        (["train", "--fold"], "expected one argument: see `compkit train --help`"),
+    ],
+)
+def test_arguments_that_are_wrong_are_one_sentence(capsys, words, sentence):
+    assert compkit(words) == 2
+    assert re.fullmatch(f"error: .*{sentence}.*\n", capsys.readouterr().err)
 
 
 def test_runs_lie_where_the_command_or_the_environment_says(tmp_path, monkeypatch, capsys):

@@ -95,6 +95,15 @@ def test_rows_are_appended_once_and_recorded_scores_survive(tmp_path):
     assert pd.isna(table.public[1])
 
 
+def test_a_ledger_of_before_is_read_and_gone_on_with(tmp_path):
+    ledger = submitted(tmp_path)
+    before = read_ledger(ledger)[0]
+    ledger.write_text(ledger.read_text().replace(",networks,", ",members,"))
+    pd.testing.assert_frame_equal(read_ledger(ledger)[0], before)
+    add_row(ledger, Path("blend.csv"), "b", "s1+s2", None, {})
+    assert read_ledger(ledger)[0]["networks"].tolist() == [*before["networks"], ""]
+
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -135,6 +135,7 @@ HEAD = {
     "activate": (lambda self, x: x + 2, "as activate 2.0, where what is from 0 to 1"),
     "ideal": (lambda self, labels: self.targets(labels), r"ideal float32 .*\(2, 32, 32\), where"),
     "loss": (lambda self, *_: torch.zeros(2), r"as loss torch.float32 of shape \(2,\), where"),
+    "constant": (lambda self, *_: torch.ones(()), "as loss .*, where a real number with a"),
     "targets": (lambda self, labels: labels, r"as targets int32 .* the shape \(any, 32, 32\)"),
     "outputs": (None, "'mine' of the plugin mine.py lacks what Partition has .TypeError"),
     "weight": (None, "'mine' of the plugin mine.py lacks what Partition has .TypeError"),
@@ -160,7 +161,8 @@ def test_a_head_is_tried_before_anything_is_trained(monkeypatch, case):
             Boundary.__init__(self, config, side)
             self.space = space
 
-    case = {"no tensor": "activate", "negative": "decode"}.get(case, case)
+    method = {"no tensor": "activate", "negative": "decode", "constant": "loss"}
+    case = method.get(case, case)
     kinds = {"mine": head(**{case: wrong}), "boundary": Boundary}
     monkeypatch.setattr(HEADS, "get", kinds.__getitem__)
     monkeypatch.setattr(HEADS, "origin", lambda name: "the plugin mine.py")
@@ -183,14 +185,25 @@ def test_a_head_that_lacks_a_method_or_is_none_is_named(monkeypatch):
             prove_head(RunConfig(head="mine"), 64)
 
 
-def test_a_loss_is_tried_too(monkeypatch):
-    def broken(logits, targets, weights):
-        raise RuntimeError("sizes differ")
+def broken(logits):
+    raise RuntimeError("sizes differ")
 
-    monkeypatch.setattr(LOSSES, "get", lambda name: broken)
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (broken, "of the plugin .*sizes differ"),
+        (lambda logits: logits.detach().sum(), "gives as a loss .*, where a real number with a"),
+        (lambda logits: logits.sum() * 1j, "gives as a loss torch.complex64 .*, where a real"),
+    ],
+)
+def test_each_loss_is_tried_too(monkeypatch, loss, sentence):
+    sound = LOSSES.get("dice")
+    terms = {"dice": sound, "mine": lambda logits, targets, weights: loss(logits)}
+    monkeypatch.setattr(LOSSES, "get", terms.__getitem__)
     monkeypatch.setattr(LOSSES, "origin", lambda name: "the plugin mine.py")
-    with pytest.raises(CompkitError, match=r"the loss 'mine' of the plugin .*sizes differ"):
-        prove_head(replace(RunConfig(), loss=LossConfig(terms={"mine": 1.0})), 64)
+    with pytest.raises(CompkitError, match=f"the loss 'mine' {sentence}"):
+        prove_head(replace(RunConfig(), loss=LossConfig(dict.fromkeys(terms, 1.0))), 64)
 
 
 @pytest.mark.parametrize("name", HEADS.names())

@@ -24,6 +24,7 @@ from compkit.errors import CompkitError
 from compkit.leaderboard.ledger import add_row, set_scores
 from compkit.metrics.named import REGISTRY, image_scores
 from compkit.metrics.rand import METRICS
+from compkit.models.checkpoint import CARD, card, card_of
 from compkit.models.network import check_names
 from compkit.phantom.slices import draw_slice
 from compkit.run import open_run, start_run
@@ -248,9 +249,14 @@ def test_a_run_tells_with_which_plugins_it_was_made(fresh, capsys, monkeypatch):
     start_run("a", RunConfig(ranking="mine", folds=FoldsConfig(k=2)), DATA)
     assert json.loads(Path("runs/a/run.json").read_text())["plugins"].keys() == {"mine.py"}
     hint = "; the run a was made with --plugin mine.py"
+    about = card(RunConfig(), "resnet18", 32, ())
     registry._registered["compkit.metrics"].clear()
     plugins.clear()
+    assert card_of(Path("lone.ckpt"), {CARD: about}, "").plugins.keys() == {"mine.py"}
+    assert plugins.hint() == "; lone.ckpt was made with --plugin mine.py"
+    monkeypatch.setattr(plugins, "_expected", {})
     open_run("a")
+    card_of(Path("runs/a/last.ckpt"), {CARD: about}, "")  # which is not told again
     for broken, sentence in (
         (lambda: check_all(RunConfig(ranking="mine"), encoders=False), "no metric 'mine'.*"),
         (lambda: check_all(RunConfig(head="core"), encoders=False), "no head 'core'.*"),

@@ -66,5 +66,5 @@ def submit_maps(
     limit = store.competition.rules.max_label
     labels = at_most(limit, maps, parts)
     about = {"data": store.content, "test": store.test_content, **about}
-    publish(out, store.test, labels, limit, method, 1, about, overwrite=overwrite)
+    publish(out, store.test, labels, limit, method, None, about, overwrite=overwrite)
     say(f"{out}: {len(store.test)} images by {method}")

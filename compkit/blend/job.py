@@ -80,10 +80,7 @@ def blend(
     }
     made_of = "+".join(path.stem for path in inputs)
     images = tables[0].images
-    publish(
-        out, images, labels, limit, made_of, len(inputs), about,
-        overwrite=overwrite, inputs=inputs,
-    )  # fmt: skip
+    publish(out, images, labels, limit, made_of, None, about, overwrite=overwrite, inputs=inputs)
     title = f"agreement: mean {metric} over {len(labels)} images"
     rows = [
         [str(path), *(f"{values[i]:.4f}" for values in measured.values())]

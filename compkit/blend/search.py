@@ -1,6 +1,6 @@
 """The partition of segments on which several others agree best, by local search.
 
-As in correlation clustering: from every input, and from segments joined greedily, pieces move to
+As in correlation clustering: from every input, and from segments joined greedily, segments move to
 other clusters while that helps. First-order gains choose among moves, exact ones decide.
 
 Sources: N. Bansal, A. Blum and S. Chawla (2004), "Correlation clustering"; M. Keuper et al. (2015),
@@ -10,7 +10,6 @@ Sources: N. Bansal, A. Blum and S. Chawla (2004), "Correlation clustering"; M. K
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
 
 from compkit.blend.agreement import Agreement, Tally
 
@@ -20,11 +19,9 @@ _GAIN = 1e-8
 _COARSE, _FINE, _FINALISTS = 1e-5, 1e-6, 3
 #: The greedy joining begins with so many of the largest segments.
 _SEEDS = 300
-#: New clusters that one round of moves may make; further pieces can join them in the next.
+#: New clusters that one round of moves may make; further segments can join them in the next.
 _NEW = 32
-#: Of groups, so many are tried: those that gain most to first order.
-_TRIED = 16
-#: Numbers in a matrix of gains: segments are taken in blocks, and more groups are not looked at.
+#: Numbers in a matrix of gains: segments are taken in blocks.
 _BLOCK = 1 << 22
 
 
@@ -34,7 +31,8 @@ def search(objective: Agreement, inputs: list[Tally]) -> Tally:
     starts = [objective.tally(_joined_greedily(objective, start)), *inputs]
     ends = [_settled(objective, tally, _COARSE) for tally in starts]
     ends.sort(key=lambda tally: -tally.value)
-    return max((_improved(objective, e) for e in ends[:_FINALISTS]), key=lambda t: t.value)
+    ends = [_settled(objective, tally, _FINE) for tally in ends[:_FINALISTS]]
+    return max(ends, key=lambda tally: tally.value)
 
 
 def _joined_greedily(objective: Agreement, start: Tally) -> np.ndarray:
@@ -71,15 +69,6 @@ def _joined(attraction: np.ndarray) -> np.ndarray:
         attraction[:, one] = attraction[one]
         attraction[one, one] = attraction[other] = attraction[:, other] = -np.inf
         clusters[clusters == other] = one
-
-
-def _improved(objective: Agreement, tally: Tally) -> Tally:
-    """Return where moves of segments and of groups lead from `tally`."""
-    while True:
-        before = tally.value
-        tally = _group_moved(objective, _settled(objective, tally, _FINE))
-        if tally.value < before + _FINE:
-            return tally
 
 
 def _settled(objective: Agreement, tally: Tally, least: float) -> Tally:
@@ -123,46 +112,3 @@ def _wanted(objective: Agreement, tally: Tally) -> tuple[np.ndarray, np.ndarray]
     fresh = np.cumsum(targets == tally.count)
     kept = (targets < tally.count) | (fresh <= _NEW)
     return segments[kept], np.where(targets < tally.count, targets, tally.count + fresh)[kept]
-
-
-def _group_moved(objective: Agreement, tally: Tally) -> Tally:
-    """Move groups that gain by it: whole clusters, or parts that are one region of some input."""
-    if np.count_nonzero(tally.table) * tally.count > _BLOCK:
-        return tally
-    groups, sources = _groups(objective, tally)
-    a, b = slopes = objective.slopes(tally)
-    counts = (groups @ objective.onehot).tocsr()
-    inner = counts.multiply(counts) @ np.append(a[objective.input_of], 0)
-    inner += (counts @ objective.owner.T).toarray() ** 2 @ b
-    gains = counts @ objective.potentials(tally, slopes)
-    every = np.arange(len(gains))
-    own = gains[every, sources]
-    gains[every, sources] = -np.inf
-    targets = gains.argmax(axis=1)
-    order = np.argsort(own - inner - gains[every, targets], kind="stable")
-    best, clusters = tally, tally.clusters
-    for rank, group in enumerate(order[:_TRIED]):
-        tried = clusters.copy()
-        fresh = rank if targets[group] == tally.count else 0  # no two groups share a new cluster
-        inside = groups.indices[groups.indptr[group] : groups.indptr[group + 1]]
-        tried[inside] = targets[group] + fresh
-        moved = objective.tally(tried)
-        if moved.value > best.value + _GAIN:
-            best, clusters = moved, tried
-    return best
-
-
-def _groups(objective: Agreement, tally: Tally) -> tuple[sparse.csr_array, np.ndarray]:
-    """Return groups as pixels by segment, shape (P, S), and their clusters, shape (P,)."""
-    inputs, segments = objective.rows.shape
-    whole = np.full((1, segments), len(objective.input_of))
-    keys = np.concatenate([objective.rows, whole]) * tally.count + tally.clusters
-    chosen = np.concatenate([objective.judged, whole > 0]).ravel()
-    ids, groups, members = np.unique(keys.ravel()[chosen], return_inverse=True, return_counts=True)
-    rows, sources = np.divmod(ids, tally.count)
-    wanted = (members < np.bincount(tally.clusters)[sources]) | (rows == len(objective.input_of))
-    places = np.tile(np.arange(segments), inputs + 1)[chosen]
-    pieces = sparse.csr_array(
-        (objective.sizes[places], (groups, places)), shape=(len(ids), segments)
-    )
-    return pieces[wanted], sources[wanted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from compkit.heads.foreground import Foreground
 from compkit.heads.graph import offsets_of
 from compkit.heads.partition import Offsets, Partition, Truth
 from compkit.parameters import Param, defaults_of
+from compkit.registry import LOSSES
 
 _GRID = (32, 32)
 
@@ -33,8 +35,13 @@ def prove_head(config: RunConfig, side: int) -> None:
     """
     for partition in partitions_of(config, side):
         _prove(partition, offsets_of(config.partition.reach, side))
+    make_head(config, side)
     labels, weights = torch.from_numpy(_LABELS)[None], torch.ones(1, 1, *_GRID)
-    make_head(config, side).foreground.loss(torch.zeros(1, 2, *_GRID), labels, weights)
+    for name in config.loss.terms:
+        logits = torch.zeros(1, 2, *_GRID, requires_grad=True)
+        alone = Foreground(replace(config.loss, terms={name: 1.0}))
+        if not _trains(loss := alone.loss(logits, labels, weights)):
+            LOSSES.refuse(name, "a loss", loss, "a real number with a gradient")
 
 
 def _prove(partition: Partition, offsets: Offsets) -> None:
@@ -47,7 +54,7 @@ def _prove(partition: Partition, offsets: Offsets) -> None:
     targets = torch.as_tensor(_tried(partition, "targets", (None, *_GRID), _LABELS))[None]
     foreground = torch.full((1, 1, *_GRID), 0.5)
     truth = Truth(torch.from_numpy(_LABELS)[None], targets, torch.ones_like(foreground))
-    _tried(partition, "loss", (), logits, truth, foreground)
+    _tried(partition, "loss", (), logits.clone().requires_grad_(), truth, foreground)
     _tried(partition, "activate", (1, maps, *_GRID), logits)
     ideal = _tried(partition, "ideal", (maps, *_GRID), _LABELS)
     _tried(partition, "known", (maps, *_GRID), _GRID)
@@ -56,6 +63,10 @@ def _prove(partition: Partition, offsets: Offsets) -> None:
     _tried(partition, "affinities", (len(offsets), *_GRID), ideal, offsets)
     mask, params = _LABELS > 0, defaults_of(partition.space)
     _tried(partition, "decode", _GRID, mask.astype(np.float32), mask, ideal, params)
+
+
+def _trains(loss: torch.Tensor) -> bool:
+    return loss.is_floating_point() and loss.requires_grad
 
 
 def _prove_space(name: str, space: Mapping[str, Param]) -> None:
@@ -81,6 +92,8 @@ def _tried(partition: Partition, method: str, shape: tuple[int | None, ...], *gi
         HEADS.refuse(name, method, found, f"the shape {shape}".replace("None", "any"))
     if method in ("loss", "activate", "reorient") and not isinstance(found, torch.Tensor):
         HEADS.refuse(name, method, found, "a tensor")
+    if method == "loss" and not _trains(found):
+        HEADS.refuse(name, method, found, "a real number with a gradient")
     if method == "decode" and (found.dtype.kind not in "iu" or found.min() < 0):
         HEADS.refuse(name, method, found, "a map of region ids, whole numbers from 0 up")
     if method in ("ideal", "activate") and not (found.min() >= 0 and found.max() <= 1):

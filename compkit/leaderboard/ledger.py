@@ -22,7 +22,7 @@ LEDGER = "ledger.csv"
 #: Columns that hold a score or nothing, after those of metrics.
 OTHER_SCORES = ("low", "high", "public", "private")
 #: Those that every ledger has.
-COLUMNS = ("made", "submission", "sha256", "runs", "members", *METRICS, *OTHER_SCORES)
+COLUMNS = ("made", "submission", "sha256", "runs", "networks", *METRICS, *OTHER_SCORES)
 
 #: Characters in a cell, at most.
 _LONGEST = 10_000
@@ -38,11 +38,12 @@ def add_row(
     submission: Path,
     sha256: str,
     runs: str,
-    sources: int,
+    networks: int | None,
     scores: Mapping[str, float],
 ) -> None:
     """Append a submission with its out-of-fold scores; public and private scores are unknown yet.
 
+    `networks` is how many made it, None where none of ours did.
     A submission that is there already, made again to the same bytes, keeps its one row.
 
     Raises
@@ -55,7 +56,7 @@ def add_row(
         "submission": submission.name,
         "sha256": sha256,
         "runs": runs,
-        "members": str(sources),
+        "networks": "" if networks is None else str(networks),
         **{name: str(round(score, 6)) for name, score in scores.items()},
     }
     with locked(ledger.parent, "writing the ledger", wait=True):
@@ -160,7 +161,8 @@ def _read(ledger: Path) -> pd.DataFrame:
     filled = cells[1:].map(str.strip) != ""
     named = (cells.loc[0].str.strip() != "") | filled.any()
     cells, filled = cells.loc[:, named], filled.loc[:, named]
-    names = [name if name.strip() else f"Unnamed: {place}" for place, name in cells.loc[0].items()]
+    header = cells.loc[0].replace("members", "networks")  # as it was called
+    names = [name if name.strip() else f"Unnamed: {place}" for place, name in header.items()]
     if twice := sorted({name[:40] for name in names if names.count(name) > 1}):
         raise CompkitError(
             f"{ledger} has two columns {twice[0]}: remove or rename one, for both cannot be kept"

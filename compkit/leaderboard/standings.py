@@ -49,7 +49,7 @@ def _metrics(scores: pd.DataFrame) -> list[str]:
 def _show_submissions(table: pd.DataFrame, scores: pd.DataFrame, ledger: Path) -> None:
     cells, ends = scores.map(_cell), zip(scores["low"], scores["high"], strict=True)
     spans = ["" if np.isnan(low + high) else f"{low:.3f} to {high:.3f}" for low, high in ends]
-    shown = table[["submission", "runs", "members"]].join(cells[_metrics(scores)])
+    shown = table[["submission", "runs", "networks"]].join(cells[_metrics(scores)])
     shown = shown.assign(**{"95 % of what ranks": spans}).join(cells[["public", "private"]])
     rows = [[str(number), *row] for number, *row in shown.itertuples()]
     print_table(str(ledger), ["id", *shown], rows)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compkit import plugins
 from compkit.config import RunConfig
 from compkit.config.files import from_plain, to_plain
 from compkit.data.arrays import Pixels
@@ -58,6 +59,8 @@ class Card:
         not tell.
     pixels : Pixels
         What the images were.
+    plugins : dict of str to str
+        Plugin files that it was made with, and their digests.
     """
 
     config: RunConfig
@@ -65,6 +68,7 @@ class Card:
     side: int
     seen: tuple[str, ...] | None = None
     pixels: Pixels = field(default_factory=Pixels)
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
 def card(
@@ -72,6 +76,7 @@ def card(
 ) -> dict[str, Any]:
     """Return a `Card` as files hold it."""
     told = {"encoder": encoder, "side": side, "seen": list(seen), "pixels": asdict(pixels)}
+    told |= {"plugins": plugins.used()}
     return {"config": to_plain(config), **told}
 
 
@@ -193,6 +198,7 @@ def card_of(path: Path, checkpoint: Mapping[str, Any], remedy: str) -> Card:
     """
     plain = {key: value for key, value in checkpoint[CARD].items() if key != "head"}
     made = checked(Card, plain, str(path), remedy)
+    plugins.expect(str(path), made.plugins)
     made = replace(made, config=from_plain(plain["config"], str(path), remedy))
     known = made.pixels.channels in (1, 3) and made.pixels.bits in (8, 16)
     if made.side < 1 or not known:

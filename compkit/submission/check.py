@@ -7,8 +7,28 @@ from pathlib import Path
 
 import numpy as np
 
+from compkit.competition import competition_of
 from compkit.competition.base import Table, require_images
+from compkit.competition.proven import Proven
 from compkit.competition.table import read_table
+from compkit.display import print_line
+
+
+def check(submission: Path, data: str) -> None:
+    """Print whether a file is a submission for the competition whose data lie at `data`.
+
+    Raises
+    ------
+    CompkitError
+        As `check_submission`.
+    """
+    competition = competition_of(data)
+    source = Proven(competition, data)
+    size = source.image("test", 0).shape[0]
+    table = check_submission(submission, source.test, size, competition.rules.max_label)
+    print_line(f"{submission}: a sound submission of {len(table.images)} images of {size}×{size}")
+    if bare := background_only(table.labels):
+        print_line(bare)
 
 
 def check_submission(

@@ -99,7 +99,7 @@ def publish(
     labels: np.ndarray,
     max_label: int,
     made_of: str,
-    sources: int,
+    networks: int | None,
     about: Mapping[str, Any],
     *,
     overwrite: bool = False,
@@ -115,8 +115,8 @@ def publish(
     labels : integer ndarray, shape (N, side, side)
     made_of : str
         What it was made of, for the ledger.
-    sources : int
-        How many networks or submissions that are.
+    networks : int or None
+        How many made it; None where none of ours did.
     about : mapping
         What else the manifest shall hold; the ledger takes the scores of its ``out_of_fold``.
     overwrite, inputs
@@ -144,7 +144,7 @@ def publish(
         # for somebody else's.
         about = {**asdict(identity), "test_images": len(images), **about}
         write_json(out.with_suffix(".json"), about)
-    add_row(out.with_name(LEDGER), out, digest, made_of, sources, _scores(about))
+    add_row(out.with_name(LEDGER), out, digest, made_of, networks, _scores(about))
     if bare := background_only(labels):
         say(bare)
 
@@ -198,8 +198,10 @@ def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
 def _require_free(path: Path, inputs: Sequence[Path]) -> None:
     if os.path.realpath(path) in map(os.path.realpath, inputs):
         raise CompkitError(f"{path} is one of the inputs: give another --out")
-    if os.path.lexists(path) and not path.is_file():
-        raise CompkitError(f"{path} is there and is no file: give another --out")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()  # which raises what `os.path.lexists` passes over, as of a name too long
+        if not path.is_file():
+            raise CompkitError(f"{path} is there and is no file: give another --out")
 
 
 def _identity(manifest: Path) -> _Identity | None:

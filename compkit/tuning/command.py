@@ -10,6 +10,7 @@ import yaml
 
 from compkit.config import RunConfig
 from compkit.display import print_text
+from compkit.entry import Parser
 from compkit.errors import CompkitError
 from compkit.inputs import require_utf8
 from compkit.root import RUNS_HELP, runs_at
@@ -54,7 +55,7 @@ def _base(rest: Sequence[str]) -> RunConfig:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="compkit tune",
         description="Search settings by their out-of-fold score. The same command goes on with a "
         f"study, also beside other workers; {_SETTINGS}.",
