@@ -193,7 +193,29 @@ class MapMean:
                     f"an image has no {part} maps: every member with that head lacks its fold; "
                     "train the missing fold with compkit train"
                 )
-        return total / count
+        return np.divide(total, count, out=total)
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """The mean of members' maps of a labelled image, made when it is asked for.
+
+    A process that it is sent to opens the same files.
+
+    Attributes
+    ----------
+    mean : MapMean
+    maps : list of dict of str to Maps
+        Those of each member, by image.
+    """
+
+    mean: MapMean
+    maps: list[dict[str, Maps]]
+
+    def __call__(self, image: str) -> np.ndarray:
+        """Return the mean, float32 (M, side, side), from networks that did not see the image."""
+        maps = [of_member.get(image) for of_member in self.maps]
+        return self.mean([None if one is None else one.of(image) for one in maps])
 
 
 class Mixture:
@@ -210,8 +232,11 @@ class Mixture:
     store : Store
         Their data.
     mean : MapMean
+    out_of_fold : OutOfFold
     head, side
         Those of the mean.
+    pixels : int
+        Of all maps of an image together.
     images : tuple of str
         The labelled images of which some member has out-of-fold maps, in the store's order.
     indices : list of int
@@ -225,6 +250,8 @@ class Mixture:
         heads = [member.run.head() for member in members]
         self.mean = MapMean(heads, [member.run.side for member in members], run.config)
         self.head, self.side = self.mean.head, self.mean.side
+        self.pixels = len(self.head.maps) * self.side**2
+        self.out_of_fold = OutOfFold(self.mean, [member.out_of_fold for member in members])
         known, names = {image for m in members for image in m.out_of_fold}, self.store.train
         self.indices = [i for i in self.store.labelled.tolist() if names[i] in known]
         self.images = tuple(names[i] for i in self.indices)
@@ -238,11 +265,6 @@ class Mixture:
             maps = [one.sha256 for one in member.maps_by_fold]
             told.append([member.run.head().name, member.run.ranking, *maps])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-    def out_of_fold(self, image: str) -> np.ndarray:
-        """Return the mean, float32 (M, side, side), from networks that did not see the image."""
-        maps = [member.out_of_fold.get(image) for member in self.members]
-        return self.mean([None if one is None else one.of(image) for one in maps])
 
     def test(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, side, side), of all networks' maps of a test image."""
