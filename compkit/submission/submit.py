@@ -13,7 +13,8 @@ from compkit.ensemble.decoder import out_of_fold_regions
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
-from compkit.progress import say, track
+from compkit.parallel import each_image
+from compkit.progress import say
 from compkit.submission.publish import at_most, claim, claim_table, publish
 
 
@@ -38,10 +39,9 @@ def submit(
     if any(source.run.has_other_test for source in sources):
         say(f"another test than when training began: its {len(store.test)} images are predicted, "
             f"and {out} is for them")  # fmt: skip
-    maps = (
-        mixture.head.decode(mixture.test(image), decoder.params, (side, side))
-        for image in track(store.test, "decoding", len(store.test))
-    )
+    work = ((mixture.test(image), decoder.params, (side, side)) for image in store.test)
+    count = len(store.test)
+    maps = each_image(mixture.head.decode, work, "decoding", count, count * mixture.pixels)
     labels = at_most(limit, maps)
     doubts = doubts_about(source.run.folds for source in sources)
     networks = sum(len(source.networks) for source in sources)
@@ -81,7 +81,6 @@ def write_out_of_fold(
     claim_table(out, overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     limit = mixture.store.competition.rules.max_label
-    pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))
-    labels = at_most(limit, (regions for _, regions in pairs))
+    labels = at_most(limit, (found for _, found in out_of_fold_regions(mixture, decoder)))
     write_table(out, mixture.images, labels, max_label=limit, overwrite=overwrite)
     say(f"{out}: {len(labels)} labelled images, each predicted without having seen it")

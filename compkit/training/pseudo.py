@@ -80,14 +80,9 @@ def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
     images = unlabelled_images(store, u.test)
     mixture, decoder = open_teacher(u.teacher, store, run.folds)
     params = decoder.params if fold == ALL else decoder.fold_params[str(fold)]
-    means = _means(mixture, fold, u.test)
-    found = each_image(
-        _regions,
-        ((mixture.head, maps, params, store.size, u.confidence) for maps in means),
-        f"labels by {u.teacher}",
-        len(images),
-        len(images) * store.size**2,
-    )
+    means, count = _means(mixture, fold, u.test), len(images)
+    work = ((mixture.head, maps, params, store.size, u.confidence) for maps in means)
+    found = each_image(_regions, work, f"labels by {u.teacher}", count, count * mixture.pixels)
     labels, known = zip(*found, strict=True)
     return TrainingSet(images, labels, run.config, head, known)
 
