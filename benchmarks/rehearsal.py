@@ -1,10 +1,11 @@
 """A competition of the real size, from its data to a scored submission: time, memory and disk.
 
-    python benchmarks/rehearsal.py [--images 500 2000 500] [--keep DIR] [--steps 4]
+    python benchmarks/rehearsal.py --keep DIR [--images 400 1600 500] [--steps 4]
 
 Three encoders × two folds of few steps on a phantom of 512², by the commands that a competitor
 gives. Memory is that of all processes of a command together, each page of memory that several share
-counted once; disk is what the run's folder, or the cache, takes afterwards.
+counted once, without pages of files; disk is what the runs' folder, or the cache, takes afterwards.
+The same command goes on after a kill, from the stage that it fell in.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from compkit.display import print_table
+from compkit.files import read_json, write_json
 from compkit.progress import say
 
 ENCODERS = ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"]
@@ -44,52 +46,72 @@ def main() -> None:
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = (a.keep or Path(folder)).absolute()
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         with chdir(place):
             os.environ["COMPKIT_CACHE"] = str(place / "cache")
             _rehearse(a)
 
 
 def _rehearse(a: argparse.Namespace) -> None:
-    labelled, unlabelled, test = map(str, a.images)
-    Path("config.yaml").write_text(
-        yaml.safe_dump({
-            "encoders": ENCODERS,
-            "head": a.head,
-            "folds": {"k": 2},
-            "model": {"weights": "none"},
-            "input": {"batch": 4, "crop": a.crop},
-            "training": {"steps": a.steps, "steps_per_epoch": a.steps, "warmup": 1},
-            "inference": {"views": ["identity"]},
-        })
-    )  # fmt: skip
-    data = ["--data", "data"]
-    runs = ["--run", "big"]
-    stages = {
-        "phantom": ["--out", "data", "--size", str(a.size), "--labelled", labelled,
-                    "--unlabelled", unlabelled, "--test", test],
-        "folds": [*data, "--out", "folds.csv", "--k", "2"],
-        "train": ["--config", "config.yaml", *data, *runs, "--folds.file", "folds.csv"],
-        "ensemble": ["--name", "mean", *runs],
-        "submit": ["--run", "mean", "--out", "s.csv"],
-        "check": ["s.csv", *data],
-        "score": ["s.csv", "--truth", "data/Y_test.csv"],
-    }  # fmt: skip
-    rows = []
-    for name, words in stages.items():
-        if name == "phantom" and Path("data").exists():
-            continue
-        seconds, peak = measured([sys.executable, "-m", "compkit.cli", name, *words])
-        disk = [f"{_size(Path(folder)):.2f}" for folder in ("runs", "cache")]
-        rows.append([name, f"{seconds:.0f}", f"{peak:.2f}", *disk])
-        say(" ".join(rows[-1]))
-    whole = sum(float(row[1]) for row in rows)
-    rows.append(["all", f"{whole:.0f}", f"{max(float(row[2]) for row in rows):.2f}", *disk])
+    config = {
+        "encoders": ENCODERS,
+        "head": a.head,
+        "folds": {"k": 2},
+        "model": {"weights": "none"},
+        "input": {"batch": 4, "crop": a.crop},
+        "training": {"steps": a.steps, "steps_per_epoch": a.steps, "warmup": 1},
+        "inference": {"views": ["identity"]},
+    }
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    settings = {"images": list(a.images), "size": a.size, "config": config}
+    kept = Path("stages.json")
+    found = read_json(kept) if kept.is_file() else {"settings": settings, "stages": {}}
+    if found["settings"] != settings:
+        sys.exit(f"{kept.absolute()} is of other settings: give another --keep")
+    for name, words in _stages(a).items():
+        if name not in found["stages"]:
+            seconds, peak = measured(words)
+            disk = [_size(Path(folder)) for folder in ("runs", "cache")]
+            found["stages"][name] = [seconds, peak, *disk]
+            write_json(kept, found)
+            say(f"{name}: {seconds:.0f} s, {peak:.2f} GB")
+    rows = list(found["stages"].items())
+    whole = [sum(row[0] for _, row in rows), *(max(row[i] for _, row in rows) for i in (1, 2, 3))]
     print_table(
         f"{a.images} images of {a.size}², {len(ENCODERS)} encoders × 2 folds, {a.head}",
         ["stage", "s", "peak GB", "runs GB", "cache GB"],
-        rows,
-    )
+        [[name, f"{row[0]:.0f}", *(f"{one:.2f}" for one in row[1:])]
+         for name, row in [*rows, ("all", whole)]],
+    )  # fmt: skip
+
+
+def _stages(a: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the command of each stage."""
+    labelled, unlabelled, test = map(str, a.images)
+    data = ["--data", "data"]
+    train = compkit("train", "--config", "config.yaml", *data, "--run", "big",
+                    "--folds.file", "folds.csv")  # fmt: skip
+    fits = {
+        f"train {encoder}, fold {fold}": [*train, "--encoder", encoder, "--fold", fold]
+        for encoder in ENCODERS
+        for fold in ("0", "1")
+    }
+    return {
+        "phantom": compkit("phantom", "--out", "data", "--size", str(a.size),
+                           "--labelled", labelled, "--unlabelled", unlabelled, "--test", test),
+        "folds": compkit("folds", *data, "--out", "folds.csv", "--k", "2"),
+        **fits,
+        "train, decoders": train,
+        "ensemble": compkit("ensemble", "--name", "mean", "--run", "big"),
+        "submit": compkit("submit", "--run", "mean", "--out", "s.csv"),
+        "check": compkit("check", "s.csv", *data),
+        "score": compkit("score", "s.csv", "--truth", "data/Y_test.csv"),
+    }  # fmt: skip
+
+
+def compkit(*words: str) -> list[str]:
+    """Return a command of compkit's as a process takes it."""
+    return [sys.executable, "-m", "compkit.cli", *words]
 
 
 def measured(words: list[str]) -> tuple[float, float]:
@@ -100,7 +122,7 @@ def measured(words: list[str]) -> tuple[float, float]:
 
     def watch() -> None:
         nonlocal peak
-        while not over.wait(0.5):
+        while not over.wait(0.25):
             peak = max(peak, sum(map(_memory, _family(process.pid))))
 
     watcher = threading.Thread(target=watch)

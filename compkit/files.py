@@ -103,14 +103,6 @@ def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator
                 temporary.replace(path)
 
 
-@contextmanager
-def scratch(name: str) -> Iterator[Path]:
-    """Yield a directory for what is needed until the block ends, where the system keeps such."""
-    with _beside(Path(tempfile.gettempdir()) / name) as temporary:
-        temporary.mkdir()
-        yield temporary
-
-
 def require_writable(folder: Path) -> None:
     """Make a folder for ``--out``; raise `CompkitError` if nothing can be written there."""
     try:

@@ -279,7 +279,7 @@ def _numbered_colours(pixels: np.ndarray) -> np.ndarray:
     return np.searchsorted(colours, code).astype(np.min_scalar_type(len(colours) - 1))
 
 
-def shown(image: np.ndarray) -> np.ndarray:
+def as_shown(image: np.ndarray) -> np.ndarray:
     """Return an image of any kind as people see it, grey, uint8 (H, W).
 
     One of 16 bits is shown from its darkest to its brightest.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import starmap
 from typing import Any, TypeVar
 
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, cpu_count, effective_n_jobs
 
 from compkit.progress import track
 
@@ -32,11 +34,34 @@ def each_image(
     Parameters
     ----------
     arguments : iterable of tuple
-        Taken as they are needed, so that few images are held at a time.
+        Taken in this process while others work on those before; few images are held at a time.
     label : str
         What the progress is called.
     count, pixels : int
         How many images there are, and how many pixels in all: few are not worth processes.
     """
-    pool = Parallel(n_jobs=jobs_for(pixels), return_as="generator", max_nbytes=None)
-    yield from track(pool(delayed(function)(*each) for each in arguments), label, count)
+    jobs = effective_n_jobs(jobs_for(pixels))  # 1 where a process may start no others
+    found = starmap(function, arguments) if jobs == 1 else _apart(function, arguments, jobs)
+    yield from track(found, label, count)
+
+
+def _apart(
+    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], jobs: int
+) -> Iterator[T]:
+    """Do the work in other processes.
+
+    `Parallel` itself takes its input in a thread of its own, from where a network that predicts
+    it cannot be interrupted, and takes more at a time of what is quick.
+    """
+    with Parallel(jobs, "loky", max_nbytes=None) as pool:
+        workers, begun = pool._backend._workers, deque[Any]()
+        try:
+            for each in arguments:
+                begun.append(workers.submit(function, *each))
+                while begun and (begun[0].done() or len(begun) > 2 * jobs):
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:  # of an interruption, too: the few that are begun end, and the workers stay
+            for one in begun:
+                one.cancel()

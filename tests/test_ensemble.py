@@ -172,7 +172,7 @@ def test_tuning_that_does_not_carry_over_keeps_the_defaults():
     maps = np.stack([low, high])[:, None].astype(np.float32)
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 1])
-    evaluate = evaluation(head, maps, [truth, truth], "adjusted_all")
+    evaluate = evaluation(head, maps.__getitem__, [truth, truth], maps.size, "adjusted_all")
     decoder = tuned(head, evaluate, folds, "adjusted_all")
     assert decoder.tuned_scores["adjusted_all"] <= decoder.default_scores["adjusted_all"]
     assert not decoder.tuned
@@ -189,7 +189,7 @@ def test_no_image_is_scored_with_parameters_tuned_on_it():
     maps = np.stack([ordinary] * 4 + [odd] * 2)[:, None].astype(np.float32)
     head = make_head(RunConfig(head="foreground"), 32)
     folds = np.array([0, 0, 1, 1, 2, 2])
-    evaluate = evaluation(head, maps, [truth] * 6, "adjusted_all")
+    evaluate = evaluation(head, maps.__getitem__, [truth] * 6, maps.size, "adjusted_all")
     decoder = tuned(head, evaluate, folds, "adjusted_all")
     assert decoder.params["threshold"] in (0.2, 0.25)  # tuned on all, it serves the odd fold too
     # ... but the odd fold's own score came from the ordinary ones, which settle for 0.2 first.
@@ -430,7 +430,7 @@ def test_the_image_is_filled_where_background_does_not_count(ranking):
     truth[2:18, 2:18], truth[2:18, 22:38] = 5, 9
     cores[0, 7:13, 7:13] = cores[0, 7:13, 27:33] = 1
     head = make_head(RunConfig(head="foreground"), 32)
-    evaluate = evaluation(head, np.stack([cores] * 4), [truth] * 4, ranking)
+    evaluate = evaluation(head, lambda index: cores, [truth] * 4, cores.size, ranking)
     decoder = tuned(head, evaluate, np.array([0, 0, 1, 1]), ranking)
     assert decoder.params["fill"] == (ranking != "adjusted_all")
 

@@ -91,12 +91,11 @@ def test_json_that_is_damaged_is_one_sentence(tmp_path, text, reason):
 WRITING = {
     "file": "replacing(place / 'x.csv') as t: t.write_text('half')",
     "folder": "replacing_directory(place / 'oof') as t: (t / 'maps.npy').write_text('half')",
-    "scratch": "scratch('maps') as t: (t / 'maps').write_text('half')",
 }
 
 WRITER = """
 import sys, time, pathlib
-from compkit.files import replacing, replacing_directory, scratch
+from compkit.files import replacing, replacing_directory
 place = pathlib.Path(sys.argv[1])
 with {}; print("writing", flush=True); time.sleep(60)
 """
@@ -108,7 +107,6 @@ def writer(place: Path, kind: str) -> subprocess.Popen:
         [sys.executable, "-c", WRITER.format(WRITING[kind]), str(place)],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TMPDIR": str(place)},
     )
     assert process.stdout.readline() == "writing\n"
     return process

@@ -11,9 +11,11 @@ import numpy as np
 
 from compkit.baselines.watershed import PASSES, WatershedParams, tune_watershed, watershed
 from compkit.data.store import Store, open_store
+from compkit.images import as_shown
 from compkit.parallel import each_image
 from compkit.progress import say
-from compkit.submission.publish import at_most, claim, publish
+from compkit.submission.forms import form_of
+from compkit.submission.publish import at_most, claim, publish, require_form
 
 
 def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool = False) -> None:
@@ -33,11 +35,12 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     """
     claim(out, overwrite)
     store = open_store(data)
+    require_form(out, form_of(store.competition))
     params, about, method = WatershedParams(), {}, "watershed"
     if tune:
         params, about["out_of_fold"] = tune_watershed(store)
         method = "tuned watershed"
-    work = ((np.asarray(image), params) for image in store.test_images)
+    work = ((as_shown(image), params) for image in store.test_images)
     pixels = PASSES * store.test_images.size
     maps = each_image(watershed, work, method, len(store.test), pixels)
     submit_maps(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)
@@ -66,5 +69,6 @@ def submit_maps(
     limit = store.competition.rules.max_label
     labels = at_most(limit, maps, parts)
     about = {"data": store.content, "test": store.test_content, **about}
-    publish(out, store.test, labels, limit, method, None, about, overwrite=overwrite)
+    form, shapes = form_of(store.competition), dict(store.shapes("test"))
+    publish(out, form, shapes, labels, limit, method, None, about, overwrite=overwrite)
     say(f"{out}: {len(store.test)} images by {method}")

@@ -19,6 +19,7 @@ from compkit.data.store import Store
 from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
 from compkit.folds import make_folds
+from compkit.images import as_shown
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside
@@ -166,7 +167,7 @@ def _decoded(store: Store, rows: np.ndarray, index: int, params: dict[str, Any])
 
 @lru_cache(maxsize=1)  # what is background changes nothing else, and is tried image by image
 def _cut(store: Store, row: int, settings: WatershedParams) -> tuple[np.ndarray, np.ndarray]:
-    image = np.asarray(store.images[row])
+    image = as_shown(store.images[row])
     smooth = smoothed(image, settings.median_radius)
     return smooth, basins(image, smooth, settings)
 

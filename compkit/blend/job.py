@@ -11,16 +11,18 @@ import numpy as np
 
 from compkit.blend.consensus import find_consensus
 from compkit.competition import competition_of
-from compkit.competition.base import Table
-from compkit.competition.table import read_table
+from compkit.competition.base import HIGHEST
 from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.files import digest_of
+from compkit.labels.run_lengths import Shapes
 from compkit.metrics.named import beside
 from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
-from compkit.submission.publish import at_most, claim, limit_of, publish
+from compkit.submission.check import test_shapes
+from compkit.submission.forms import Form, PixelTable, form_of
+from compkit.submission.publish import at_most, claim, limit_of, publish, require_form
 
 
 def blend(
@@ -60,10 +62,12 @@ def blend(
     """
     _require_sense(inputs, metric, weights)
     claim(out, overwrite, inputs)
-    tables = _read_alike(inputs)
+    form, shapes, limit = _asked(data)
+    require_form(out, form)
+    tables = _read_alike(inputs, form, shapes)
     shares = np.array(weights or [1.0] * len(inputs))
     shares = shares / math.fsum(shares)  # exact: the order of the inputs must not matter
-    limit = _limit(inputs, tables, data)
+    limit = limit or _limit(inputs, tables)
     labels, agreement, mutual = _combined(tables, shares, metric, limit)
     others = (mutual.sum(axis=0) - np.diag(mutual)) / (len(inputs) - 1)
     measured = {"weight": shares, "with_others": others, "with_blend": agreement}
@@ -79,8 +83,10 @@ def blend(
         ],
     }
     made_of = "+".join(path.stem for path in inputs)
-    images = tables[0].images
-    publish(out, images, labels, limit, made_of, None, about, overwrite=overwrite, inputs=inputs)
+    sizes = {name: each.shape for name, each in tables[0].items()}
+    publish(
+        out, form, sizes, labels, limit, made_of, None, about, overwrite=overwrite, inputs=inputs
+    )
     title = f"agreement: mean {metric} over {len(labels)} images"
     rows = [
         [str(path), *(f"{values[i]:.4f}" for values in measured.values())]
@@ -115,30 +121,37 @@ def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float]
         raise CompkitError("weights that do not fit: nothing holds their sum: give smaller ones")
 
 
-def _read_alike(paths: Sequence[Path]) -> list[Table]:
-    """Read tables, having proven that they are of the same images in the same order and size."""
-    tables = [read_table(path) for path in paths]
-    first, wanted_side = tables[0].images, tables[0].labels.shape[1]
+def _asked(data: str | None) -> tuple[Form, Shapes, int | None]:
+    """Return what a competition's data tell: the form, the sizes of its test, the highest id."""
+    if data is None:
+        return PixelTable(), {}, None
+    competition = competition_of(data)
+    return form_of(competition), test_shapes(competition, data), competition.rules.max_label
+
+
+def _read_alike(paths: Sequence[Path], form: Form, shapes: Shapes) -> list[dict[str, np.ndarray]]:
+    """Read submissions, proven to be of the same images in the same order and sizes."""
+    tables = [form.read(path, shapes, HIGHEST) for path in paths]
     for path, table in zip(paths, tables, strict=True):
-        pairs = itertools.zip_longest(table.images, first, fillvalue="missing")
-        for column, (name, wanted) in enumerate(pairs, 1):
+        pairs = itertools.zip_longest(table, tables[0], fillvalue="missing")
+        for number, (name, wanted) in enumerate(pairs, 1):
             if name != wanted:
                 raise CompkitError(
-                    f"{path}: column {column} is {name}, but {wanted} in {paths[0]}: all files "
-                    "must be of the same images in the same order"
+                    f"{path}: {form.unit} {number} is {name}, but {wanted} in {paths[0]}: all "
+                    "files must be of the same images in the same order"
                 )
-        if (side := table.labels.shape[1]) != wanted_side:
-            raise CompkitError(
-                f"{path} has images of {side}×{side} pixels from {first[0]} on, but those "
-                f"of {paths[0]} are of {wanted_side}×{wanted_side}: all files must be of one size"
-            )
+        for name, labels in table.items():
+            if labels.shape != (shape := tables[0][name].shape):
+                sizes = [f"{width}×{height}" for height, width in (labels.shape, shape)]
+                raise CompkitError(
+                    f"{path} has images of {sizes[0]} pixels from {name} on, but those of "
+                    f"{paths[0]} are of {sizes[1]}: all files must be of one size"
+                )
     return tables
 
 
-def _limit(inputs: Sequence[Path], tables: Sequence[Table], data: str | None) -> int:
-    """Return the highest id that a blend may hold."""
-    if data is not None:
-        return competition_of(data).rules.max_label
+def _limit(inputs: Sequence[Path], tables: Sequence[dict[str, np.ndarray]]) -> int:
+    """Return the highest id that a blend may hold, as far as the inputs tell."""
     limits = {limit: path for path in inputs if (limit := limit_of(path)) is not None}
     if len(limits) > 1:
         told = " and ".join(f"{limit} ({path})" for limit, path in limits.items())
@@ -146,20 +159,21 @@ def _limit(inputs: Sequence[Path], tables: Sequence[Table], data: str | None) ->
             f"the inputs' manifests tell of different highest ids, {told}: give --data, the "
             "competition's"
         )
-    return next(iter(limits), int(np.iinfo(np.result_type(*(t.labels for t in tables))).max))
+    types = {labels.dtype for table in tables for labels in table.values()}
+    return next(iter(limits), int(np.iinfo(np.result_type(*types)).max))
 
 
 def _combined(
-    tables: Sequence[Table], weights: np.ndarray, metric: str, limit: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the blended labels, (N, H, W), and the mean agreement, (M,) and (M, M)."""
-    stacks = zip(*(table.labels for table in tables), strict=True)
+    tables: Sequence[dict[str, np.ndarray]], weights: np.ndarray, metric: str, limit: int
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return the blended labels, (H, W) each, and the mean agreement, (M,) and (M, M)."""
+    stacks = zip(*(table.values() for table in tables), strict=True)
     jobs = ((np.stack(maps), weights, metric) for maps in stacks)
-    images, pixels = len(tables[0].images), len(tables) * tables[0].labels.size
+    pixels = sum(labels.size for table in tables for labels in table.values())
     agreement, mutual = list[np.ndarray](), list[np.ndarray]()
 
     def blended() -> Iterator[np.ndarray]:
-        for found in each_image(find_consensus, jobs, "blending", images, pixels):
+        for found in each_image(find_consensus, jobs, "blending", len(tables[0]), pixels):
             agreement.append(found.agreement)
             mutual.append(found.mutual)
             yield found.labels

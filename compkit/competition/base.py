@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
 from compkit.errors import CompkitError
+from compkit.labels.run_lengths import RunLengths
 
 Split = Literal["train", "test"]
 
@@ -116,6 +118,27 @@ class Rules:
             )
 
 
+@dataclass(frozen=True)
+class SubmissionAs:
+    """What a submission is.
+
+    Parameters
+    ----------
+    form
+        Pixels is a CSV with a row a pixel; run_lengths one with a row a region; images a zip with a
+        label image each.
+    run_lengths
+        How run lengths are written.
+    sample
+        A sample submission, whose order of images is taken.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    form: Literal["pixels", "run_lengths", "images"] = "pixels"
+    run_lengths: RunLengths = field(default_factory=RunLengths)
+    sample: str | None = None
+
+
 class Competition(ABC):
     """One competition: its name, its rules, and how to reach its data.
 
@@ -126,11 +149,14 @@ class Competition(ABC):
     locator : str
         What `owns` answers to, for people: ``"a folder with X_train, X_test and Y_train.csv"``.
     rules : Rules
+    submission : SubmissionAs
+        What a submission is.
     """
 
     name: str
     locator: str
     rules: Rules = Rules()
+    submission: SubmissionAs = SubmissionAs()
 
     @abstractmethod
     def owns(self, data: str) -> bool:
@@ -150,26 +176,35 @@ class Competition(ABC):
         """
 
 
-def require_images(images: Sequence[str], expected: Sequence[str], where: str) -> None:
-    """Raise `CompkitError` unless `images` are those expected, each once, in the same order."""
+def require_images(
+    images: Sequence[str], expected: Sequence[str], where: str, what: str = "column"
+) -> None:
+    """Raise `CompkitError` unless `images` are those expected, each once, in the same order.
+
+    Parameters
+    ----------
+    where, what : str
+        The file, and what an image is in it, for the sentence.
+    """
     known, present = set(expected), set(images)
     missing = [name for name in expected if name not in present]
     if missing:
         raise CompkitError(
-            f"{where} has no column {missing[0]}{_more(missing)}, but every image needs its own: "
+            f"{where} has no {what} {missing[0]}{_more(missing)}, but every image needs its own: "
             "give the labels of these images"
         )
     extra = [name for name in images if name not in known]
     if extra:
         raise CompkitError(
-            f"{where} has a column {extra[0]}{_more(extra)}, of which there is no image"
+            f"{where} has a{'n' * (what == 'image')} {what} {extra[0]}{_more(extra)}, of which "
+            "there is no image"
         )
     pairs = zip_longest(images, expected, fillvalue="nothing")
     for column, (name, wanted) in enumerate(pairs, 1):
         if name != wanted:
             raise CompkitError(
-                f"{where}: column {column} is {name} where {wanted} is wanted; columns go by "
-                "number, 2.png before 10.png"
+                f"{where}: {what} {column} is {name} where {wanted} is wanted; they go by number, "
+                "2.png before 10.png, or as the competition has them"
             )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compkit.competition.base import Competition, LabelMaps, Rules, Source, Split, Table
+from compkit.competition.base import Competition, LabelMaps, Source, Split, Table
 from compkit.competition.layout import (
     LabelsAt,
     Layout,
@@ -53,7 +53,7 @@ class Described(Competition):
 
     def __init__(self) -> None:
         self.layout = read_layout(_SHIPPED / f"{self.name}.yaml")
-        self.rules: Rules = self.layout.rules
+        self.rules, self.submission = self.layout.rules, self.layout.submission
 
     def owns(self, data: str) -> bool:
         """Tell whether `data` is a folder with images and labels where they should be."""
@@ -108,7 +108,8 @@ class Own(Competition):
         path = Path(data) / OWN
         if not path.exists():
             return False
-        self.rules = read_layout(path).rules
+        layout = read_layout(path)
+        self.rules, self.submission = layout.rules, layout.submission
         return True
 
     def source(self, data: str) -> Source:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from compkit.competition.base import HIGHEST, NAME, Rules
+from compkit.competition.base import HIGHEST, NAME, Rules, SubmissionAs
 from compkit.errors import CompkitError, brief
 from compkit.images import SUFFIXES, page_count
 from compkit.inputs import load_yaml
@@ -108,27 +108,6 @@ class LabelsAt:
         """Which of the five forms it is."""
         forms = ("images", "masks", "run_lengths", "coco", "pixels")
         return ", ".join(form for form in forms if getattr(self, form) is not None)
-
-
-@dataclass(frozen=True)
-class SubmissionAs:
-    """What a submission is.
-
-    Parameters
-    ----------
-    form
-        Pixels is a CSV with a row a pixel; run_lengths one with a row a region; images a zip with a
-        label image each.
-    run_lengths
-        How run lengths are written.
-    sample
-        A sample submission, whose order of images is taken.
-    """
-
-    __pydantic_config__ = _STRICT
-    form: Literal["pixels", "run_lengths", "images"] = "pixels"
-    run_lengths: RunLengths = field(default_factory=RunLengths)
-    sample: str | None = None
 
 
 @dataclass(frozen=True)

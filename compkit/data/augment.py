@@ -68,10 +68,8 @@ def _enlarged(
 
     Nothing is known of what is added.
     """
-    borders = []
-    for length in labels.shape:
-        missing = max(0, side - length)
-        borders += [missing // 2, missing - missing // 2]
+    down, across = (max(0, side - length) for length in labels.shape)
+    borders = down // 2, down - down // 2, across // 2, across - across // 2
     # One pixel cannot be reflected.
     kind = cv2.BORDER_REFLECT_101 if min(labels.shape) > 1 else cv2.BORDER_REPLICATE
     return (

@@ -98,6 +98,12 @@ class Store:
         """Ascending indices, int64, into `train` of the images without labels."""
         return np.setdiff1d(np.arange(len(self.train)), self.labelled)
 
+    def shapes(self, split: Split) -> list[tuple[str, tuple[int, int]]]:
+        """Return the name and (H, W) of every image of a split."""
+        images = self.test_images if split == "test" else self.images
+        found = [(height, width) for height, width in shapes_of(images).tolist()]
+        return list(zip(self.test if split == "test" else self.train, found, strict=True))
+
     def labels_of(self, index: int) -> np.ndarray:
         """Return the region ids, shape (H, W), of the image `index` of `train`.
 

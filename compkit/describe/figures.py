@@ -14,7 +14,7 @@ from skimage.color import gray2rgb
 from compkit.describe.colours import coloured
 from compkit.describe.statistics import Regions
 from compkit.files import replacing
-from compkit.images import shown
+from compkit.images import as_shown
 
 _BARS, _MARK = "#64748b", "#c2410c"
 _COLUMNS = 3  # of the gallery
@@ -54,7 +54,7 @@ def draw_gallery(slices: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Pat
     for axis in axes:
         axis.set_axis_off()
     for axis, (name, image, regions) in zip(axes, slices, strict=False):
-        image = shown(image)
+        image = as_shown(image)
         gap = np.ones((len(image), max(1, len(image) // 64), 3))
         axis.imshow(np.concatenate([gray2rgb(image / 255), gap, coloured(regions, image)], axis=1))
         count = len(np.unique(regions[regions > 0]))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from compkit.crossfit import Evaluation, cross_fit, written
-from compkit.data.arrays import Images, Ragged
-from compkit.ensemble.mixture import Mixture, members_of
+from compkit.ensemble.mixture import Mixture, OutOfFold, members_of
 from compkit.errors import CompkitError
-from compkit.files import scratch
 from compkit.heads.base import Head
 from compkit.intervals import Score
 from compkit.metrics.named import beside, image_score
@@ -189,22 +188,16 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     run, head = mixture.members[0].run, mixture.head
     truths = [mixture.store.labels_of(index) for index in mixture.indices]
     ranking = ranking or run.ranking
-    with scratch("maps") as folder, (folder / "maps").open("wb") as file:
-        # On disk: memory must not grow with the number of images, nor processes copy them.
-        shapes = [(len(head.maps), *mixture.grid(truth.shape)) for truth in truths]
-        for image in mixture.images:
-            file.write(mixture.out_of_fold(image).astype(np.float16).tobytes())
-        file.flush()
-        maps = Ragged(np.memmap(file.name, np.float16, mode="r"), np.array(shapes))
-        fit = cross_fit(
-            head.space,
-            evaluation(head, maps, truths, ranking),
-            run.folds.fold[mixture.indices],
-            ranking,
-            f"tuning the decoder of {_called(mixture)}",
-            STARTS,
-            run.folds.group[mixture.indices],
-        )
+    maps = partial(_rounded, mixture.out_of_fold, mixture.images)
+    fit = cross_fit(
+        head.space,
+        evaluation(head, maps, truths, len(truths) * mixture.pixels, ranking),
+        run.folds.fold[mixture.indices],
+        ranking,
+        f"tuning the decoder of {_called(mixture)}",
+        STARTS,
+        run.folds.group[mixture.indices],
+    )
     return Decoder(
         head=head.name,
         maps=mixture.fingerprint,
@@ -213,16 +206,39 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     )
 
 
-def evaluation(head: Head, maps: Images, truths: Sequence[np.ndarray], ranking: str) -> Evaluation:
-    """Return the scores of all images by settings of a head's decoder."""
+def evaluation(
+    head: Head,
+    maps: Callable[[int], np.ndarray],
+    truths: Sequence[np.ndarray],
+    pixels: int,
+    ranking: str,
+) -> Evaluation:
+    """Return the scores of all images by settings of a head's decoder.
+
+    Parameters
+    ----------
+    maps : callable
+        Takes an image's number to its maps, float32 (M, h, w); survives being sent to a process.
+    pixels : int
+        Of all maps.
+    """
     decode = partial(_decoded, head, maps, [truth.shape for truth in truths])
-    return Evaluation(decode, truths, maps.size, metrics=beside(ranking))
+    return Evaluation(decode, truths, pixels, metrics=beside(ranking))
 
 
 def _decoded(
-    head: Head, maps: Images, shapes: Sequence[tuple[int, int]], index: int, params: Params
+    head: Head,
+    maps: Callable[[int], np.ndarray],
+    shapes: Sequence[tuple[int, int]],
+    index: int,
+    params: Params,
 ) -> np.ndarray:
-    return head.decode(np.asarray(maps[index]).astype(np.float32), params, shapes[index])
+    return head.decode(maps(index), params, shapes[index])
+
+
+def _rounded(out_of_fold: OutOfFold, images: Sequence[str], index: int) -> np.ndarray:
+    # To 16 bits, as all decoders were tuned on: values on a threshold tell.
+    return torch.from_numpy(out_of_fold(images[index])).half().float().numpy()
 
 
 def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
@@ -232,9 +248,8 @@ def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
         (mixture.head, mixture.out_of_fold(i), store.labels_of(store.train.index(i)), metric)
         for i in images
     )
-    pixels = len(images) * len(mixture.head.maps) * mixture.side**2
-    label = f"scoring {_called(mixture)}"
-    return np.array(list(each_image(_score, work, label, len(images), pixels)))
+    label, count = f"scoring {_called(mixture)}", len(images)
+    return np.array(list(each_image(_score, work, label, count, count * mixture.pixels)))
 
 
 def _score(head: Head, maps: np.ndarray, truth: np.ndarray, metric: str) -> float:
@@ -249,9 +264,12 @@ def out_of_fold_regions(
     Predictions come from networks and parameters that did not see the image.
     """
     folds = mixture.members[0].run.folds.fold
-    for image, index in zip(mixture.images, mixture.indices, strict=True):
-        truth, params = mixture.store.labels_of(index), decoder.fold_params[str(folds[index])]
-        yield truth, mixture.head.decode(mixture.out_of_fold(image), params, truth.shape)
+    params = (decoder.fold_params[str(folds[index])] for index in mixture.indices)
+    maps, count = map(mixture.out_of_fold, mixture.images), len(mixture.images)
+    shapes = [mixture.store.labels_of(index).shape for index in mixture.indices]
+    work = zip(maps, params, shapes, strict=True)
+    found = each_image(mixture.head.decode, work, "decoding", count, count * mixture.pixels)
+    yield from zip(map(mixture.store.labels_of, mixture.indices), found, strict=True)
 
 
 def _called(mixture: Mixture) -> str:

@@ -18,7 +18,7 @@ from compkit.errors import CompkitError
 from compkit.files import digest_of, replacing, require_writable
 from compkit.images import UNREADABLE, check_header, read_grey
 from compkit.inputs import parse_json, require_file
-from compkit.progress import say, task
+from compkit.progress import say
 from compkit.schema import checked
 
 #: Files that are taken for images; others are passed over.
@@ -77,17 +77,14 @@ def predict_folder(
         standing = [_standing(_place(folder, path), overwrite) for folder in folders]
         if any(made is None or (made.by, made.of) != wanted for made in standing):
             todo.append(path)
-    with task("predicting", len(paths)) as bar:
-        bar.skip(done := len(paths) - len(todo))
-        each = model.each(read_grey(path) for path in todo)
-        for path, (image, maps) in zip(todo, each, strict=True):
-            labels = model.decode(maps, image.shape)
-            pictures = [labels.astype(np.uint8 if labels.max() < 256 else np.uint16)]
-            if overlay:
-                pictures.append((outlined(labels, image) * 255).round().astype(np.uint8))
-            for folder, picture in zip(folders, pictures, strict=True):
-                _write(_place(folder, path), picture, model.made, digest_of(path))
-            bar.advance()
+    found = model.regions(map(read_grey, todo), len(todo))
+    for path, (image, labels) in zip(todo, found, strict=True):
+        pictures = [labels.astype(np.uint8 if labels.max() < 256 else np.uint16)]
+        if overlay:
+            pictures.append((outlined(labels, image) * 255).round().astype(np.uint8))
+        for folder, picture in zip(folders, pictures, strict=True):
+            _write(_place(folder, path), picture, model.made, digest_of(path))
+    done = len(paths) - len(todo)
     kept = f"; {done} were there already" if done else ""
     say(f"{out}: label maps of {len(paths)} images, by {model.networks} networks{kept}")
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from compkit.config import RunConfig
+from compkit.data.arrays import shapes_of
 from compkit.data.resample import resized, seen
 from compkit.errors import CompkitError
 from compkit.folds import ALL
@@ -169,9 +170,9 @@ class MapMean:
     def __call__(
         self, maps: Sequence[np.ndarray | None], grid: tuple[int, int] | None = None
     ) -> np.ndarray:
-        """Return the mean, float32 (M, side, side), of maps (m, h, w); None is left out.
+        """Return the mean, float32 (M, h, w), of maps (m, h', w'); None is left out.
 
-        With a `grid`, (H, W), that is its size.
+        A `grid`, (h, w), is its size; by default it is square.
 
         Raises
         ------
@@ -194,7 +195,33 @@ class MapMean:
                     f"an image has no {part} maps: every member with that head lacks its fold; "
                     "train the missing fold with compkit train"
                 )
-        return total / count
+        return np.divide(total, count, out=total)
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """The mean of members' maps of a labelled image, made when it is asked for.
+
+    A process that it is sent to opens the same files.
+
+    Attributes
+    ----------
+    mean : MapMean
+    maps : list of dict of str to Maps
+        Those of each member, by image.
+    grids : dict of str to (int, int)
+        The (h, w) of the mean, by image.
+    """
+
+    mean: MapMean
+    maps: list[dict[str, Maps]]
+    grids: dict[str, tuple[int, int]]
+
+    def __call__(self, image: str) -> np.ndarray:
+        """Return the mean, float32 (M, h, w), from networks that did not see the image."""
+        maps = [of_member.get(image) for of_member in self.maps]
+        given = [None if one is None else one.of(image) for one in maps]
+        return self.mean(given, self.grids[image])
 
 
 class Mixture:
@@ -211,8 +238,11 @@ class Mixture:
     store : Store
         Their data.
     mean : MapMean
+    out_of_fold : OutOfFold
     head, side
         Those of the mean.
+    pixels : int
+        Of all maps of an image together.
     images : tuple of str
         The labelled images of which some member has out-of-fold maps, in the store's order.
     indices : list of int
@@ -226,9 +256,13 @@ class Mixture:
         heads = [member.run.head() for member in members]
         self.mean = MapMean(heads, [member.run.side for member in members], run.config)
         self.head, self.side = self.mean.head, self.mean.side
+        self.pixels = len(self.head.maps) * self.side**2
         known, names = {image for m in members for image in m.out_of_fold}, self.store.train
         self.indices = [i for i in self.store.labelled.tolist() if names[i] in known]
         self.images = tuple(names[i] for i in self.indices)
+        shapes = shapes_of(self.store.images)
+        grids = {names[i]: self.grid(tuple(shapes[i].tolist())) for i in self.indices}
+        self.out_of_fold = OutOfFold(self.mean, [m.out_of_fold for m in members], grids)
 
     @property
     def fingerprint(self) -> str:
@@ -239,12 +273,6 @@ class Mixture:
             maps = [one.sha256 for one in member.maps_by_fold]
             told.append([member.run.head().name, member.run.ranking, *maps])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-    def out_of_fold(self, image: str) -> np.ndarray:
-        """Return the mean, float32 (M, h, w), from networks that did not see the image."""
-        maps = [member.out_of_fold.get(image) for member in self.members]
-        given = [None if one is None else one.of(image) for one in maps]
-        return self.mean(given, self.grid(self.store.images[self.store.train.index(image)].shape))
 
     def test(self, image: str) -> np.ndarray:
         """Return the mean, float32 (M, h, w), of all networks' maps of a test image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from compkit.inference.members import (
 from compkit.inference.predict import Predictor, mean_of
 from compkit.machine import autocast
 from compkit.models.checkpoint import read_card, weights_digest
+from compkit.parallel import each_image
 from compkit.root import KINDS, runs_root
 from compkit.run import FITTED, part_of, read_run
 
@@ -107,7 +109,8 @@ class Model:
         CompkitError
             For what is no image of 8 bits.
         """
-        found = [self.decode(maps, image.shape) for image, maps in self.each(_greys(images))]
+        given = _listed(images)
+        found = [labels for _, labels in self.regions(_greys(given), len(given))]
         return found if isinstance(images, list | tuple) else _joined(images, found)
 
     @overload
@@ -130,16 +133,30 @@ class Model:
             Maps (h, w) of one image, (N, h, w) of an array of images, at the size that the network
             saw; of a list of images, a dict each.
         """
-        found = [maps for _, maps in self.each(_greys(images))]
+        found = [maps for _, maps in self.each(_greys(_listed(images)))]
         names = self._mean.head.maps
         if isinstance(images, list | tuple):
             return [dict(zip(names, maps, strict=True)) for maps in found]
         maps = np.moveaxis(_joined(images, found), -3, 0)
         return dict(zip(names, maps, strict=True))
 
-    def decode(self, maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the regions, int32 (H, W), of an image of this shape, of its maps (M, h, w)."""
-        return self._mean.head.decode(maps, self.params, (shape[0], shape[1]))
+    def regions(
+        self, images: Iterable[np.ndarray], count: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield `count` grey images, uint8 (H, W), with their label maps, int32 (H, W).
+
+        One batch is decoded while the next is predicted.
+        """
+        seen, head = deque[np.ndarray](), self._mean.head
+
+        def work() -> Iterator[tuple[Any, ...]]:
+            for image, maps in self.each(images):
+                seen.append(image)
+                yield maps, self.params, image.shape[:2]
+
+        pixels = count * len(head.maps) * self._mean.side**2
+        for labels in each_image(head.decode, work(), "predicting", count, pixels):
+            yield seen.popleft(), labels
 
     def each(self, images: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield grey images, uint8 (H, W), with their maps (M, h, w); memory holds one batch."""
@@ -226,8 +243,8 @@ def _member(
     return config, paths
 
 
-def _greys(images: Any) -> Iterator[np.ndarray]:
-    """Yield each of some images in grey."""
+def _listed(images: Any) -> Sequence[Any]:
+    """Return each of the images that are given as `Model.predict` takes them."""
     if not isinstance(images, list | tuple):
         if isinstance(images, str | Path) or not np.ndim(images):
             raise CompkitError(
@@ -237,7 +254,12 @@ def _greys(images: Any) -> Iterator[np.ndarray]:
         images = np.asarray(images)
         if not images.size:
             raise CompkitError(f"there is no image in an array of shape {images.shape}")
-        images = [images] if _is_one(images) else images
+        return [images] if _is_one(images) else list(images)
+    return images
+
+
+def _greys(images: Iterable[Any]) -> Iterator[np.ndarray]:
+    """Yield each of some images in grey."""
     for number, image in enumerate(images):
         yield grey(np.asarray(image), f"image {number}")
 

@@ -81,7 +81,7 @@ def kept(maps: np.ndarray) -> np.ndarray:
 
 def probabilities(values: np.ndarray) -> np.ndarray:
     """Return what files keep as probabilities, float32; older files have float16."""
-    return values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1)
+    return np.divide(values, 255 if values.dtype == np.uint8 else 1, dtype=np.float32)
 
 
 def write_maps(

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from compkit import __version__
-from compkit.competition.table import BEGINNING, fill_table
 from compkit.errors import CompkitError
 from compkit.files import (
     digest_of,
@@ -26,11 +25,13 @@ from compkit.files import (
 )
 from compkit.inputs import require_utf8
 from compkit.intervals import low_high
+from compkit.labels.run_lengths import Shapes
 from compkit.leaderboard.ledger import LEDGER, add_row, require_ledger
 from compkit.progress import say
 from compkit.regions import keep_largest
 from compkit.schema import checked
-from compkit.submission.check import background_only, check_submission
+from compkit.submission.check import background_only
+from compkit.submission.forms import Form
 
 _ELSEWHERE = "take another --out, or give --overwrite to lose what is there"
 
@@ -86,17 +87,28 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
     require_writable(out.parent)
 
 
-def claim_table(out: Path, overwrite: bool = False) -> None:
-    """Do as `claim` for a CSV without a manifest, which is ours if it is just what is written."""
+def claim_labels(out: Path, form: Form, overwrite: bool = False) -> None:
+    """Do as `claim` for a file without a manifest, which is ours if it is just what is written."""
     _require_place(out)
-    refuse_other(out, overwrite, BEGINNING)
+    require_form(out, form)
+    refuse_other(out, overwrite, form.beginning)
     require_writable(out.parent)
+
+
+def require_form(out: Path, form: Form) -> None:
+    """Refuse a file whose name does not end as the submissions of a competition do."""
+    if out.suffix != form.suffix:
+        raise CompkitError(
+            f"{out} becomes a submission of this competition: give it a name ending in "
+            f"{form.suffix}"
+        )
 
 
 def publish(
     out: Path,
-    images: Sequence[str],
-    labels: np.ndarray,
+    form: Form,
+    shapes: Shapes,
+    labels: Sequence[np.ndarray],
     max_label: int,
     made_of: str,
     networks: int | None,
@@ -112,7 +124,11 @@ def publish(
 
     Parameters
     ----------
-    labels : integer ndarray, shape (N, side, side)
+    form : Form
+        What a submission is.
+    shapes : mapping of str to (int, int)
+        Of the images, in order.
+    labels : sequence of integer ndarray, shape (H, W)
     made_of : str
         What it was made of, for the ledger.
     networks : int or None
@@ -127,9 +143,10 @@ def publish(
     CompkitError
         If it is no submission, or `out` is not ours to write to; then nothing is written.
     """
+    images = list(shapes)
     with replacing(out) as table:
-        fill_table(table, images, labels, max_label=max_label, called=out)
-        check_submission(table, images, labels.shape[1], max_label)
+        form.fill(table, images, labels, max_label, out)
+        form.check(table, shapes, max_label)
         digest = digest_of(table)
         claim(out, overwrite, inputs)
         identity = _Identity(
@@ -156,8 +173,8 @@ def _scores(about: Mapping[str, Any]) -> dict[str, float]:
     return found["scores"] | low_high(found["intervals"][found["ranking"]])
 
 
-def at_most(limit: int, maps: Iterable[np.ndarray], parts: str = "regions") -> np.ndarray:
-    """Return label maps as an array (N, H, W), the `limit` largest regions each; say what is lost.
+def at_most(limit: int, maps: Iterable[np.ndarray], parts: str = "regions") -> list[np.ndarray]:
+    """Return label maps, (H, W) each, with their `limit` largest regions; say what is lost.
 
     Parameters
     ----------
@@ -171,7 +188,7 @@ def at_most(limit: int, maps: Iterable[np.ndarray], parts: str = "regions") -> n
         over += dropped > 0
     if over:
         say(f"{over} images had more than {limit} {parts}: their smallest became background")
-    return np.stack(labels)
+    return labels
 
 
 def limit_of(submission: Path) -> int | None:
@@ -185,7 +202,7 @@ def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     controls = any(unicodedata.category(character) == "Cc" for character in out.name)
     among_images = out.absolute().parent.name in ("X_train", "X_test")
     for wrong, why in (
-        (out.suffix != ".csv", "becomes a CSV: give it a name ending in .csv"),
+        (out.suffix not in (".csv", ".zip"), "becomes a CSV: give it a name ending in .csv"),
         (controls, "has control characters, which the ledger would keep: take another name"),
         (among_images, "would lie among a competition's images: give another --out"),
         (out.name.lower() == LEDGER, "is the ledger of the submissions: give another --out"),

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from compkit.competition.table import write_table
 from compkit.crossfit import written
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import out_of_fold_regions
+from compkit.files import replacing
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
-from compkit.progress import say, track
-from compkit.submission.publish import at_most, claim, claim_table, publish
+from compkit.parallel import each_image
+from compkit.progress import say
+from compkit.submission.forms import form_of
+from compkit.submission.publish import at_most, claim, claim_labels, publish, require_form
 
 
 def submit(
@@ -34,14 +36,14 @@ def submit(
     claim(out, overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     store, sources = mixture.store, mixture.members
-    limit, side = store.competition.rules.max_label, store.size
+    require_form(out, form := form_of(store.competition))
+    limit, shapes = store.competition.rules.max_label, dict(store.shapes("test"))
     if any(source.run.has_other_test for source in sources):
         say(f"another test than when training began: its {len(store.test)} images are predicted, "
             f"and {out} is for them")  # fmt: skip
-    maps = (
-        mixture.head.decode(mixture.test(image), decoder.params, (side, side))
-        for image in track(store.test, "decoding", len(store.test))
-    )
+    work = ((mixture.test(image), decoder.params, shape) for image, shape in shapes.items())
+    count = len(store.test)
+    maps = each_image(mixture.head.decode, work, "decoding", count, count * mixture.pixels)
     labels = at_most(limit, maps)
     doubts = doubts_about(source.run.folds for source in sources)
     networks = sum(len(source.networks) for source in sources)
@@ -57,7 +59,10 @@ def submit(
         "out_of_fold": written(asdict(decoder)),
         "doubts": doubts,
     }
-    publish(out, store.test, labels, limit, "+".join(names), networks, about, overwrite=overwrite)
+    publish(
+        out, form, shapes, labels, limit, "+".join(names), networks, about,
+        overwrite=overwrite,
+    )  # fmt: skip
     score = decoder.scores[decoder.ranking]
     say(f"{out}: {len(store.test)} images from {networks} networks; out-of-fold "
         f"{decoder.ranking} {score:.4f} (95 % {shown(decoder.interval)}, "
@@ -78,10 +83,10 @@ def write_out_of_fold(
     In the submission's format, so `compkit score` takes it. Arguments and errors are those of
     `submit`.
     """
-    claim_table(out, overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
-    limit = mixture.store.competition.rules.max_label
-    pairs = track(out_of_fold_regions(mixture, decoder), "decoding", len(mixture.images))
-    labels = at_most(limit, (regions for _, regions in pairs))
-    write_table(out, mixture.images, labels, max_label=limit, overwrite=overwrite)
+    form, limit = form_of(mixture.store.competition), mixture.store.competition.rules.max_label
+    claim_labels(out, form, overwrite)
+    labels = at_most(limit, (found for _, found in out_of_fold_regions(mixture, decoder)))
+    with replacing(out, overwrite) as temporary:
+        form.fill(temporary, mixture.images, labels, limit, out)
     say(f"{out}: {len(labels)} labelled images, each predicted without having seen it")

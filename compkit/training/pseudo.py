@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,7 @@ from compkit.run import Run
 
 
 def unlabelled_images(store: Store, test: bool) -> list[np.ndarray]:
-    """Return the images without labels, uint8 (H, H) each: of training, and of the test if wanted.
+    """Return the images without labels: of training, and of the test if wanted.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def unlabelled_images(store: Store, test: bool) -> list[np.ndarray]:
         If there is none.
     """
     images = [store.images[i] for i in store.unlabelled]
-    images += list(store.test_images) if test else []
+    images += [store.test_images[i] for i in range(len(store.test))] if test else []
     if not images:
         raise CompkitError(
             "every training image is labelled, so unlabelled.weight has nothing to weigh: "
@@ -80,14 +81,11 @@ def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
     images = unlabelled_images(store, u.test)
     mixture, decoder = open_teacher(u.teacher, store, run.folds)
     params = decoder.params if fold == ALL else decoder.fold_params[str(fold)]
-    means = _means(mixture, fold, u.test)
-    found = each_image(
-        _regions,
-        ((mixture.head, maps, params, store.size, u.confidence) for maps in means),
-        f"labels by {u.teacher}",
-        len(images),
-        len(images) * store.size**2,
-    )
+    means, count = _means(mixture, fold, u.test), len(images)
+    shapes = [(image.shape[0], image.shape[1]) for image in images]
+    each = zip(means, shapes, strict=True)
+    work = ((mixture.head, maps, params, shape, u.confidence) for maps, shape in each)
+    found = each_image(_regions, work, f"labels by {u.teacher}", count, count * mixture.pixels)
     labels, known = zip(*found, strict=True)
     return TrainingSet(images, labels, run.config, head, known)
 
@@ -103,14 +101,15 @@ def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
             for m in mixture.members
         ]
         for image in maps[0].images:
-            yield mixture.mean([one.of(image) for one in maps])
+            given = [one.of(image) for one in maps]
+            yield mixture.mean(given, max((one.shape[-2:] for one in given), key=math.prod))
 
 
 def _regions(
-    head: Head, maps: np.ndarray, params: Params, size: int, confidence: float
+    head: Head, maps: np.ndarray, params: Params, shape: tuple[int, int], confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a label map, uint16 (size, size), and where it is sure, bool."""
+    """Return a label map, uint16 (H, W), and where it is sure, bool."""
     # A decoder that fills the image does so for the metric: it does not take that for the truth.
-    labels = head.decode(maps, {**params, "fill": False}, (size, size))
-    foreground = resized(torch.from_numpy(maps[None, :1]), (size, size))[0, 0].numpy()
+    labels = head.decode(maps, {**params, "fill": False}, shape)
+    foreground = resized(torch.from_numpy(maps[None, :1]), shape)[0, 0].numpy()
     return labels.astype(np.uint16), np.maximum(foreground, 1 - foreground) >= confidence

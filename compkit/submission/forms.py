@@ -1,0 +1,205 @@
+"""What a submission is: a table of pixels, a table of run lengths, or label images in a zip."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from compkit.competition.base import Competition, SubmissionAs, require_images
+from compkit.competition.table import BEGINNING, fill_table, read_table
+from compkit.errors import CompkitError, brief
+from compkit.images import UNREADABLE
+from compkit.inputs import require_file
+from compkit.labels.run_lengths import RunLengths, Shapes, read_runs, write_runs
+from compkit.progress import track
+
+#: Names of images, and their label maps, integers (H, W).
+Names: TypeAlias = Sequence[str]
+Maps: TypeAlias = Sequence[np.ndarray]
+
+
+class Form(ABC):
+    """One form of a submission.
+
+    Attributes
+    ----------
+    suffix : str
+        How its files end.
+    unit : str
+        What an image is in it.
+    """
+
+    suffix: str
+    unit = "image"
+
+    @property
+    @abstractmethod
+    def beginning(self) -> str:
+        """What every such file begins with."""
+
+    @abstractmethod
+    def fill(
+        self,
+        file: Path,
+        images: Sequence[str],
+        labels: Sequence[np.ndarray],
+        limit: int,
+        called: Path,
+    ) -> None:
+        """Write label maps to a file that is there for it, `called` otherwise in errors."""
+
+    @abstractmethod
+    def read(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read label maps by image; `CompkitError` names what is wrong, and where.
+
+        Parameters
+        ----------
+        shapes : mapping of str to (int, int)
+            Of the images that may be in it, in their order.
+        limit : int
+            The highest id.
+        """
+
+    def check(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read a submission, having proven that it holds all images and that it would be taken."""
+        labels = self.read(path, shapes, limit)
+        require_images(list(labels), list(shapes), str(path), self.unit)
+        return labels
+
+
+class PixelTable(Form):
+    """A CSV with a row a pixel and a column an image; see `compkit.competition.table`."""
+
+    suffix, beginning, unit = ".csv", BEGINNING, "column"
+
+    def fill(
+        self,
+        file: Path,
+        images: Sequence[str],
+        labels: Sequence[np.ndarray],
+        limit: int,
+        called: Path,
+    ) -> None:
+        """Write label maps, which are of one size."""
+        fill_table(file, images, np.asarray(labels), max_label=limit, called=called)
+
+    def read(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read label maps, which are square."""
+        sides = {side for shape in shapes.values() for side in shape}
+        side = sides.pop() if len(sides) == 1 else None
+        table = read_table(path, max_label=limit, side=side)
+        return dict(zip(table.images, table.labels, strict=True))
+
+
+@dataclass(frozen=True)
+class RunLengthTable(Form):
+    """A CSV with a row a region; see `compkit.labels.run_lengths`."""
+
+    how: RunLengths
+    suffix = ".csv"
+
+    @property
+    def beginning(self) -> str:
+        """The header."""
+        return f"{self.how.image},{self.how.runs}"
+
+    def fill(
+        self,
+        file: Path,
+        images: Sequence[str],
+        labels: Sequence[np.ndarray],
+        limit: int,
+        called: Path,
+    ) -> None:
+        """Write label maps."""
+        write_runs(file, images, track(labels, f"writing {called.name}", len(images)), self.how)
+
+    def read(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read label maps, no pixel of which is in two regions."""
+        found = read_runs(path, self.how, shapes)
+        for name, painted in found.items():
+            if painted.overlapping:
+                raise CompkitError(
+                    f"{path}: {painted.overlapping} pixels of {brief(name)} are in several "
+                    "regions, but a pixel may be in one: correct them"
+                )
+        return {name: painted.labels for name, painted in found.items()}
+
+
+class LabelImages(Form):
+    """A zip with a PNG an image, ``<name>.png``, of 16 bits where ids are over 255."""
+
+    suffix, beginning = ".zip", "PK"
+
+    def fill(
+        self,
+        file: Path,
+        images: Sequence[str],
+        labels: Sequence[np.ndarray],
+        limit: int,
+        called: Path,
+    ) -> None:
+        """Write label maps; equal ones become equal bytes."""
+        dtype = (
+            np.uint8 if max((int(each.max()) for each in labels), default=0) < 256 else np.uint16
+        )
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as opened:
+            for name, each in zip(images, track(labels, "writing", len(images)), strict=True):
+                png = io.BytesIO()
+                Image.fromarray(each.astype(dtype)).save(png, format="PNG")
+                opened.writestr(zipfile.ZipInfo(_png(name)), png.getvalue())
+
+    def read(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read label maps of whole numbers."""
+        require_file(path, "submission")
+        names = {_png(name): name for name in shapes}
+        found: dict[str, np.ndarray] = {}
+        try:
+            with zipfile.ZipFile(path) as opened:
+                for entry in opened.namelist():
+                    if entry not in names:
+                        raise CompkitError(
+                            f"{path} holds {brief(entry)}, of which there is no image"
+                        )
+                    with Image.open(io.BytesIO(opened.read(entry)), formats=["PNG"]) as image:
+                        labels = np.asarray(image)
+                    _require_map(path, entry, labels, shapes[names[entry]], limit)
+                    found[names[entry]] = labels
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *UNREADABLE) as error:
+            raise CompkitError(f"{path} cannot be read as a zip of PNGs ({error})") from None
+        return {name: found[name] for name in shapes if name in found}
+
+
+def _png(name: str) -> str:
+    return name if name.endswith(".png") else f"{name}.png"
+
+
+def _require_map(
+    path: Path, entry: str, labels: np.ndarray, shape: tuple[int, int], limit: int
+) -> None:
+    if labels.shape != shape or labels.dtype.kind not in "ui":
+        raise CompkitError(
+            f"{path}: {entry} holds {labels.dtype} of shape {labels.shape}, where ids of shape "
+            f"{shape} are wanted"
+        )
+    if (high := int(labels.max())) > limit:
+        raise CompkitError(f"{path}: {entry} holds the id {high}, but at most {limit} may be")
+
+
+def form_of(competition: Competition) -> Form:
+    """Return the form of a competition's submissions."""
+    told: SubmissionAs = competition.submission
+    forms: Mapping[str, Form] = {
+        "pixels": PixelTable(),
+        "run_lengths": RunLengthTable(told.run_lengths),
+        "images": LabelImages(),
+    }
+    return forms[told.form]
