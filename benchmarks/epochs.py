@@ -18,7 +18,7 @@ from pathlib import Path
 from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.ensemble.build import open_mixture
-from compkit.submission.report import score_tables
+from compkit.submission.report import score_maps
 from compkit.submission.submit import submit
 
 METRIC = "adjusted_all"
@@ -59,7 +59,7 @@ def _scores(runs: list[str], truth: Path) -> tuple[float, float]:
     _, decoder = open_mixture(runs)
     out = Path("submissions") / "epochs.csv"
     submit(runs, out, overwrite=True)
-    report = score_tables(read_table(truth), read_table(out), str(out))
+    report = score_maps(read_table(truth).by_name, read_table(out).by_name, str(out))
     return decoder.scores[METRIC], report.means[METRIC]
 
 

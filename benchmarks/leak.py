@@ -17,7 +17,7 @@ from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.ensemble.build import open_mixture
 from compkit.intervals import resampling, shown
-from compkit.submission.report import score_tables
+from compkit.submission.report import score_maps
 from compkit.submission.submit import submit
 
 METRIC = "adjusted_all"
@@ -54,7 +54,7 @@ def main() -> None:
 def _test_score(run: str, truth: Path, expected: float) -> list[str]:
     out = Path("submissions") / f"{run}.csv"
     submit([run], out)
-    reached = score_tables(read_table(truth), read_table(out), str(out)).means[METRIC]
+    reached = score_maps(read_table(truth).by_name, read_table(out).by_name, str(out)).means[METRIC]
     return [f"{reached:.4f}", f"{expected - reached:+.4f}", f"{(1 - reached) / (1 - expected):.2f}"]
 
 

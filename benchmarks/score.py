@@ -20,7 +20,7 @@ from table import apart, label_maps, make
 from compkit.competition.table import read_table
 from compkit.metrics.named import REGISTRY, image_scores
 from compkit.metrics.rand import adjusted_rand_index, contingency
-from compkit.submission.report import score_tables
+from compkit.submission.report import score_maps
 
 Score = Callable[[np.ndarray, np.ndarray], object]
 
@@ -39,7 +39,7 @@ def notebook(truth: Path, prediction: Path) -> tuple[float, float]:
 def replica(truth: Path, prediction: Path) -> tuple[float, float]:
     """Return seconds and ranking score of compkit's way, all measures and intervals included."""
     start = time.perf_counter()
-    report = score_tables(read_table(truth), read_table(prediction), str(prediction))
+    report = score_maps(read_table(truth).by_name, read_table(prediction).by_name, str(prediction))
     score = report.as_dict()["means"]["adjusted_all"]
     return time.perf_counter() - start, score
 

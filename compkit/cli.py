@@ -17,7 +17,7 @@ from compkit.errors import CompkitError
 from compkit.registry import Registry
 from compkit.root import RUNS_HELP, runs_at
 
-_DATA = "a folder in the challenge's layout, or phantom:size=128,labelled=40,... (built in)"
+_DATA = "a folder with a competition's data, or phantom:size=128,labelled=40,... (built in)"
 _MOVED = (
     "where the data lie now, if not where the runs were trained; or another test, alone or beside "
     "the same training data"
@@ -241,10 +241,11 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
 
     p = _add(
         commands, "score", "score submissions as the leaderboard would",
-        "compkit.submission.report:score", "submissions truth json metrics",
+        "compkit.submission.report:score", "submissions truth json metrics data",
     )  # fmt: skip
-    p.add_argument("submissions", type=Path, nargs="+", metavar="SUBMISSION", help="CSVs to score")
-    p.add_argument("--truth", type=Path, required=True, help="the CSV of true labels")
+    p.add_argument("submissions", type=Path, nargs="+", metavar="SUBMISSION", help="what to score")
+    p.add_argument("--truth", type=Path, required=True, help="true labels, as a submission")
+    p.add_argument("--data", help=f"{_DATA}, where submissions are no tables of pixels")
     p.add_argument(
         "--metric", dest="metrics", action="append", default=[], metavar="NAME",
         help="score by this one too, which a plugin or package adds; give it again for more",

@@ -197,7 +197,7 @@ def has_colours(path: Path) -> bool:
             return _stacked(np.load(path, mmap_mode="r", allow_pickle=False), path).shape[3:] > (2,)
         if suffix in _TIFF:
             with tifffile.TiffFile(path) as file:
-                return bool(file.pages[0].samplesperpixel > 2)
+                return bool(file.pages.first.samplesperpixel > 2)
         with Image.open(path, formats=FORMATS) as image:
             return image.mode not in ("1", "L", "LA", "I;16", "I;16B", "I", "F")
     except UNREADABLE as error:

@@ -1,17 +1,24 @@
 """What may be submitted, and one sentence for what may not."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from compkit.cli import main
+from compkit.competition.phantom import Phantom
 from compkit.competition.table import write_table
 from compkit.errors import CompkitError
-from compkit.submission.check import check_submission
+from compkit.submission import submit
+from compkit.submission.forms import PixelTable
 from compkit.submission.publish import publish
 
 NAMES = [f"{index}.png" for index in range(12)]
+
+
+def checked(path, limit=255) -> dict[str, np.ndarray]:
+    return PixelTable().check(path, dict.fromkeys(NAMES, (8, 8)), limit)
 
 
 @pytest.fixture
@@ -21,9 +28,9 @@ def labels() -> np.ndarray:
 
 def test_good_submission_is_returned(tmp_path, labels):
     write_table(tmp_path / "s.csv", NAMES, labels)
-    table = check_submission(tmp_path / "s.csv", NAMES, 8)
-    assert table.images == tuple(NAMES)
-    np.testing.assert_array_equal(table.labels, labels)
+    table = checked(tmp_path / "s.csv")
+    assert list(table) == NAMES
+    np.testing.assert_array_equal(list(table.values()), labels)
 
 
 @pytest.mark.parametrize(
@@ -39,22 +46,22 @@ def test_good_submission_is_returned(tmp_path, labels):
 def test_columns(tmp_path, images, sentence):
     write_table(tmp_path / "s.csv", images, np.zeros((len(images), 8, 8), int))
     with pytest.raises(CompkitError, match=sentence) as error:
-        check_submission(tmp_path / "s.csv", NAMES, 8)
+        checked(tmp_path / "s.csv")
     assert str(tmp_path / "s.csv") in str(error.value)
 
 
 def test_wrong_size(tmp_path):
     write_table(tmp_path / "s.csv", NAMES, np.zeros((12, 16, 16), int))
     with pytest.raises(CompkitError, match=r"256 rows, which is 16×16 pixels.* 64 rows"):
-        check_submission(tmp_path / "s.csv", NAMES, 8)
+        checked(tmp_path / "s.csv")
 
 
 def test_label_over_the_limit(tmp_path, labels):
     labels[5, 0, 3] = 256
     write_table(tmp_path / "s.csv", NAMES, labels, max_label=65535)
     with pytest.raises(CompkitError, match=r"Pixel 3'.*column 5\.png is '256'.* from 0 to 255"):
-        check_submission(tmp_path / "s.csv", NAMES, 8)
-    assert check_submission(tmp_path / "s.csv", NAMES, 8, max_label=300).labels.max() == 256
+        checked(tmp_path / "s.csv")
+    assert checked(tmp_path / "s.csv", 300)[NAMES[5]].max() == 256
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.77, 0.99])
@@ -63,7 +70,7 @@ def test_truncated_anywhere(tmp_path, labels, kept):
     text = (tmp_path / "s.csv").read_bytes()
     (tmp_path / "s.csv").write_bytes(text[: int(kept * len(text))])
     with pytest.raises(CompkitError):
-        check_submission(tmp_path / "s.csv", NAMES, 8)
+        checked(tmp_path / "s.csv")
 
 
 def test_whole_rows_cut_off_to_a_smaller_square(tmp_path, labels):
@@ -71,7 +78,7 @@ def test_whole_rows_cut_off_to_a_smaller_square(tmp_path, labels):
     lines = (tmp_path / "s.csv").read_bytes().splitlines(True)
     (tmp_path / "s.csv").write_bytes(b"".join(lines[: 1 + 49]))
     with pytest.raises(CompkitError, match="49 rows"):
-        check_submission(tmp_path / "s.csv", NAMES, 8)
+        checked(tmp_path / "s.csv")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,8 @@ def test_images_of_background_alone_are_said(tmp_path, capsys, bare, said):
     assert main(["check", str(tmp_path / "s.csv"), "--data", data]) == 0
     sound = f"{tmp_path / 's.csv'}: a sound submission of 2 images of 64×64\n"
     assert capsys.readouterr().out == sound + said
-    publish(tmp_path / "p.csv", NAMES[:2], labels, 255, "x", 1, {})
+    shapes = dict.fromkeys(NAMES[:2], (64, 64))
+    publish(tmp_path / "p.csv", PixelTable(), shapes, labels, 255, "x", 1, {})
     assert said.strip() in (told := capsys.readouterr().err)
     assert bool(said) == ("background" in told)
 
@@ -130,13 +138,17 @@ def test_a_score_leaves_out_what_neither_has_labels_nor_a_prediction(tmp_path, c
     assert "score them one by one" in capsys.readouterr().err
 
 
-def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys):
+def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys, monkeypatch):
     (tmp_path / "oof.csv").write_text("mine")
     arguments = ["oof", "--run", "absent", "--out", str(tmp_path / "oof.csv")]
-    assert main(arguments) == 2
-    assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 2
     assert "there is no run or ensemble 'absent'" in capsys.readouterr().err
+    mixture = SimpleNamespace(store=SimpleNamespace(competition=Phantom()))
+    monkeypatch.setattr(submit, "open_mixture", lambda *_: (mixture, None))
+    assert main(arguments) == 2
+    assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
+    assert main([*arguments[:-1], str(tmp_path / "oof.zip")]) == 2
+    assert "give it a name ending in .csv" in capsys.readouterr().err
     assert main([*arguments[:-1], str(tmp_path / "ledger.csv"), "--overwrite"]) == 2
     assert "is the ledger" in capsys.readouterr().err
     assert (tmp_path / "oof.csv").read_text() == "mine"

@@ -26,6 +26,7 @@ from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
 from compkit.regions import numbered
 from compkit.submission import publish
+from compkit.submission.forms import PixelTable
 
 some = settings(max_examples=40)
 metrics = st.sampled_from(METRICS)
@@ -482,7 +483,9 @@ def test_too_many_regions_for_the_competition_lose_the_smallest(tmp_path, capsys
 def test_the_highest_id_is_that_of_the_manifests(tmp_path, capsys):
     for name, limit in (("a", 400), ("b", 400), ("c", 500)):
         path = tmp_path / f"{name}.csv"
-        publish.publish(path, ["0.png"], many_regions(), limit, name, 1, {})
+        labels = many_regions()
+        shapes = {"0.png": labels.shape[1:]}
+        publish.publish(path, PixelTable(), shapes, labels, limit, name, 1, {})
     assert run(tmp_path, "a.csv", "b.csv", "--out", "d.csv") == 0
     assert json.loads((tmp_path / "d.json").read_text())["max_label"] == 400
     assert run(tmp_path, "a.csv", "c.csv", "--out", "d.csv") == 2

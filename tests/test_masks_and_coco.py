@@ -18,7 +18,7 @@ LABELS[1:4, 2:7], LABELS[5:8, 4:9] = 1, 2
 
 def test_masks_are_regions_in_the_order_of_their_names(tmp_path):
     for number, name in ((1, "a"), (2, "b")):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), (LABELS == number) * 255)
+        cv2.imwrite(str(tmp_path / f"{name}.png"), (number == LABELS) * 255)
     paths = [tmp_path / "b.png", tmp_path / "a.png"]
     np.testing.assert_array_equal(read_masks(paths, LABELS.shape).labels, LABELS)
     with pytest.raises(CompkitError, match=r"a\.png is 10×8, but its image 8×10"):
@@ -29,19 +29,19 @@ def test_masks_are_regions_in_the_order_of_their_names(tmp_path):
 
 
 def rle(number: int) -> dict:
-    runs = coco_mask.encode(np.asfortranarray(LABELS == number).astype(np.uint8))
+    runs = coco_mask.encode(np.asfortranarray(number == LABELS).astype(np.uint8))
     return runs | {"counts": runs["counts"].decode()}
 
 
 def counts(number: int) -> dict:
-    flat = (LABELS == number).T.ravel()
+    flat = (number == LABELS).T.ravel()
     ends = np.flatnonzero(np.append(flat[1:] != flat[:-1], True)) + 1
     runs = np.diff(np.append(0, ends)).tolist()
     return {"size": [8, 10], "counts": runs if not flat[0] else [0, *runs]}
 
 
 def square(number: int) -> list:
-    rows, columns = np.nonzero(LABELS == number)
+    rows, columns = np.nonzero(number == LABELS)
     top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
     return [[float(v) for v in (left, top, right, top, right, bottom, left, bottom)]]
 

@@ -11,14 +11,13 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from compkit.competition.base import Table
 from compkit.errors import CompkitError
 from compkit.metrics.bootstrap import interval, mean, standard_error
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS, adjusted_rand_index, contingency, rand_index
 from compkit.metrics.regions import MEASURES, match_regions, pixel_scores
 from compkit.regions import keep_largest
-from compkit.submission.report import report_of, score_image, score_tables
+from compkit.submission.report import report_of, score_image, score_maps
 
 many = settings(max_examples=150)
 ids = st.sampled_from([0, 1, 2, 3, 7, 255])
@@ -274,21 +273,20 @@ def test_intervals_of_groups_hold_the_truth_as_often_as_they_say():
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
 
 
-def tables(count: int = 4) -> tuple[Table, Table]:
-    names = tuple(f"{index}.png" for index in range(count))
-    truth = np.stack([blobs(seed, 9, 32) for seed in range(count)])
-    return Table(names, truth), Table(names, np.roll(truth, 1, axis=1))
+def label_maps(count: int = 4) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    truth = {f"{seed}.png": blobs(seed, 9, 32) for seed in range(count)}
+    return truth, {name: np.roll(each, 1, axis=0) for name, each in truth.items()}
 
 
 def test_report_of_tables():
-    truth, prediction = tables()
-    report = score_tables(truth, prediction, "x.csv")
+    truth, prediction = label_maps()
+    report = score_maps(truth, prediction, "x.csv")
     assert list(report.scores)[:3] == list(METRICS)
-    third = score_image(truth.labels[2], prediction.labels[2])[0]
+    third = score_image(truth["2.png"], prediction["2.png"])[0]
     assert {name: values[2] for name, values in report.scores.items()} == third
     wanted = [
         sklearn_metrics.adjusted_rand_score(t.ravel(), p.ravel())
-        for t, p in zip(truth.labels, prediction.labels, strict=True)
+        for t, p in zip(truth.values(), prediction.values(), strict=True)
     ]
     assert report.means["adjusted_all"] == pytest.approx(np.mean(wanted), abs=1e-12)
     plain = json.loads(json.dumps(report.as_dict()))
@@ -298,7 +296,7 @@ def test_report_of_tables():
 
 
 def test_a_single_image_has_no_interval():
-    report = score_tables(*tables(1), "x.csv").as_dict()
+    report = score_maps(*label_maps(1), "x.csv").as_dict()
     assert set(report["intervals"].values()) == {None}
     json.dumps(report, allow_nan=False)
 
@@ -313,10 +311,10 @@ def test_a_single_image_has_no_interval():
     ],
 )
 def test_report_refuses_other_images(images, size, sentence):
-    truth, _ = tables()
-    prediction = Table(tuple(images), np.zeros((len(images), size, size), np.uint8))
+    truth, _ = label_maps()
+    prediction = dict.fromkeys(images, np.zeros((size, size), np.uint8))
     with pytest.raises(CompkitError, match=sentence):
-        score_tables(truth, prediction, "x.csv")
+        score_maps(truth, prediction, "x.csv")
 
 
 @many

@@ -42,6 +42,11 @@ class Table:
     images: tuple[str, ...]
     labels: np.ndarray
 
+    @property
+    def by_name(self) -> dict[str, np.ndarray]:
+        """The label map of each image."""
+        return dict(zip(self.images, self.labels, strict=True))
+
 
 @dataclass(frozen=True)
 class LabelMaps:

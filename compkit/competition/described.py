@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compkit.competition.base import Competition, LabelMaps, Source, Split, Table
+from compkit.competition.base import Competition, LabelMaps, Source, Split
 from compkit.competition.layout import (
     LabelsAt,
     Layout,
@@ -310,8 +310,7 @@ class DescribedSource(Source):
     def _of_pixels(self, path: Path) -> Any:
         from compkit.competition.table import read_table
 
-        table: Table = read_table(path)
-        places = dict(zip(table.images, table.labels, strict=True))
+        places = read_table(path).by_name
         self._require_known(places, str(path))
         return lambda index, name: places.get(name)
 

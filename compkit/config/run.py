@@ -89,7 +89,8 @@ class ModelConfig:
 
     def normalisation_of(self, encoder: str) -> Normalisation | None:
         """Return how grey values reach one encoder."""
-        return _own(self.normalisation, encoder)
+        one: Normalisation | None = _own(self.normalisation, encoder)  # type: ignore[arg-type]
+        return one
 
     def start_of(self, encoder: str, fold: int) -> Path | None:
         """Return the checkpoint that one network starts from."""

@@ -46,14 +46,7 @@ class Form(ABC):
         """What every such file begins with."""
 
     @abstractmethod
-    def fill(
-        self,
-        file: Path,
-        images: Sequence[str],
-        labels: Sequence[np.ndarray],
-        limit: int,
-        called: Path,
-    ) -> None:
+    def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write label maps to a file that is there for it, `called` otherwise in errors."""
 
     @abstractmethod
@@ -80,14 +73,7 @@ class PixelTable(Form):
 
     suffix, beginning, unit = ".csv", BEGINNING, "column"
 
-    def fill(
-        self,
-        file: Path,
-        images: Sequence[str],
-        labels: Sequence[np.ndarray],
-        limit: int,
-        called: Path,
-    ) -> None:
+    def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write label maps, which are of one size."""
         fill_table(file, images, np.asarray(labels), max_label=limit, called=called)
 
@@ -95,8 +81,7 @@ class PixelTable(Form):
         """Read label maps, which are square."""
         sides = {side for shape in shapes.values() for side in shape}
         side = sides.pop() if len(sides) == 1 else None
-        table = read_table(path, max_label=limit, side=side)
-        return dict(zip(table.images, table.labels, strict=True))
+        return read_table(path, max_label=limit, side=side).by_name
 
 
 @dataclass(frozen=True)
@@ -111,14 +96,7 @@ class RunLengthTable(Form):
         """The header."""
         return f"{self.how.image},{self.how.runs}"
 
-    def fill(
-        self,
-        file: Path,
-        images: Sequence[str],
-        labels: Sequence[np.ndarray],
-        limit: int,
-        called: Path,
-    ) -> None:
+    def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write label maps."""
         write_runs(file, images, track(labels, f"writing {called.name}", len(images)), self.how)
 
@@ -139,14 +117,7 @@ class LabelImages(Form):
 
     suffix, beginning = ".zip", "PK"
 
-    def fill(
-        self,
-        file: Path,
-        images: Sequence[str],
-        labels: Sequence[np.ndarray],
-        limit: int,
-        called: Path,
-    ) -> None:
+    def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write label maps; equal ones become equal bytes."""
         dtype = (
             np.uint8 if max((int(each.max()) for each in labels), default=0) < 256 else np.uint16

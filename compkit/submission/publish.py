@@ -66,7 +66,7 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
     CompkitError
         If it must not or cannot be written; or the ledger beside it is none.
     """
-    _require_place(out, inputs)
+    require_place(out, inputs)
     require_utf8((out.name, *map(str, inputs)), "a submission")
     manifest = out.with_suffix(".json")
     _require_free(manifest, inputs)
@@ -89,7 +89,6 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
 
 def claim_labels(out: Path, form: Form, overwrite: bool = False) -> None:
     """Do as `claim` for a file without a manifest, which is ours if it is just what is written."""
-    _require_place(out)
     require_form(out, form)
     refuse_other(out, overwrite, form.beginning)
     require_writable(out.parent)
@@ -197,7 +196,7 @@ def limit_of(submission: Path) -> int | None:
     return found.max_label if found and found.sha256 == digest_of(submission) else None
 
 
-def _require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
+def require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     """Refuse what can be the place of no CSV of ours, whatever lies there."""
     controls = any(unicodedata.category(character) == "Cc" for character in out.name)
     among_images = out.absolute().parent.name in ("X_train", "X_test")

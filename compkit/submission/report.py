@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from compkit.competition.base import Table, require_images
-from compkit.competition.table import read_table
+from compkit.competition import competition_of
+from compkit.competition.base import HIGHEST, require_images
+from compkit.data.store import open_store
 from compkit.display import print_table, print_text
 from compkit.errors import CompkitError
 from compkit.files import json_text
 from compkit.intervals import known, resampling, shown
+from compkit.labels.run_lengths import Shapes
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside, image_scores
 from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions, pixel_scores
 from compkit.progress import say, track
+from compkit.submission.forms import Form, PixelTable, form_of
 
 
 @dataclass(frozen=True)
@@ -95,32 +98,36 @@ def score_image(
     return image_scores(truth, prediction, metrics, table) | pixels | regions, matched
 
 
-def score_tables(
-    truth: Table, prediction: Table, where: str, metrics: Sequence[str] = METRICS
+def score_maps(
+    truth: Mapping[str, np.ndarray],
+    prediction: Mapping[str, np.ndarray],
+    where: str,
+    metrics: Sequence[str] = METRICS,
+    unit: str = "column",
 ) -> Report:
     """Score predicted label maps against the true ones.
 
     Parameters
     ----------
-    truth, prediction : Table
-        Of the same images in the same order, of one size.
-    where : str
-        What the prediction is called in an error, usually its path.
+    truth, prediction : mapping of str to integer ndarray, shape (H, W)
+        Of the same images in the same order.
+    where, unit : str
+        What the prediction is called in an error, usually its path, and what an image is there.
 
     Raises
     ------
     CompkitError
         If images or sizes differ.
     """
-    require_images(prediction.images, truth.images, where)
-    (_, *wanted), (_, *found) = truth.labels.shape, prediction.labels.shape
-    if wanted != found:
-        raise CompkitError(
-            f"{where} has images of {found[0]}×{found[1]} pixels, but the true ones are of "
-            f"{wanted[0]}×{wanted[1]}"
-        )
-    pairs = zip(truth.labels, prediction.labels, strict=True)
-    return report_of(truth.images, track(pairs, "scoring", len(truth.images)), metrics)
+    require_images(list(prediction), list(truth), where, unit)
+    for name, wanted in truth.items():
+        if wanted.shape != (found := prediction[name].shape):
+            raise CompkitError(
+                f"{where} has images of {found[0]}×{found[1]} pixels, but the true ones are of "
+                f"{wanted.shape[0]}×{wanted.shape[1]}"
+            )
+    pairs = zip(truth.values(), prediction.values(), strict=True)
+    return report_of(tuple(truth), track(pairs, "scoring", len(truth)), metrics)
 
 
 def report_of(
@@ -139,19 +146,26 @@ def report_of(
 
 
 def score(
-    submissions: Sequence[Path], truth: Path, as_json: bool = False, metrics: Sequence[str] = ()
+    submissions: Sequence[Path],
+    truth: Path,
+    as_json: bool = False,
+    metrics: Sequence[str] = (),
+    data: str | None = None,
 ) -> None:
     """Print the leaderboard's metrics, and the other measures, of some submissions.
 
     Parameters
     ----------
     submissions, truth : Path
-        CSVs in the submission's format.
+        Files in the submission's form.
     as_json : bool
         Print one object a submission (in a list if there are several), with intervals and
         every image.
     metrics : sequence of str
-        Which of those that are added to show, too.
+        Which of those that are not always told to show, too.
+    data : str, optional
+        The competition's data, whose form of submissions, and what ranks, is taken; by default the
+        files are tables of pixels.
 
     Raises
     ------
@@ -159,13 +173,15 @@ def score(
         If a file is not what it should be, or they differ in images or size. Images without
         labels, all zero in `truth`, may be absent from all submissions alike.
     """
-    shown_first = beside(*metrics)
-    wanted = read_table(truth)
+    form, shapes, ranking = _asked(data)
+    shown_first = beside(*ranking, *metrics)
+    wanted = form.read(truth, shapes, HIGHEST)
     reports: dict[str, Report] = {}
     for path in submissions:
-        found = read_table(path)
-        reports[str(path)] = score_tables(_labelled(wanted, found), found, str(path), shown_first)
-    _say_left_out(reports, len(wanted.images), truth)
+        found = form.read(path, shapes, HIGHEST)
+        labelled = {name: one for name, one in wanted.items() if name in found or one.any()}
+        reports[str(path)] = score_maps(labelled, found, str(path), shown_first, form.unit)
+    _say_left_out(reports, len(wanted), truth)
     if as_json:
         values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
         print_text(json_text(values if len(values) > 1 else values[0]))
@@ -173,12 +189,14 @@ def score(
     _show(reports, shown_first)
 
 
-def _labelled(truth: Table, prediction: Table) -> Table:
-    """Return the truth without the images that have no labels in it and no prediction."""
-    kept = np.isin(truth.images, prediction.images) | truth.labels.any(axis=(1, 2))
-    if kept.all():
-        return truth
-    return Table(tuple(np.array(truth.images)[kept].tolist()), truth.labels[kept])
+def _asked(data: str | None) -> tuple[Form, Shapes, tuple[str, ...]]:
+    """Return the form of files, the sizes of images that may be in them, and what ranks."""
+    if data is None:
+        return PixelTable(), {}, ()
+    competition = competition_of(data)
+    store = open_store(data)
+    shapes = dict(store.shapes("train")) | dict(store.shapes("test"))
+    return form_of(competition), shapes, (competition.rules.ranking,)
 
 
 def _say_left_out(reports: dict[str, Report], count: int, truth: Path) -> None:

@@ -16,7 +16,7 @@ from compkit.intervals import resampling, shown
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.submission.forms import form_of
-from compkit.submission.publish import at_most, claim, claim_labels, publish, require_form
+from compkit.submission.publish import at_most, claim, claim_labels, publish, require_form, require_place
 
 
 def submit(
@@ -83,6 +83,7 @@ def write_out_of_fold(
     In the submission's format, so `compkit score` takes it. Arguments and errors are those of
     `submit`.
     """
+    require_place(out)
     mixture, decoder = open_mixture(names, data, encoder)
     form, limit = form_of(mixture.store.competition), mixture.store.competition.rules.max_label
     claim_labels(out, form, overwrite)

@@ -84,7 +84,7 @@ def probe_encoder(
     each = max(1, _MOST // len(labelled))
     rng = np.random.default_rng(config.seed)
     features, targets, fold = [], [], []
-    images = as_seen((store.images[i] for i in labelled), config)
+    images = as_seen((store.images[int(i)] for i in labelled), config)
     for index, image in zip(labelled, images, strict=True):
         labels = shrunk_labels(np.asarray(store.labels_of(int(index))), image.shape)
         found, target = _cells(encoder, stride, image, labels, config)
