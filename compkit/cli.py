@@ -120,6 +120,10 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--unlabelled", type=int, default=1600, help="unlabelled training images")
     p.add_argument("--test", type=int, default=500, help="test images")
     p.add_argument("--seed", type=int, default=0, help="another seed gives other patients")
+    p.add_argument(
+        "--layout", default="raidium", choices=("raidium", "dsb2018", "isbi2012", "folder", "coco"),
+        help="of which competition's files",
+    )  # fmt: skip
 
     p = _add(commands, "data", "look at a competition's data")
     actions = p.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -158,7 +162,8 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
 def _phantom(a: argparse.Namespace) -> None:
     from compkit.competition.phantom import PhantomSettings, write_phantom
 
-    write_phantom(PhantomSettings(a.size, a.labelled, a.unlabelled, a.test, a.seed), a.out)
+    settings = PhantomSettings(a.size, a.labelled, a.unlabelled, a.test, a.seed)
+    write_phantom(settings, a.out, a.layout)
 
 
 def _folds(a: argparse.Namespace) -> None:

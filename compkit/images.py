@@ -290,6 +290,42 @@ def as_shown(image: np.ndarray) -> np.ndarray:
     return grey(np.asarray(image))
 
 
+def fitted(image: np.ndarray, channels: int, bits: int, what: str) -> np.ndarray:
+    """Return an image as networks see it that have learnt from such as are told.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, C)
+    channels, bits : int
+        Of `compkit.data.arrays.Pixels`.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape (H, W), or (H, W, 3) for three channels
+
+    Raises
+    ------
+    CompkitError
+        If it is of another type or shape.
+    """
+    if bits == 8 and channels == 1:
+        return grey(image, what)
+    if image.dtype != f"u{bits // 8}":
+        raise CompkitError(
+            f"{what} holds {image.dtype}, but networks have learnt from images of {bits} bits: "
+            "scale it as the training images were"
+        )
+    if image.ndim not in (2, 3) or not image.size or image.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise CompkitError(f"{what} has the shape {image.shape}: give (H, W), or (H, W, C)")
+    if image.ndim == 3:
+        image = image[..., 0] if image.shape[2] == 1 else image[..., :3]
+    if channels == 3:
+        return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    if image.ndim == 3:
+        raise CompkitError(f"{what} is in colours, but networks have learnt from grey: give it so")
+    return image
+
+
 #: Where a PNG says how many bits a channel has, which Pillow cuts to 8 in colours.
 _DEPTH = 24
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from compkit.errors import CompkitError
 from compkit.labels.run_lengths import RunLengths
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 #: No region id is higher: in the truth, and in a submission.
 HIGHEST_TRUE, HIGHEST = (1 << 32) - 1, 65535
@@ -71,10 +73,14 @@ class Source(ABC):
     ----------
     train, test : tuple of str
         Image names in the competition's own order.
+    groups : Path or None
+        A CSV of the patients, or other groups, that training images are of, if they are known; see
+        `compkit.folds.reading.read_groups`.
     """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
+    groups: Path | None = None
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -87,10 +93,6 @@ class Source(ABC):
     @abstractmethod
     def labels(self) -> Table | LabelMaps:
         """Return the label maps of all training images; see `Rules.blank_is_unlabelled`."""
-
-    def groups(self) -> Mapping[str, str]:
-        """Return which patient, or other group, training images are known to be of."""
-        return {}
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,8 @@ class DescribedSource(Source):
             given = " or ".join(filter(None, (layout.images.train, layout.images.test)))
             raise CompkitError(f"{folder} has no image {given}: correct the patterns")
         self.train, self.test = self._ordered("train"), self._ordered("test")
+        if layout.groups is not None:
+            self.groups = folder / layout.groups
 
     def fingerprint(self) -> str:
         """Return a digest of the layout, and of all files' names, sizes and times of change."""
@@ -171,25 +173,6 @@ class DescribedSource(Source):
     def labels(self) -> LabelMaps:
         """Return the label maps, read as they are asked for."""
         return LabelMaps(self.train, self._labels())
-
-    def groups(self) -> Mapping[str, str]:
-        """Return the groups of the CSV that the layout names."""
-        if self.layout.groups is None:
-            return {}
-        path = self.folder / self.layout.groups
-        text = read_text(path, "CSV of groups")
-        try:
-            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-        except ValueError as error:
-            raise CompkitError(f"{path} is no CSV ({error}): correct it") from None
-        column = "group" if "group" in table.columns else "patient"
-        if not {"image", column} <= set(table.columns):
-            raise CompkitError(f"{path} lacks a column image, or group (or patient): add it")
-        return {
-            image: group
-            for image, group in zip(table["image"], table[column], strict=True)
-            if image in self._places["train"]
-        }
 
     @cached_property
     def _in_colours(self) -> bool:

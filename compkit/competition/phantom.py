@@ -7,10 +7,11 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from compkit.competition.base import Competition, Source, Split, Table
+from compkit.competition.base import SPLITS, Competition, Source, Split, Table
 from compkit.errors import CompkitError, brief, nearest
 from compkit.failures import sentence_of
 from compkit.files import read_json, replacing_directory, write_json
@@ -164,25 +165,32 @@ def _drawn(folder: Path | None, settings: PhantomSettings, split: Split, index: 
     return drawn.labels
 
 
-def write_phantom(settings: PhantomSettings, out: Path) -> None:
-    """Write a phantom in the challenge's layout, and the test's truth as ``Y_test.csv``.
+def write_phantom(settings: PhantomSettings, out: Path, layout: str = "raidium") -> None:
+    """Write a phantom in the layout of a competition, and the test's truth beside it.
 
     The folder appears when it is whole. If `out` already holds this very phantom, nothing is done.
+
+    Parameters
+    ----------
+    layout : str
+        The challenge's, whose truth is ``Y_test.csv``, or one of `compkit.phantom.layouts.LAYOUTS`.
 
     Raises
     ------
     CompkitError
         If there is something else at `out`, or it cannot be written.
     """
-    source = PhantomSource(settings)
-    if _is_there(source, out):
+    source, identity = PhantomSource(settings), _identity(settings)
+    if layout != "raidium":
+        identity["layout"] = layout
+    if _is_there(source, out, identity):
         say(f"{out} already holds this phantom: nothing to do")
         return
     try:
         with replacing_directory(out, only_new=True) as folder:
-            _write_split(folder, source, "train")
-            _write_split(folder, source, "test")
-            write_json(folder / SETTINGS_FILE, _identity(settings))
+            for split in SPLITS:
+                _write_split(folder, source, split, layout)
+            write_json(folder / SETTINGS_FILE, identity)
     except OSError as error:
         raise CompkitError(
             f"the phantom cannot be written: {sentence_of(error) or error}; or choose another "
@@ -190,18 +198,20 @@ def write_phantom(settings: PhantomSettings, out: Path) -> None:
         ) from None
 
 
-def _is_there(source: PhantomSource, out: Path) -> bool:
+def _is_there(source: PhantomSource, out: Path, identity: dict[str, Any]) -> bool:
     """Tell whether `out` is this phantom, whole; refuse what must not be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     marker = out / SETTINGS_FILE
     if not marker.is_file():
         raise CompkitError(f"{out} exists and is no phantom: choose a folder that does not exist")
-    if read_json(marker) != _identity(source.settings):
+    if read_json(marker) != identity:
         raise CompkitError(
             f"{out} holds a phantom made with other settings (see {marker}): "
             "delete it or choose another folder"
         )
+    if "layout" in identity:
+        return True
     wanted = [f"X_train/{name}" for name in source.train] + ["Y_train.csv"]
     wanted += [f"X_test/{name}" for name in source.test] + ["Y_test.csv"]
     for path in (out / name for name in wanted):
@@ -210,7 +220,13 @@ def _is_there(source: PhantomSource, out: Path) -> bool:
     return True
 
 
-def _write_split(folder: Path, source: PhantomSource, split: Split) -> None:
+def _write_split(folder: Path, source: PhantomSource, split: Split, layout: str) -> None:
+    if layout != "raidium":
+        from compkit.phantom.layouts import LAYOUTS
+
+        images = [source.image(split, index) for index in range(len(getattr(source, split)))]
+        LAYOUTS[layout](folder, split, images, list(source.draw(split)))
+        return
     from compkit.competition.table import write_table
 
     images = folder / f"X_{split}"
@@ -222,5 +238,5 @@ def _names(count: int) -> tuple[str, ...]:
     return tuple(f"{index}.png" for index in range(count))
 
 
-def _identity(settings: PhantomSettings) -> dict[str, int]:
+def _identity(settings: PhantomSettings) -> dict[str, Any]:
     return {"generator": GENERATOR_VERSION, **asdict(settings)}

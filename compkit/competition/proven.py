@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -53,6 +54,9 @@ class Proven(Source):
             raise CompkitError(f"the competition {self._name!r} cannot rank: {error}") from None
         self._source = self._ask(competition, "source", data)
         self.train, self.test = self._names("train"), self._names("test")
+        self.groups = self._source.groups
+        if not isinstance(self.groups, Path | None):
+            self._refuse("groups", self.groups, "the Path of a CSV, or None")
 
     def fingerprint(self) -> str:
         """Return a digest that changes whenever the data may have changed."""
@@ -108,21 +112,13 @@ class Proven(Source):
                 self._require_ids(one)
                 self._shapes[index] = one.shape
             yield one
+        for _ in given:  # which lets it end, too
+            self._refuse("labels", "more", f"{len(self.train)} label maps")
 
     def _require_ids(self, labels: np.ndarray) -> None:
         low, high = labels.min(initial=0), labels.max(initial=0)
         if labels.dtype.kind not in "iu" or low < 0 or high > HIGHEST_TRUE:
             self._refuse("labels", labels, f"whole numbers from 0 to {HIGHEST_TRUE}")
-
-    def groups(self) -> Mapping[str, str]:
-        """Return which group training images are of, as far as it is known."""
-        found = self._ask(self._source, "groups")
-        words = isinstance(found, Mapping) and all(
-            isinstance(word, str) for pair in found.items() for word in pair
-        )
-        if not words or not set(found) <= set(self.train):
-            self._refuse("groups", found, "a mapping from names of training images to words")
-        return found
 
     def _names(self, split: Split) -> tuple[str, ...]:
         with COMPETITIONS.blaming(self._name, f"fails in {split}"):

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class Store:
         wherever they lie.
     test_content : str
         SHA-256 of the test images and their names, likewise.
+    groups : Path or None
+        As of `compkit.competition.base.Source`.
     """
 
     competition: Competition
@@ -79,6 +81,7 @@ class Store:
     labels: Images
     content: str
     test_content: str
+    groups: Path | None = None
 
     @cached_property
     def size(self) -> int:
@@ -182,7 +185,7 @@ def open_store(data: str) -> Store:
             if meta is None or (meta.layout, meta.fingerprint) != (_LAYOUT, fingerprint):
                 blank = competition.rules.blank_is_unlabelled
                 _build(source, directory, fingerprint, data, blank)
-            store = _opened(directory, competition)
+            store = replace(_opened(directory, competition), groups=source.groups)
     except OSError as error:
         raise CompkitError(
             f"cannot keep the data of {data}: {sentence_of(error) or error}; or set COMPKIT_CACHE "

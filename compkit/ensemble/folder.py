@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from compkit.data.arrays import GREY, Pixels
 from compkit.data.store import image_digest
 from compkit.describe.colours import outlined
 from compkit.ensemble.model import open_model
 from compkit.errors import CompkitError
 from compkit.files import digest_of, replacing, require_writable
-from compkit.images import UNREADABLE, check_header, read_grey
+from compkit.images import (
+    UNREADABLE,
+    as_shown,
+    check_header,
+    fitted,
+    read_grey,
+    read_image,
+)
 from compkit.inputs import parse_json, require_file
 from compkit.progress import say
 from compkit.schema import checked
@@ -72,21 +81,30 @@ def predict_folder(
     for path in paths:
         for folder in folders:
             _refuse_place(_place(folder, path), given)
-        check_header(path)
+        if model.pixels == GREY:
+            check_header(path)
         wanted = (model.made, digest_of(path))
         standing = [_standing(_place(folder, path), overwrite) for folder in folders]
         if any(made is None or (made.by, made.of) != wanted for made in standing):
             todo.append(path)
-    found = model.regions(map(read_grey, todo), len(todo))
+    read = partial(_read, model.pixels)
+    found = model.regions(map(read, todo), len(todo))
     for path, (image, labels) in zip(todo, found, strict=True):
         pictures = [labels.astype(np.uint8 if labels.max() < 256 else np.uint16)]
         if overlay:
-            pictures.append((outlined(labels, image) * 255).round().astype(np.uint8))
+            pictures.append((outlined(labels, as_shown(image)) * 255).round().astype(np.uint8))
         for folder, picture in zip(folders, pictures, strict=True):
             _write(_place(folder, path), picture, model.made, digest_of(path))
     done = len(paths) - len(todo)
     kept = f"; {done} were there already" if done else ""
     say(f"{out}: label maps of {len(paths)} images, by {model.networks} networks{kept}")
+
+
+def _read(pixels: Pixels, path: Path) -> np.ndarray:
+    """Return an image as networks see it."""
+    if pixels == GREY:
+        return read_grey(path)
+    return fitted(read_image(path), pixels.channels, pixels.bits, str(path))
 
 
 def _images_in(folder: Path) -> list[Path]:

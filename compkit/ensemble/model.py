@@ -13,12 +13,13 @@ from typing import Any, overload
 import numpy as np
 
 from compkit.config import RunConfig
+from compkit.data.arrays import Pixels
 from compkit.ensemble.build import ENSEMBLE, listed_in
 from compkit.ensemble.decoder import load_decoder, prove_networks
 from compkit.ensemble.mixture import MapMean
 from compkit.errors import CompkitError, nearest
 from compkit.folds import ALL
-from compkit.images import CHANNELS, grey
+from compkit.images import CHANNELS, fitted
 from compkit.inference.maps import kept, probabilities, refuse_improbable
 from compkit.inference.members import (
     checkpoint_of,
@@ -52,6 +53,8 @@ class Model:
         How many there are.
     params : dict
         Of the decoder.
+    pixels : Pixels
+        What its images are.
     made : str
         A digest of all that predictions depend on.
     """
@@ -70,6 +73,11 @@ class Model:
             self._members.append((config, [network_predictor(p, config, views) for p in paths]))
             told.append([views, config.inference.tile, *map(weights_digest, paths)])
         cards = [read_card(paths[0]) for _, paths in members]
+        self.pixels = cards[0].pixels
+        if any(card.pixels != self.pixels for card in cards):
+            raise CompkitError(
+                f"the members of {name} learnt from images of other channels or bits"
+            )
         heads = [predictors[0].head for _, predictors in self._members]
         self._mean = MapMean(heads, [card.side for card in cards], members[0][0])
         self.networks = sum(len(paths) for _, paths in members)
@@ -96,8 +104,9 @@ class Model:
         Parameters
         ----------
         images : ndarray of uint8, or list of such
-            One image, (H, W) or (H, W, C) with 1, 3 or 4 channels, which is turned grey; or an
-            array (N, H, W) or (N, H, W, C); or a list of images of any sizes.
+            One image, (H, W) or (H, W, C) with 1, 3 or 4 channels; or an array (N, H, W) or (N, H,
+            W, C); or a list of images of any sizes. They are turned grey, or into three channels,
+            as the training images were.
 
         Returns
         -------
@@ -110,7 +119,7 @@ class Model:
             For what is no image of 8 bits.
         """
         given = _listed(images)
-        found = [labels for _, labels in self.regions(_greys(given), len(given))]
+        found = [labels for _, labels in self.regions(_fitted(given, self.pixels), len(given))]
         return found if isinstance(images, list | tuple) else _joined(images, found)
 
     @overload
@@ -133,7 +142,7 @@ class Model:
             Maps (h, w) of one image, (N, h, w) of an array of images, at the size that the network
             saw; of a list of images, a dict each.
         """
-        found = [maps for _, maps in self.each(_greys(_listed(images)))]
+        found = [maps for _, maps in self.each(_fitted(_listed(images), self.pixels))]
         names = self._mean.head.maps
         if isinstance(images, list | tuple):
             return [dict(zip(names, maps, strict=True)) for maps in found]
@@ -143,7 +152,7 @@ class Model:
     def regions(
         self, images: Iterable[np.ndarray], count: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield `count` grey images, uint8 (H, W), with their label maps, int32 (H, W).
+        """Yield `count` images, as `pixels` tells, with their label maps, int32 (H, W).
 
         One batch is decoded while the next is predicted.
         """
@@ -159,7 +168,7 @@ class Model:
             yield seen.popleft(), labels
 
     def each(self, images: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield grey images, uint8 (H, W), with their maps (M, h, w); memory holds one batch."""
+        """Yield images, as `pixels` tells, with their maps (M, h, w); memory holds one batch."""
         for _, alike in groupby(images, key=lambda image: image.shape):
             while batch := list(islice(alike, self._members[0][0].inference.batch)):
                 yield from zip(batch, self._maps(np.stack(batch)), strict=True)
@@ -258,10 +267,10 @@ def _listed(images: Any) -> Sequence[Any]:
     return images
 
 
-def _greys(images: Iterable[Any]) -> Iterator[np.ndarray]:
-    """Yield each of some images in grey."""
+def _fitted(images: Iterable[Any], pixels: Pixels) -> Iterator[np.ndarray]:
+    """Yield each of some images as networks see it."""
     for number, image in enumerate(images):
-        yield grey(np.asarray(image), f"image {number}")
+        yield fitted(np.asarray(image), pixels.channels, pixels.bits, f"image {number}")
 
 
 def _is_one(images: np.ndarray) -> bool:

@@ -37,7 +37,8 @@ def make_folds(
     grouped : bool
         Keep near-duplicates in one fold. False overstates scores: it is there to show by how much.
     groups : Path or str, optional
-        A CSV of the groups to keep in one fold instead: see `compkit.folds.reading.read_groups`.
+        A CSV of the groups to keep in one fold instead, by default the competition's own: see
+        `compkit.folds.reading.read_groups`.
 
     Raises
     ------
@@ -58,7 +59,8 @@ def make_folds(
         )
     if seed < 0:
         raise CompkitError(f"the seed of a split is {seed}: take a number from 0 up")
-    unit, group, told = _alike(store, k, grouped) if groups is None else _given(store, k, groups)
+    given = store.groups if groups is None else groups
+    unit, group, told = _alike(store, k, grouped) if given is None else _given(store, k, given)
     regions, coverage = measure_extent(store)
     fold = np.full(len(store.train), -1)
     chosen = store.labelled

@@ -16,7 +16,14 @@ from compkit.intervals import resampling, shown
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.submission.forms import form_of
-from compkit.submission.publish import at_most, claim, claim_labels, publish, require_form, require_place
+from compkit.submission.publish import (
+    at_most,
+    claim,
+    claim_labels,
+    publish,
+    require_form,
+    require_place,
+)
 
 
 def submit(

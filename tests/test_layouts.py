@@ -1,0 +1,209 @@
+"""The same competition in every layout: the same images, regions, folds, and truth of the test."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+import compkit
+from compkit.cli import main
+from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
+from compkit.data.arrays import Ragged
+from compkit.data.store import open_store
+from compkit.errors import CompkitError
+from compkit.folds.make import make_folds
+from compkit.phantom.layouts import LAYOUTS, TRUTH
+from compkit.regions import numbered
+from compkit.submission.forms import form_of
+
+SMALL = PhantomSettings(size=48, labelled=7, unlabelled=2, test=3)
+SOURCE = PhantomSource(SMALL)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("layouts")
+    for layout in ("raidium", *LAYOUTS):
+        write_phantom(SMALL, folder / layout, layout)
+    return {layout: folder / layout for layout in ("raidium", *LAYOUTS)}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_store_and_folds(written, layout):
+    found, wanted = (open_store(str(written[name])) for name in (layout, "raidium"))
+    assert found.competition.name == layout
+    assert found.train == tuple(name.removesuffix(".png") for name in wanted.train)
+    np.testing.assert_array_equal(found.images, wanted.images)
+    np.testing.assert_array_equal(found.test_images, wanted.test_images)
+    assert found.labelled.tolist() == wanted.labelled.tolist()
+    for index in found.labelled.tolist():
+        one, other = numbered(found.labels_of(index)), numbered(wanted.labels_of(index))
+        if layout == "isbi2012":  # whose regions lose their border, and fall apart where it is all
+            assert ((one > 0) <= (other > 0)).all()
+            assert one.any()
+        else:
+            np.testing.assert_array_equal(one, other)
+    if layout == "isbi2012":  # so that other images are alike in coverage
+        return
+    np.testing.assert_array_equal(make_folds(found, 3).fold, make_folds(wanted, 3).fold)
+
+
+@pytest.mark.parametrize("layout", TRUTH)
+def test_the_truth_is_a_sound_submission_that_scores_1(written, layout, capsys):
+    truth, data = str(written[layout] / TRUTH[layout]), str(written[layout])
+    assert main(["check", truth, "--data", data]) == 0
+    assert "a sound submission of 3 images of 48×48" in capsys.readouterr().out
+    assert main(["score", truth, "--truth", truth, "--data", data]) == 0
+    assert "average_precision" in (shown := capsys.readouterr().out)
+    assert "1.0000" in shown
+
+
+@pytest.mark.parametrize("layout", ["raidium", *TRUTH])
+def test_submissions_are_read_as_they_were_written(written, layout, tmp_path):
+    store = open_store(str(written[layout]))
+    form, shapes = form_of(store.competition), dict(store.shapes("test"))
+    labels = [numbered(each) for each in SOURCE.draw("test")]
+    labels[1][:] = 0
+    path = tmp_path / f"x{form.suffix}"
+    form.fill(path, list(shapes), labels, 255, path)
+    found = form.check(path, shapes, 255)
+    assert list(found) == list(shapes)
+    for one, other in zip(found.values(), labels, strict=True):
+        np.testing.assert_array_equal(numbered(one), other)
+    first = path.read_bytes()
+    form.fill(path, list(shapes), labels, 255, path)
+    assert path.read_bytes() == first
+
+
+def mixed(folder: Path) -> Path:
+    """Write images of several sizes, in grey of 16 bits and colours, with labels."""
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate([(20, 30), (33, 17), (20, 30), (64, 64)]):
+        labels = np.zeros((height, width), np.uint16)
+        labels[3:9, 4:11], labels[10:15, 2:12] = 70_000 % 65_536, 300
+        for place, pixels in (
+            ("images", rng.integers(0, 256, (height, width, 3), np.uint8)),
+            ("labels", labels),
+        ):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / place / f"cell_{number}.png"), pixels)
+    (folder / "test").mkdir()
+    tifffile.imwrite(folder / "test" / "x.tif", rng.integers(0, 256, (9, 8), np.uint8))
+    return folder
+
+
+def test_images_of_several_sizes_and_in_colours(tmp_path):
+    store = open_store(str(mixed(tmp_path / "data")))
+    assert isinstance(store.images, Ragged)
+    assert store.pixels.channels == 3
+    assert [image.shape for image in store.images] == [
+        (20, 30, 3), (33, 17, 3), (20, 30, 3), (64, 64, 3)]  # fmt: skip
+    assert store.test_images.shape == (1, 9, 8, 3)
+    assert [int(labels.max()) for labels in store.labels] == [4464] * 4
+    read = cv2.imread(str(tmp_path / "data/images/cell_1.png"))[..., ::-1]
+    np.testing.assert_array_equal(store.images[1], read)
+    again = open_store(str(tmp_path / "data"))
+    assert (again.content, again.test_content) == (store.content, store.test_content)
+    assert store.size == 31
+    (tmp_path / "data/labels/cell_0.png").unlink()
+    assert open_store(str(tmp_path / "data")).labelled.tolist() == [1, 2, 3]
+
+
+WRONG = {
+    "no such labels": (lambda d: (d / "labels/other.png").write_bytes(b""), "of 'other', of which"),
+    "two of a name": (
+        lambda d: tifffile.imwrite(d / "images/cell_1.tif", np.zeros((3, 3), np.uint8)),
+        r"cell_1\.png and .*cell_1\.tif are both the image 'cell_1'",
+    ),
+    "another size": (
+        lambda d: cv2.imwrite(str(d / "labels/cell_1.png"), np.ones((4, 5), np.uint8)),
+        r"cell_1\.png is 5×4, but its image 17×33",
+    ),
+    "16 bits among 8": (
+        lambda d: cv2.imwrite(str(d / "images/cell_2.png"), np.ones((20, 30, 3), np.uint16)),
+        r"train image cell_2 uint16 .*where uint8 \(H, W, 3\), as other images are",
+    ),
+    "damaged": (
+        lambda d: (d / "images/cell_2.png").write_bytes(b"\x89PNG\r\n\x1a\n1234"),
+        r"cell_2\.png cannot be read",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_with_a_folder_is_told(tmp_path, case):
+    folder, (spoil, sentence) = mixed(tmp_path / "data"), WRONG[case]
+    spoil(folder)
+    with pytest.raises(CompkitError, match=sentence):
+        open_store(str(folder))
+    assert not list(tmp_path.rglob("store.json"))
+
+
+@pytest.mark.slow
+def test_from_images_of_several_sizes_to_a_submission(tmp_path, monkeypatch, capsys):
+    """Sixteen bits and colours likewise: the networks' pixels are those of the store."""
+    monkeypatch.chdir(tmp_path)
+    data = str(mixed(tmp_path / "data"))
+    settings = (
+        "--encoders=[plain_unet16] --head=boundary --folds.k=2 --input.crop=16 --input.batch=2 "
+        "--training.steps=2 --training.steps_per_epoch=1 --training.warmup=0 --machine.device=cpu"
+    )
+    assert main(["train", "--data", data, "--run", "a", *settings.split()]) == 0
+    assert "average_precision" in capsys.readouterr().out
+    assert main(["submit", "--run", "a", "--out", "x.csv"]) == 2
+    assert "give it a name ending in .zip" in capsys.readouterr().err
+    assert main(["submit", "--run", "a", "--out", "x.zip"]) == 0
+    assert main(["check", "x.zip", "--data", data]) == 0
+    assert main(["oof", "--run", "a", "--out", "oof.zip"]) == 0
+    capsys.readouterr()
+    assert main(["score", "oof.zip", "--truth", "oof.zip", "--data", data]) == 0
+    assert main(["predict", "--run", "a", "--images", "data/images", "--out", "labels"]) == 0
+    assert cv2.imread("labels/cell_1.png", cv2.IMREAD_UNCHANGED).shape == (33, 17)
+    model = compkit.load("a")
+    store = open_store(data)
+    image = store.test_images[0]
+    with zipfile.ZipFile("x.zip") as opened:
+        told = cv2.imdecode(np.frombuffer(opened.read("x.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(numbered(model.predict(image)), numbered(told))
+
+
+OWN = """
+name: mine
+images: {{train: "a/*/{{name}}.png", test: "t/{{name}}.png"}}
+labels: {{{labels}}}
+ranking: panoptic_quality
+groups: who.csv
+submission: {{form: run_lengths, run_lengths: {{image: id, runs: rle, down: false, first: 0}}}}
+"""
+
+
+def test_a_competition_of_ones_own(tmp_path, capsys):
+    folder = tmp_path / "data"
+    for place, count in (("a/x", 4), ("t", 2)):
+        (folder / place).mkdir(parents=True)
+        for number in range(count):
+            cv2.imwrite(str(folder / place / f"s{number}.png"), np.eye(8, dtype=np.uint8) * number)
+    (folder / "who.csv").write_text("image,patient\ns0,ann\ns1,ann\ns2,ben\ns3,cy\n")
+    runs = "run_lengths: {file: y.csv, image: id, runs: rle, down: false, first: 0}"
+    (folder / "competition.yaml").write_text(OWN.format(labels=runs))
+    (folder / "y.csv").write_text("id,rle\ns0,0 3\ns0,2 4\ns1,\ns2,8 2\n")
+    store = open_store(str(folder))
+    assert (store.competition.name, store.competition.rules.ranking) == ("own", "panoptic_quality")
+    assert store.labelled.tolist() == [0, 1, 2]
+    assert store.labels_of(0)[0].tolist() == [1, 1, 1, 2, 2, 2, 0, 0]
+    assert "1 images have pixels of several regions" in capsys.readouterr().err
+    folds = make_folds(store, 2)
+    assert folds.fold[0] == folds.fold[1]
+    with (folder / "y.csv").open() as file:
+        assert len(list(csv.reader(file))) == 5
