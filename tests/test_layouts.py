@@ -13,6 +13,7 @@ import tifffile
 
 import compkit
 from compkit.cli import main
+from compkit.competition.layout import read_layout
 from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
 from compkit.data.arrays import Ragged
 from compkit.data.store import open_store
@@ -186,6 +187,34 @@ ranking: panoptic_quality
 groups: who.csv
 submission: {{form: run_lengths, run_lengths: {{image: id, runs: rle, down: false, first: 0}}}}
 """
+
+
+def test_the_competition_of_the_docs_is_one(tmp_path):
+    text = (Path(__file__).parents[1] / "docs/data.md").read_text()
+    (tmp_path / "c.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    layout = read_layout(tmp_path / "c.yaml")
+    assert (layout.ranking, layout.labels.form, layout.submission.form) == (
+        "panoptic_quality", "masks", "run_lengths")  # fmt: skip
+
+
+LAYOUT = {
+    "key": ("images: {trian: x}", "images.trian"),
+    "outside": ("images: {train: ../x}", r"images\.train is '\.\./x', which leaves the folder"),
+    "absolute": ("images: {train: /x}", r"images\.train is '/x', which leaves"),
+    "two forms": ("images: {train: x}\nlabels: {coco: a, pixels: b}", "but coco, pixels given"),
+    "no form": ("images: {train: x}\nlabels: {}", "but none given"),
+    "a word": ("images: {train: x}\nmax_label: many", "max_label"),
+    "no YAML": ("images: {", "is not valid YAML"),
+    "no images": ("ranking: v_rand", "images"),
+}
+
+
+@pytest.mark.parametrize("case", LAYOUT)
+def test_what_is_wrong_with_a_competition_file_is_told(tmp_path, case):
+    text, sentence = LAYOUT[case]
+    (tmp_path / "c.yaml").write_text(f"name: x\n{text}\n")
+    with pytest.raises(CompkitError, match=rf"c\.yaml.*{sentence}"):
+        read_layout(tmp_path / "c.yaml")
 
 
 def test_a_competition_of_ones_own(tmp_path, capsys):
