@@ -133,6 +133,11 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     p.add_argument("--data", required=True, help=_DATA)
     p.add_argument("--out", type=Path, help="a folder for the pictures, and the numbers as JSON")
+    p = _add(
+        actions, "init", "look at a folder, and write a first competition.yaml into it",
+        "compkit.competition.guess:init", "data",
+    )  # fmt: skip
+    p.add_argument("--data", type=Path, required=True, help="the folder")
 
     p = _add(commands, "folds", "split the labelled images for cross-validation", _folds)
     p.add_argument("--data", required=True, help=_DATA)

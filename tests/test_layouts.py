@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -215,6 +216,63 @@ def test_what_is_wrong_with_a_competition_file_is_told(tmp_path, case):
     (tmp_path / "c.yaml").write_text(f"name: x\n{text}\n")
     with pytest.raises(CompkitError, match=rf"c\.yaml.*{sentence}"):
         read_layout(tmp_path / "c.yaml")
+
+
+def place(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[2:5, 2:6] = 7
+        cv2.imwrite(str(folder / name), pixels)
+
+
+GUESSES = {
+    "two folders": (
+        [*(f"raw/s{i}.png" for i in range(3)), *(f"gt_masks/s{i}.png" for i in range(3))],
+        ("raw/{name}.png", None, "images", "gt_masks/{name}.png"),
+    ),
+    "endings": (
+        [f"all/plant{i}_{kind}.png" for i in range(3) for kind in ("rgb", "label")],
+        ("all/{name}_rgb.png", None, "images", "all/{name}_label.png"),
+    ),
+    "a folder an image": (
+        [f"{split}/p{i}/{file}" for split in ("train", "test") for i in range(3)
+         for file in ("image.png", *(f"masks/{i}{j}.png" for j in range(2) if split == "train"))],
+        ("train/{name}/image.png", "test/{name}/image.png", "masks", "train/{name}/masks/*.png"),
+    ),
+    "no labels": (["x/a.png", "x/b.jpg"], ("x/{name}.*", None, None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GUESSES)
+def test_a_first_competition_file_is_written(tmp_path, case, capsys):
+    names, (train, test, form, pattern) = GUESSES[case]
+    folder = tmp_path / "data"
+    place(folder, *names)
+    assert main(["data", "init", "--data", str(folder)]) == 0
+    assert "correct it where that is wrong" in capsys.readouterr().err
+    layout = read_layout(folder / "competition.yaml")
+    assert (layout.images.train, layout.images.test) == (train, test)
+    if form is None:
+        assert layout.labels is None
+        return
+    assert (layout.labels.form, getattr(layout.labels, form)) == (form, pattern)
+    store = open_store(str(folder))
+    assert len(store.labelled) == 3
+    assert store.competition.name == "own"
+    assert main(["data", "init", "--data", str(folder)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_that_is_known_is_written_out(written, layout, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(written[layout], folder)
+    store = open_store(str(folder))
+    assert main(["data", "init", "--data", str(folder)]) == 0
+    again = open_store(str(folder))
+    assert again.competition.name == "own"
+    assert (again.content, again.test_content) == (store.content, store.test_content)
 
 
 def test_a_competition_of_ones_own(tmp_path, capsys):

@@ -1,0 +1,227 @@
+"""A first ``competition.yaml`` for a folder, from what lies in it: all of ``compkit data init``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compkit.competition import competition_of
+from compkit.competition.described import OWN, Described
+from compkit.competition.layout import read_layout
+from compkit.errors import CompkitError
+from compkit.files import replacing
+from compkit.images import SUFFIXES, page_count
+from compkit.progress import say
+
+#: What folders and files of labels, and of a test, are called.
+_LABELS = re.compile(r"label|mask|annot|truth|\bgt\b|_gt|seg", re.IGNORECASE)
+_TEST = re.compile(r"test", re.IGNORECASE)
+
+#: What folders of many images are called, unlike such as are of one.
+_KINDS = re.compile(r"image|img|train|test|val|raw|stage|" + _LABELS.pattern, re.IGNORECASE)
+
+#: Folders below the data's that are looked into, and endings of names that tell files apart.
+_DEPTH, _ENDINGS = 4, 3
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images whose paths are alike but for a name.
+
+    Attributes
+    ----------
+    pattern : str
+        As in `compkit.competition.layout`.
+    names : frozenset of str
+    files : int
+        How many there are; more than names where a name has several.
+    """
+
+    pattern: str
+    names: frozenset[str]
+    files: int
+
+
+def init(data: Path) -> None:
+    """Look at a folder, and write a ``competition.yaml`` into it, saying what was taken for what.
+
+    Raises
+    ------
+    CompkitError
+        If there is one already, or no image.
+    """
+    target = data / OWN
+    if os.path.lexists(target):
+        raise CompkitError(f"{target} is there already: correct it, or move it away")
+    if not data.is_dir():
+        raise CompkitError(f"there is no folder {data}: give --data one with images")
+    values, told = _guessed(data)
+    text = "".join(f"# {line}\n" for line in ("Written by compkit data init:", *told))
+    text += yaml.safe_dump(values, sort_keys=False, width=95)
+    with replacing(target, overwrite=False) as temporary:
+        temporary.write_text(text)
+    read_layout(target)
+    for line in told:
+        say(line)
+    say(f"{target}: correct it where that is wrong; then compkit data describe --data {data}")
+
+
+def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a layout as plain values, and sentences on what was taken for what."""
+    known = _shipped(data)
+    if known is not None:
+        path = Path(__file__).parent / "shipped" / f"{known.name}.yaml"
+        return yaml.safe_load(path.read_text()), [f"this is the layout of {known.name}"]
+    groups = sorted(_groups(data), key=lambda group: (-group.files, group.pattern))
+    if not groups:
+        raise CompkitError(f"{data} holds no image ({', '.join(SUFFIXES)}): give --data another")
+    labels, images = _parted(groups)
+    tests = [group for group in images if _TEST.search(group.pattern)]
+    train = next((group for group in images if group not in tests), None)
+    name = re.sub(r"[^\w.-]+", "-", data.resolve().name) or "mine"
+    values: dict[str, Any] = {"name": name, "images": {}}
+    told = []
+    for split, group in (("train", train), ("test", next(iter(tests), None))):
+        if group is not None:
+            values["images"][split] = group.pattern
+            told.append(f"{split} images: {len(group.names)}, {group.pattern}")
+    found = _labels_of(data, train, labels)
+    if found is None:
+        told.append("no labels were found: add them, or images are only predicted")
+    else:
+        values["labels"], line = found
+        told.append(line)
+    values["ranking"] = "average_precision"
+    values["submission"] = {"form": "images"}
+    told.append("ranking and submission are a guess: see docs/data.md for others")
+    return values, told
+
+
+def _shipped(data: Path) -> Described | None:
+    try:
+        found = competition_of(str(data))
+    except CompkitError:
+        return None
+    return found if isinstance(found, Described) else None
+
+
+def _groups(data: Path) -> Iterator[Group]:
+    """Yield the images of a folder by their pattern."""
+    paths = [p.relative_to(data) for p in _files(data) if p.suffix.lower() in SUFFIXES]
+    owners = _image_folders(paths)
+    found: dict[str, list[str]] = defaultdict(list)
+    flat: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        owner = next((folder for folder in path.parents if folder in owners), None)
+        if page_count(data / path) > 1:
+            yield Group(path.as_posix(), frozenset({"0"}), 1)
+        elif owner is None:
+            flat[path.parent].append(path)
+        else:
+            found[_below(path, owner, owners[owner])].append(owner.name)
+    for folder, files in flat.items():
+        ends = {_ending(path.stem) for path in files}
+        # As of plant1_rgb.png and plant1_label.png; names that only look so have an ending each.
+        strip = "" not in ends and len(ends) <= _ENDINGS and len(ends) < len(files)
+        for path in files:
+            end = _ending(path.stem) if strip else ""
+            kinds = {p.suffix for p in files if not strip or _ending(p.stem) == end}
+            kind = path.suffix if len(kinds) == 1 else ".*"
+            found[(folder / f"{{name}}{end}{kind}").as_posix()].append(path.stem.removesuffix(end))
+    for pattern, names in found.items():
+        yield Group(pattern, frozenset(names), len(names))
+
+
+def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() and depth < _DEPTH:
+            yield from _files(entry, depth + 1)
+        elif entry.is_file():
+            yield entry
+
+
+def _image_folders(paths: Sequence[Path]) -> dict[Path, frozenset[str]]:
+    """Return the folders that are of one image each, with the file names that all beside have."""
+    below: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        for folder in list(path.parents)[:-1]:
+            below[folder].append(path)
+    beside: dict[Path, list[Path]] = defaultdict(list)
+    for folder in below:
+        beside[folder.parent].append(folder)
+    found: dict[Path, frozenset[str]] = {}
+    for folders in beside.values():
+        if len(folders) < 2 or any(_KINDS.search(folder.name) for folder in folders):
+            continue
+        own = all(any(p.stem == folder.name for p in below[folder]) for folder in folders)
+        common = frozenset.intersection(
+            *(frozenset(path.name for path in below[folder]) for folder in folders)
+        )
+        if own or common:
+            found |= dict.fromkeys(folders, common)
+    return found
+
+
+def _below(path: Path, owner: Path, common: frozenset[str]) -> str:
+    """Return the pattern of a file below the folder of its image."""
+    inside = path.relative_to(owner)
+    if path.stem == owner.name:
+        file = f"{{name}}{path.suffix}"
+    else:
+        file = path.name if path.name in common else f"*{path.suffix}"
+    return (owner.parent / "{name}" / inside.parent / file).as_posix()
+
+
+def _ending(stem: str) -> str:
+    found = re.search(r"[_-][A-Za-z]\w*$", stem)
+    return found[0] if found else ""
+
+
+def _parted(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
+    """Return the groups that are labels by what they are called, and the others."""
+    labels = [group for group in groups if _LABELS.search(group.pattern)]
+    return labels, [group for group in groups if group not in labels]
+
+
+def _labels_of(
+    data: Path, train: Group | None, labels: list[Group]
+) -> tuple[dict[str, Any], str] | None:
+    """Return where labels are, and a sentence on it; None if there are none to be seen."""
+    for path in sorted(data.glob("*.json")):
+        try:
+            values = json.loads(path.read_text())
+        except ValueError:
+            continue
+        if isinstance(values, dict) and {"images", "annotations"} <= values.keys():
+            return {"coco": path.name}, f"labels: {path.name}, a COCO file"
+    fitting = [group for group in labels if train is not None and group.names & train.names]
+    stack = [group for group in labels if "{name}" not in group.pattern]
+    for group in (*fitting, *stack):
+        several = group.files > len(group.names)
+        form = "masks" if several else "images"
+        kind = "masks, one a region" if several else "label images, in which each value is a region"
+        return {form: group.pattern}, f"labels: {len(group.names)} images' {kind}, {group.pattern}"
+    for path in sorted(data.glob("*.csv")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            header = file.readline().strip().split(",")
+        runs = next((column for column in header if re.search("pixel|rle|run", column, re.I)), None)
+        if runs is not None and header[0] and len(header) > 1:
+            image = next(column for column in header if column != runs)
+            where = {"file": path.name, "image": image, "runs": runs}
+            return {"run_lengths": where}, (
+                f"labels: {path.name}, run lengths down columns from 1 (if regions look striped, "
+                "say down: false)"
+            )
+        if header[0] == "" and len(header) > 1:
+            return {"pixels": path.name}, f"labels: {path.name}, a column an image"
+    return None
