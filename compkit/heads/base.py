@@ -26,9 +26,9 @@ class Head:
     """The foreground, and the partitions that part it into regions.
 
     Without any, regions are the 4-connected components of the foreground. Of several, the mean of
-    what each says about pairs of pixels is cut by the mutex watershed. Decoder parameters are those
-    of `Foreground`; those of the partition, or of the mutex watershed; ``fragment``, the area, as a
-    share of the image, under which a part of the foreground goes to its nearest neighbour; and
+    what each says about pairs of pixels is cut by the mutex watershed. Decoding parameters are
+    those of `Foreground`; those of the partition, or of the mutex watershed; ``fragment``, the area
+    under which a part of the foreground goes to its nearest neighbour, as a share of the image; and
     ``fill``, which gives every pixel of the image to its nearest region.
 
     Parameters
@@ -52,7 +52,7 @@ class Head:
     channels : dict of str to slice
         Where the maps of the foreground and of each partition lie among `maps`.
     space : mapping of str to Param
-        The decoder's parameters.
+        The decoding's parameters.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Head:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The decoder parameters before any tuning."""
+        """The decoding parameters before any tuning."""
         return defaults_of(self.space)
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
@@ -196,16 +196,16 @@ class Head:
         return labels
 
     def check_params(self, params: Params) -> None:
-        """Refuse decoder parameters that are unknown, missing or out of range."""
+        """Refuse decoding parameters that are unknown, missing or out of range."""
         for name in params:
             if name not in self.space:
                 raise CompkitError(
-                    f"the head {self.name} has no decoder parameter {name!r}"
+                    f"the head {self.name} has no decoding parameter {name!r}"
                     f"{nearest(name, self.space)}: take {', '.join(self.space)}"
                 )
         for name, param in self.space.items():
             if name not in params:
-                raise CompkitError(f"the decoder's {name} is missing: tune the decoder again")
+                raise CompkitError(f"the decoding's {name} is missing: tune the decoding again")
             param.refuse(name, params[name])
 
 
