@@ -186,14 +186,12 @@ class Head:
             mean = np.average(said, axis=0, weights=self._shares).astype(np.float32, copy=False)
             return mutex_watershed(mean, self._offsets, mask, params, self._config.reach)
         (part,) = self.partitions
-        labels: Any = HEADS.ask(part.name, part, "decode", maps[0], mask, maps[1:], params)
-        found = np.asarray(labels)  # a partition that was added may return anything
+        # A partition that was added may return anything.
+        found = np.asarray(HEADS.ask(part.name, part, "decode", maps[0], mask, maps[1:], params))
         if found.dtype.kind not in "iu" or found.shape != mask.shape or found.min(initial=0) < 0:
-            raise CompkitError(
-                f"the head {self.name} decodes {found.dtype} of shape {found.shape}, but regions "
-                f"are whole numbers from 0 up, of shape {mask.shape}: correct its decode"
-            )
-        return labels
+            wanted = f"a map of region ids, whole numbers from 0 up, of shape {mask.shape}"
+            HEADS.refuse(part.name, "decode", found, wanted)
+        return found
 
     def check_params(self, params: Params) -> None:
         """Refuse decoding parameters that are unknown, missing or out of range."""
