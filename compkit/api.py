@@ -61,7 +61,7 @@ def train(
     fold: int | Literal["all"] | None = None,
     encoder: str | None = None,
 ) -> None:
-    """Train what is unfinished of a run; when all is done, tune its decoder and print its scores.
+    """Train what is unfinished of a run; when all is done, tune its decoding and print its scores.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def load(where: str | Path) -> Model:
     """Open a run or an ensemble by its name or directory, or one network by its ``.ckpt`` file.
 
     Nothing of the data that it learnt from is needed. A run and an ensemble predict with all their
-    networks, views and the tuned decoder; a single network with its head's own parameters.
+    networks, views and the tuned decoding; a single network with its head's own parameters.
 
     Examples
     --------

@@ -14,7 +14,7 @@ Params = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Param:
-    """A decoder parameter.
+    """A parameter of decoding.
 
     Attributes
     ----------
@@ -33,14 +33,14 @@ class Param:
         if self.low is None or self.high is None:
             if value not in self.values:
                 known = ", ".join(map(str, self.values))
-                raise CompkitError(f"the decoder's {name} is {value!r}: take one of {known}")
+                raise CompkitError(f"the decoding's {name} is {value!r}: take one of {known}")
         elif (
             not isinstance(value, int | float)
             or isinstance(value, bool)
             or not self.low <= value <= self.high
         ):
             raise CompkitError(
-                f"the decoder's {name} is {value!r}: take a number from {self.low} to {self.high}"
+                f"the decoding's {name} is {value!r}: take a number from {self.low} to {self.high}"
             )
 
 

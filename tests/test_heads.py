@@ -57,7 +57,7 @@ def test_diagonal_neighbours_are_apart(head):
 def test_what_is_no_label_map_is_no_decoding(monkeypatch, decoded):
     head = make_head(RunConfig(head="boundary"), 16)
     monkeypatch.setattr(head.partitions[0], "decode", lambda *_: decoded)
-    with pytest.raises(CompkitError, match="correct its decode"):
+    with pytest.raises(CompkitError, match="where a map of region ids"):
         head.decode(np.ones((len(head.maps), 16, 16), np.float32), head.defaults)
 
 

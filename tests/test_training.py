@@ -280,7 +280,7 @@ def test_another_test_is_predicted_without_training(workplace, monkeypatch, caps
 @pytest.mark.parametrize(
     ("remove", "expected"),
     [
-        ("decoder.json", "no tuned decoder"),
+        ("decoder.json", "no tuned decoding"),
         ("resnet10t/fold1/fit.json", "resnet10t fold 1"),
         ("resnet10t/fold0/oof/maps.json", "resnet10t fold 0"),
     ],

@@ -41,7 +41,7 @@ PIXELS = 64 * 512**2
 #: Folds of near-duplicates; fewer where there are not as many labelled images.
 _FOLDS = 5
 
-#: A setting costs about as much as so many of a network's decoder, and so pays for processes.
+#: A setting costs about as much as decoding so many networks' maps, and so pays for processes.
 PASSES = 40
 
 

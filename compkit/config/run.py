@@ -173,7 +173,7 @@ class RunConfig:
     seed
         Seed of weights, order and augmentation.
     ranking
-        The metric that decoders are tuned, and best epochs told, by (adjusted_all,
+        The metric that decoding is tuned, and best epochs told, by (adjusted_all,
         adjusted_foreground, plain_foreground, or one that is added); null takes the competition's.
     """
 

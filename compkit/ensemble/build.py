@@ -135,7 +135,7 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
     say(f"{name}: {len(mixture.members)} members; out of fold {measured} (95 % of "
         f"{decoder.ranking}: {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
-    say(f"decoder {decoder.verdict}")
+    say(f"decoding {decoder.verdict}")
     for doubt in doubts:
         say(f"* {doubt}")
     say(f"next: compkit submit --run {name}{runs_option()} --out submissions/{name}.csv")

@@ -117,7 +117,7 @@ def load_decoder(path: Path) -> Decoder:
     """
     if not path.is_file():
         raise CompkitError(
-            f"there is no tuned decoder {path}: run compkit train on this run again, or for "
+            f"there is no tuned decoding {path}: run compkit train on this run again, or for "
             "an ensemble compkit ensemble"
         )
     return read_record(Decoder, path, _REMEDY)
@@ -194,7 +194,7 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
         evaluation(head, maps, truths, len(truths) * mixture.pixels, ranking),
         run.folds.fold[mixture.indices],
         ranking,
-        f"tuning the decoder of {_called(mixture)}",
+        f"tuning the decoding of {_called(mixture)}",
         STARTS,
         run.folds.group[mixture.indices],
     )

@@ -266,7 +266,7 @@ class Mixture:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all that a decoder which is tuned on its out-of-fold maps depends on."""
+        """A digest of all that a decoding which is tuned on its out-of-fold maps depends on."""
         folds = self.members[0].run.folds
         told: list[list[object]] = [folds.fold.tolist(), folds.group.tolist()]
         for member in self.members:

@@ -36,7 +36,7 @@ from compkit.run import FITTED, part_of, read_run
 
 
 class Model:
-    """Networks whose maps are averaged, and the decoder of the mean.
+    """Networks whose maps are averaged, and how their mean is decoded.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Model:
     members : sequence of (RunConfig, sequence of Path)
         Of each how it predicts, and its networks' checkpoints; members weigh the same.
     params : dict, optional
-        Of the decoder; by default the head's own.
+        Of the decoding; by default the head's own.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Model:
     networks : int
         How many there are.
     params : dict
-        Of the decoder.
+        Of the decoding.
     pixels : Pixels
         What its images are.
     made : str
@@ -86,7 +86,7 @@ class Model:
             self._mean.head.check_params(self.params)
         except CompkitError as error:
             raise CompkitError(
-                f"the decoder of {name} is not its own ({error}): run compkit train on it again, "
+                f"the decoding of {name} is not its own ({error}): run compkit train on it again, "
                 "or for an ensemble compkit ensemble"
             ) from None
         self.made = hashlib.sha256(json.dumps([told, self.params]).encode()).hexdigest()

@@ -26,9 +26,9 @@ class Head:
     """The foreground, and the partitions that part it into regions.
 
     Without any, regions are the 4-connected components of the foreground. Of several, the mean of
-    what each says about pairs of pixels is cut by the mutex watershed. Decoder parameters are those
-    of `Foreground`; those of the partition, or of the mutex watershed; ``fragment``, the area, as a
-    share of the image, under which a part of the foreground goes to its nearest neighbour; and
+    what each says about pairs of pixels is cut by the mutex watershed. Decoding parameters are
+    those of `Foreground`; those of the partition, or of the mutex watershed; ``fragment``, the area
+    under which a part of the foreground goes to its nearest neighbour, as a share of the image; and
     ``fill``, which gives every pixel of the image to its nearest region.
 
     Parameters
@@ -52,7 +52,7 @@ class Head:
     channels : dict of str to slice
         Where the maps of the foreground and of each partition lie among `maps`.
     space : mapping of str to Param
-        The decoder's parameters.
+        The decoding's parameters.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Head:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The decoder parameters before any tuning."""
+        """The decoding parameters before any tuning."""
         return defaults_of(self.space)
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
@@ -186,26 +186,24 @@ class Head:
             mean = np.average(said, axis=0, weights=self._shares).astype(np.float32, copy=False)
             return mutex_watershed(mean, self._offsets, mask, params, self._config.reach)
         (part,) = self.partitions
-        labels: Any = HEADS.ask(part.name, part, "decode", maps[0], mask, maps[1:], params)
-        found = np.asarray(labels)  # a partition that was added may return anything
+        # A partition that was added may return anything.
+        found = np.asarray(HEADS.ask(part.name, part, "decode", maps[0], mask, maps[1:], params))
         if found.dtype.kind not in "iu" or found.shape != mask.shape or found.min(initial=0) < 0:
-            raise CompkitError(
-                f"the head {self.name} decodes {found.dtype} of shape {found.shape}, but regions "
-                f"are whole numbers from 0 up, of shape {mask.shape}: correct its decode"
-            )
-        return labels
+            wanted = f"a map of region ids, whole numbers from 0 up, of shape {mask.shape}"
+            HEADS.refuse(part.name, "decode", found, wanted)
+        return found
 
     def check_params(self, params: Params) -> None:
-        """Refuse decoder parameters that are unknown, missing or out of range."""
+        """Refuse decoding parameters that are unknown, missing or out of range."""
         for name in params:
             if name not in self.space:
                 raise CompkitError(
-                    f"the head {self.name} has no decoder parameter {name!r}"
+                    f"the head {self.name} has no decoding parameter {name!r}"
                     f"{nearest(name, self.space)}: take {', '.join(self.space)}"
                 )
         for name, param in self.space.items():
             if name not in params:
-                raise CompkitError(f"the decoder's {name} is missing: tune the decoder again")
+                raise CompkitError(f"the decoding's {name} is missing: tune the decoding again")
             param.refuse(name, params[name])
 
 

@@ -32,7 +32,7 @@ class Boundary(Partition):
     ``config.border`` of another label, background included, are border on both sides; the
     foreground tells what is inside.
 
-    Decoder parameters: ``seed``, the probability of the interior above which a pixel belongs to a
+    Decoding parameters: ``seed``, the probability of the interior above which a pixel belongs to a
     seed; ``seed_size``, the area under which a seed is dropped, as a share of the image.
     """
 

@@ -20,7 +20,7 @@ from compkit.regions import dusted
 class Foreground:
     """Two exclusive classes, background and foreground, under any loss of the Dice family.
 
-    Decoder parameters: ``threshold`` of the probability; ``opening``, the radius in pixels of the
+    Decoding parameters: ``threshold`` of the probability; ``opening``, the radius in pixels of the
     disk that opens the mask; ``holes`` and ``smallest``, the areas, as shares of the image, under
     which holes are filled and connected parts of the mask dropped.
     """
@@ -51,7 +51,7 @@ class Foreground:
         return logits.softmax(dim=1)[:, 1:]
 
     def mask(self, probability: np.ndarray, params: Params) -> np.ndarray:
-        """Return the mask, bool (H, W), that decoder parameters make of a probability (H, W)."""
+        """Return the mask, bool (H, W), that decoding parameters make of a probability (H, W)."""
         mask = probability >= params["threshold"]
         if radius := int(params["opening"]):
             disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

@@ -58,7 +58,7 @@ class Partition(ABC):
         Names of the channels between 0 and 1 that `activate` makes of them and that files hold.
         Their mean over views and networks must mean something: a slot's number does not.
     space : mapping of str to Param
-        The decoder's parameters.
+        The decoding's parameters.
     weight : float
         What its loss is multiplied by to stand beside the foreground's. One that outweighs it
         crowds it out of the common, clipped gradient.

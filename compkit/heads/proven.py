@@ -15,7 +15,7 @@ from compkit.heads import HEADS, make_head, partitions_of
 from compkit.heads.foreground import Foreground
 from compkit.heads.graph import offsets_of
 from compkit.heads.partition import Offsets, Partition, Truth
-from compkit.parameters import Param, defaults_of
+from compkit.parameters import Param
 from compkit.registry import LOSSES
 
 _GRID = (32, 32)
@@ -35,6 +35,8 @@ def prove_head(config: RunConfig, side: int) -> None:
     """
     for partition in partitions_of(config, side):
         _prove(partition, offsets_of(config.partition.reach, side))
+        head = make_head(replace(config, head=partition.name), side)
+        head.decode(head.ideal(_LABELS), head.defaults)
     make_head(config, side)
     labels, weights = torch.from_numpy(_LABELS)[None], torch.ones(1, 1, *_GRID)
     for name in config.loss.terms:
@@ -61,8 +63,6 @@ def _prove(partition: Partition, offsets: Offsets) -> None:
     turned = torch.as_tensor(ideal)[None], np.eye(2, dtype=int)
     _tried(partition, "reorient", (1, maps, *_GRID), *turned)
     _tried(partition, "affinities", (len(offsets), *_GRID), ideal, offsets)
-    mask, params = _LABELS > 0, defaults_of(partition.space)
-    _tried(partition, "decode", _GRID, mask.astype(np.float32), mask, ideal, params)
 
 
 def _trains(loss: torch.Tensor) -> bool:
@@ -94,8 +94,6 @@ def _tried(partition: Partition, method: str, shape: tuple[int | None, ...], *gi
         HEADS.refuse(name, method, found, "a tensor")
     if method == "loss" and not _trains(found):
         HEADS.refuse(name, method, found, "a real number with a gradient")
-    if method == "decode" and (found.dtype.kind not in "iu" or found.min() < 0):
-        HEADS.refuse(name, method, found, "a map of region ids, whole numbers from 0 up")
     if method in ("ideal", "activate") and not (found.min() >= 0 and found.max() <= 1):
         HEADS.refuse(name, method, float(found.max()), "what is from 0 to 1")
     return found

@@ -114,11 +114,11 @@ def _finish(run: Run) -> None:
         cells = [f"{decoder.scores[metric]:.4f}" for metric in metrics]
         rows.append([label, *cells, shown(decoder.interval), "yes" if decoder.tuned else "no"])
         if not decoder.tuned:
-            kept.append(f"{label}: decoder {decoder.verdict}")
+            kept.append(f"{label}: decoding {decoder.verdict}")
     print_scores(
         f"{run.name}: out-of-fold scores (no fold is decoded with parameters tuned on it; 95 %: "
         f"{resampling(decoder.images, decoder.image_groups)})",
-        ["encoder", *metrics, f"95 % of {run.ranking}", "decoder tuned"],
+        ["encoder", *metrics, f"95 % of {run.ranking}", "decoding tuned"],
         rows,
         metrics,
         run.folds.doubts(),

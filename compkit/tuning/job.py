@@ -111,8 +111,8 @@ def _taking_part(base: RunConfig, store: Store, hold_out: int | None) -> int:
         )
     if folds < 3:
         raise CompkitError(
-            f"--hold-out leaves one of {folds} folds, on which no decoder can be tuned and scored: "
-            "take 3 folds or more (folds.k)"
+            f"--hold-out leaves one of {folds} folds, on which decoding cannot be tuned and "
+            "scored: take 3 folds or more (folds.k)"
         )
     return folds - 1
 

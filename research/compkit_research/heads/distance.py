@@ -33,7 +33,7 @@ class Distance(Partition):
     step (Crane, Weischedel & Wardetzky 2013, "Geodesics in heat"). Flow components f in −1…1 are
     stored as (f + 1) / 2.
 
-    Decoder parameters: ``follow``: regions are where flows end, else a watershed of the distance;
+    Decoding parameters: ``follow``: regions are where flows end, else a watershed of the distance;
     ``gather``, pixels at a side of 128 over which ends of one region may scatter; ``ends``, the
     fewest ends in a cluster, as a share of the image; ``seed``, the distance above which a pixel
     belongs to a seed of the watershed.
