@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from compkit.config import TrainingConfig
 from compkit.errors import CompkitError
@@ -18,7 +17,6 @@ from compkit.run import FITTED
 from compkit.training.callbacks import (
     BEST,
     LAST,
-    AveragedWeights,
     History,
     KeepBestAndLast,
     finish,
@@ -86,19 +84,6 @@ def test_best_is_kept_only_when_better_also_after_resuming(tmp_path):
     now = trainer(3, 0.4)
     resumed.on_train_epoch_end(now, None)
     assert now.saved == ["last.ckpt"]
-
-
-def test_averaged_weights_warm_up_and_then_decay():
-    model = torch.nn.Linear(1, 1, bias=False)
-    averaged = AveragedModel(model, **AveragedWeights(0.5)._kwargs)
-    values, expected = [1.0, 2.0, 3.0, 4.0], None
-    for n, value in enumerate(values):
-        torch.nn.init.constant_(model.weight, value)
-        averaged.update_parameters(model)
-        # The first update copies; later ones decay by min(0.5, (1 + n) / (10 + n)).
-        decay = min(0.5, (1 + n) / (10 + n))
-        expected = value if n == 0 else decay * expected + (1 - decay) * value
-    assert averaged.module.weight.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("schedule", ["poly", "cosine"])

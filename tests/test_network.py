@@ -19,7 +19,7 @@ from compkit.heads import make_head
 from compkit.machine import precision_of
 from compkit.models.checkpoint import CARD, card, load_checkpoint, read_card, warm_start
 from compkit.models.network import DECODERS, Network, normalised
-from compkit.models.weights import PACKAGED, packaged
+from compkit.models.weights import PACKAGED, load_encoder, packaged
 
 
 @pytest.mark.parametrize("decoder", ["unet", "unetplusplus", "fpn", "deeplabv3plus"])
@@ -231,6 +231,49 @@ def test_equal_channels_have_the_effect_that_grey_had(tmp_path, classifier):
     assert torch.allclose(response(grey.repeat(1, 3, 1, 1)), response(grey), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("how", "mean", "deviation"),
+    [("imagenet", 0.449, 0.226), ("encoder", 0.5, 0.5), ((0.3, 0.1), 0.3, 0.1)],
+)
+def test_grey_values_reach_an_encoder_as_configured(how, mean, deviation):
+    images = torch.rand(2, 1, 32, 32)
+    config = ModelConfig(normalisation=how, weights="none")
+    network = Network("tf_efficientnet_lite0", 2, config).eval()
+    expected = network.model((images - mean) / deviation)
+    assert torch.allclose(network(images), expected, atol=1e-5)
+
+
+def test_an_image_of_one_grey_value_is_normalised_to_nothing():
+    images = torch.stack([torch.full((1, 8, 8), 0.3), torch.rand(1, 8, 8)])
+    flat, other = normalised(images, None)
+    assert flat.abs().max() < 1
+    assert (other.mean().item(), other.std(correction=0).item()) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_normalisation_is_kept_in_a_checkpoint_and_older_ones_are_imagenets(tmp_path):
+    model = ModelConfig(normalisation="image", weights="none")
+    path = checkpoint(tmp_path / "best.ckpt", model=model)
+    images = torch.rand(1, 1, 32, 32)
+    own = load_checkpoint(path)[0]
+    assert torch.allclose(own(images), own(images / 2), atol=1e-5)
+    held = torch.load(path, weights_only=True)
+    del held[CARD]["config"]["model"]["normalisation"]
+    torch.save(held, path)
+    older = load_checkpoint(path)[0]
+    assert torch.equal(older(images), older.model((images - 0.449) / 0.226))
+
+
+def test_weights_of_which_timm_knows_no_normalisation_are_refused():
+    with pytest.raises(CompkitError, match=r"timm does not know how .* plain_unet16"):
+        Network("plain_unet16", 2, ModelConfig(normalisation="encoder"))
+
+
+def test_encoders_may_have_decoders_of_their_own():
+    config = ModelConfig(decoder={"resnet10t": "fpn", "resnet18": "Unet"}, weights="none")
+    names = [type(Network(one, 2, config).model).__name__ for one in ("resnet10t", "resnet18")]
+    assert names == ["FPN", "Unet"]
+
+
 def checkpoint(path, head="affinity", encoder="resnet10t", channels=1, **settings):
     config = RunConfig(encoders=(encoder,), head=head, **settings)
     outputs = len(make_head(config, 32).outputs)
@@ -362,6 +405,63 @@ def test_foundation_encoders_take_weights_under_dpt(tmp_path, capsys, encoder, s
     side = 4 * stride
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert network(torch.rand(1, 1, side, side)).shape == (1, 3, side, side)
+
+
+def test_a_convolutional_encoder_takes_the_names_of_its_authors(tmp_path, capsys):
+    """Those of ConvNeXt, which DINOv3's are."""
+    given = timm.create_model("convnext_atto", pretrained=False, num_classes=0).state_dict()
+    file = {"norms.3.weight": torch.zeros(2), "norm.weight": torch.ones(320)}
+    theirs = {
+        r"^stem\.": "downsample_layers.0.",
+        r"^stages\.(\d)\.downsample\.": r"downsample_layers.\1.",
+        r"^stages\.(\d)\.blocks\.": r"stages.\1.",
+        r"conv_dw": "dwconv",
+        r"mlp\.fc": "pwconv",
+    }
+    for name, tensor in given.items():
+        linear = "mlp.fc" in name and tensor.ndim == 4
+        for ours, authors in theirs.items():
+            name = re.sub(ours, authors, name)
+        if not name.startswith("head"):
+            file[name] = tensor[:, :, 0, 0] if linear else tensor
+    torch.save(file, tmp_path / "w.pth")
+    network = Network("convnext_atto", 2, ModelConfig(weights=str(tmp_path / "w.pth")))
+    own = network.encoder.model.state_dict()
+    for name in ("stages_1.downsample.1.weight", "stages_3.blocks.1.mlp.fc2.weight"):
+        assert torch.equal(own[name], given[name.replace("_", ".", 1)])
+    assert "tensors of the encoder loaded by name" in capsys.readouterr().err
+
+
+def test_dinov2_is_taken_as_transformers_saves_it(tmp_path):
+    library = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16}
+    torch.manual_seed(0)
+    config = library.Dinov2Config(**sizes, image_size=64, num_channels=1)
+    whole = library.Dinov2ForImageClassification(config).eval()
+    for parameter in whole.dinov2.parameters():
+        torch.nn.init.normal_(parameter, 0.1, 0.5)
+    whole.save_pretrained(tmp_path)
+    encoder = timm.create_model(
+        "vit_base_patch14_dinov2", embed_dim=32, depth=2, num_heads=2, patch_size=16, img_size=64,
+        in_chans=1, num_classes=0,
+    )  # fmt: skip
+    load_encoder(encoder, str(tmp_path / "model.safetensors"))
+    images = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = whole.dinov2(images).last_hidden_state
+        assert torch.allclose(encoder.eval().forward_features(images), expected, atol=1e-4)
+
+
+def test_curia_is_a_transformer_of_its_own_size_and_normalisation():
+    with torch.device("meta"):
+        network = Network("curia_base", 2, ModelConfig(decoder="dpt", normalisation="encoder"))
+    encoder = network.encoder.model
+    assert encoder.patch_embed.proj.weight.shape == (768, 1, 16, 16)
+    assert encoder.pos_embed.shape == (1, 1 + 32 * 32, 768)
+    assert len(encoder.blocks) == 12
+    assert network._normalisation is None
+    with pytest.raises(CompkitError, match=r"curia_base cannot be had from the hub"):
+        Network("curia_base", 2, ModelConfig(decoder="dpt", weights="hub"))
 
 
 @pytest.mark.slow

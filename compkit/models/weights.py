@@ -12,6 +12,8 @@ from contextlib import redirect_stdout
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from safetensors.torch import save
 from timm.models import adapt_input_conv
@@ -112,14 +114,21 @@ def save_encoder(state: Mapping[str, Tensor], path: Path, seen: Sequence[str]) -
 
 
 def _converted(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
-    """Return a plain transformer's tensors as timm names and sizes them for this encoder."""
-    # A convolutional encoder is wrapped in a class of another module, which has no such function.
+    """Return tensors as timm names and sizes them for this encoder, where its authors do not."""
     convert = getattr(sys.modules[type(encoder).__module__], "checkpoint_filter_fn", None)
+    model: Any = encoder
     if convert is None:
-        return state
+        # A convolutional encoder is wrapped in a class of another module; its stages are not.
+        own = {_whole(name): tensor for name, tensor in encoder.state_dict().items()}
+        named = {type(part).__module__ for part in encoder.modules()}
+        every = (getattr(sys.modules[name], "checkpoint_filter_fn", None) for name in named)
+        convert = next(filter(None, every), None)
+        model = SimpleNamespace(state_dict=lambda: own)
+        if convert is None or own.keys() & state.keys():
+            return state
     try:
         with redirect_stdout(io.StringIO()):  # timm prints what it tries
-            return convert(state, encoder)
+            return convert(state, model)
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError, IndexError):
         return state  # of another network: what does not match is said of the tensors as they are
 

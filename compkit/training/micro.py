@@ -71,7 +71,7 @@ def fitting_parts(
 
 
 def _fits(module: SegmentationModule, batches: list[Batch], device: torch.device) -> bool:
-    """Whether a step with such micro-batches, on copies of all, fits into a device's memory."""
+    """Whether steps with such micro-batches, on copies of all, fit into a device's memory."""
     cuda, t = device.type == "cuda", module.config.training
     try:
         with torch.random.fork_rng([device] if cuda else []):
@@ -79,11 +79,13 @@ def _fits(module: SegmentationModule, batches: list[Batch], device: torch.device
             held: list[Any] = [torch.empty(int(_SPARE * whole), dtype=torch.uint8, device=device)]
             copy = deepcopy(module).to(device).train()
             held += [deepcopy(copy)] if t.ema else []
-            with autocast(module.config.machine):
-                losses = [copy.supervised(move_data_to_device(one, device)) for one in batches]
-            torch.stack(losses).sum().backward()
             (optimiser,), _ = optimisers(copy.network, t)
-            optimiser.step()  # whose state takes memory, too
+            for _ in range(2):  # from the second on, the optimiser's state takes memory, too
+                copy.zero_grad()
+                with autocast(module.config.machine):
+                    losses = [copy.supervised(move_data_to_device(one, device)) for one in batches]
+                torch.stack(losses).sum().backward()
+                optimiser.step()
     except torch.OutOfMemoryError:
         return False
     return True
