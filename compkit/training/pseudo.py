@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from compkit.data.dataset import TrainingSet
-from compkit.data.resample import resized
+from compkit.data.dataset import Packed, TrainingSet, packed
+from compkit.data.resample import resized, shrunk_labels
 from compkit.data.store import Store
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
@@ -81,9 +81,9 @@ def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
     mixture, decoder = open_teacher(u.teacher, store, run.folds)
     params = decoder.params if fold == ALL else decoder.fold_params[str(fold)]
     means, count = _means(mixture, fold, u.test), len(images)
-    work = ((mixture.head, maps, params, store.size, u.confidence) for maps in means)
+    work = ((mixture.head, maps, params, store.size, run.side, u.confidence) for maps in means)
     found = each_image(_regions, work, f"labels by {u.teacher}", count, count * mixture.pixels)
-    labels, known = zip(*found, strict=True)
+    labels, known = map(Packed, zip(*found, strict=True))
     return TrainingSet(images, labels, run.config, head, known)
 
 
@@ -102,10 +102,12 @@ def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
 
 
 def _regions(
-    head: Head, maps: np.ndarray, params: Params, size: int, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a label map, uint16 (size, size), and where it is sure, bool."""
+    head: Head, maps: np.ndarray, params: Params, size: int, side: int, confidence: float
+) -> tuple[bytes, bytes]:
+    """Return a label map, uint16 (side, side), and where it is sure, uint8, both `packed`."""
     # A decoder that fills the image does so for the metric: it does not take that for the truth.
     labels = head.decode(maps, {**params, "fill": False}, (size, size))
     foreground = resized(torch.from_numpy(maps[None, :1]), (size, size))[0, 0].numpy()
-    return labels.astype(np.uint16), np.maximum(foreground, 1 - foreground) >= confidence
+    sure = (np.maximum(foreground, 1 - foreground) >= confidence).astype(np.uint8)
+    seen = labels.astype(np.uint16)
+    return packed(shrunk_labels(seen, side)), packed(shrunk_labels(sure, side))
