@@ -150,10 +150,16 @@ def test_the_scores_of_every_image_are_kept(run):
 
 
 def test_several_processes_tune_as_one_does(run, monkeypatch):
+    def regions(decoder: Decoder) -> list[np.ndarray]:
+        return [found for _, found in out_of_fold_regions(mixture(run), decoder)]
+
     alone = tune_decoder(mixture(run))
+    inside = regions(alone)
     monkeypatch.setattr("compkit.parallel._MANY", 0)
     monkeypatch.setattr("compkit.parallel.cpu_count", lambda: 2)
     assert tune_decoder(mixture(run)) == alone
+    for found, one in zip(regions(alone), inside, strict=True):
+        assert np.array_equal(found, one)
 
 
 def tuned(head, evaluate, folds, ranking) -> Decoder:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -62,10 +63,11 @@ class Draws(Sampler[Draw]):
         return self._length
 
     def __iter__(self) -> Iterator[Draw]:
-        first = self._epoch * self._length
+        first, order = self._epoch * self._length, np.empty(0, np.int64)
         for place in range(first, first + self._length):
             round_, position = divmod(place, self._images)
-            order = np.random.default_rng((self._seed, round_)).permutation(self._images)
+            if place == first or position == 0:
+                order = np.random.default_rng((self._seed, round_)).permutation(self._images)
             yield place, int(order[position])
 
 
@@ -130,41 +132,59 @@ def as_seen(images: Iterable[np.ndarray], config: RunConfig) -> list[np.ndarray]
     return [shrunk(np.asarray(one), seen(one.shape, config.input.size)) for one in images]
 
 
+class Packed(Sequence[np.ndarray]):
+    """Label maps held as PNGs, in a fiftieth of the memory.
+
+    Parameters
+    ----------
+    files : sequence of bytes
+        Of each what `packed` made of it.
+    """
+
+    def __init__(self, files: Sequence[bytes]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: Any) -> Any:
+        return cv2.imdecode(np.frombuffer(self._files[index], np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def packed(labels: np.ndarray) -> bytes:
+    """Return a label map, uint8 or uint16 (H, W), as a PNG."""
+    return cv2.imencode(".png", labels)[1].tobytes()
+
+
 class TrainingSet(Examples):
     """Images with label maps, augmented: those of one fold, or labelled by another network.
 
     Parameters
     ----------
-    images, labels : iterable of ndarray, shape (H, W) or for images (H, W, 3)
-        Images, uint8 or uint16, and region ids.
+    images : iterable of ndarray, shape (H, W) or (H, W, 3)
+        Of uint8 or uint16.
+    labels : sequence of ndarray of uint8 or uint16, shape (h, w)
+        Region ids, of the images as the network sees them.
     config : RunConfig
     head : Head
         Makes the targets.
-    known : iterable of ndarray of bool, shape (H, W), optional
-        Where the labels count; everywhere by default.
+    known : sequence of ndarray of uint8, shape (h, w), optional
+        1 where the labels count, else 0; they count everywhere by default.
     """
 
     def __init__(
         self,
         images: Iterable[np.ndarray],
-        labels: Iterable[np.ndarray],
+        labels: Sequence[np.ndarray],
         config: RunConfig,
         head: Head,
-        known: Iterable[np.ndarray] | None = None,
+        known: Sequence[np.ndarray] | None = None,
     ) -> None:
         super().__init__(images, config, stream=0 if known is None else 1)
         shapes = [(image.shape[0], image.shape[1]) for image in self.images]
-        self._labels = [
-            shrunk_labels(narrow(np.asarray(one)), shape)
-            for one, shape in zip(labels, shapes, strict=True)
-        ]
-        if known is None:
-            everywhere = {shape: np.ones(shape, np.uint8) for shape in set(shapes)}
-            self._known = [everywhere[shape] for shape in shapes]
-        else:
-            masks = zip(known, shapes, strict=True)
-            self._known = [shrunk_labels(mask.view(np.uint8), shape) for mask, shape in masks]
-        self._head = head
+        everywhere = {shape: np.ones(shape, np.uint8) for shape in set(shapes)}
+        self._labels, self._head = labels, head
+        self._known = [everywhere[shape] for shape in shapes] if known is None else known
 
     def __getitem__(self, key: Draw) -> Batch:
         place, index = key
@@ -196,5 +216,6 @@ def labelled_set(
 ) -> TrainingSet:
     """Return the training set of some labelled images, by indices into ``store.train``."""
     chosen = list(indices)
-    images, labels = (store.images[i] for i in chosen), (store.labels_of(i) for i in chosen)
-    return TrainingSet(images, labels, config, head)
+    truths = (narrow(np.asarray(store.labels_of(i))) for i in chosen)
+    labels = [shrunk_labels(one, seen(one.shape, config.input.size)) for one in truths]
+    return TrainingSet((store.images[i] for i in chosen), labels, config, head)

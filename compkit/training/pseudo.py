@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from compkit.data.dataset import TrainingSet
-from compkit.data.resample import resized
+from compkit.data.dataset import Packed, TrainingSet, packed
+from compkit.data.resample import resized, seen, shrunk_labels
 from compkit.data.store import Store
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
@@ -83,10 +83,11 @@ def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
     params = decoder.params if fold == ALL else decoder.fold_params[str(fold)]
     means, count = _means(mixture, fold, u.test), len(images)
     shapes = [(image.shape[0], image.shape[1]) for image in images]
-    each = zip(means, shapes, strict=True)
-    work = ((mixture.head, maps, params, shape, u.confidence) for maps, shape in each)
+    grids = [seen(shape, run.config.input.size) for shape in shapes]
+    each = zip(means, shapes, grids, strict=True)
+    work = ((mixture.head, maps, params, *sizes, u.confidence) for maps, *sizes in each)
     found = each_image(_regions, work, f"labels by {u.teacher}", count, count * mixture.pixels)
-    labels, known = zip(*found, strict=True)
+    labels, known = map(Packed, zip(*found, strict=True))
     return TrainingSet(images, labels, run.config, head, known)
 
 
@@ -106,10 +107,16 @@ def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
 
 
 def _regions(
-    head: Head, maps: np.ndarray, params: Params, shape: tuple[int, int], confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a label map, uint16 (H, W), and where it is sure, bool."""
+    head: Head,
+    maps: np.ndarray,
+    params: Params,
+    shape: tuple[int, int],
+    grid: tuple[int, int],
+    confidence: float,
+) -> tuple[bytes, bytes]:
+    """Return a label map, uint16 (h, w), and where it is sure, uint8, both `packed`."""
     # A decoder that fills the image does so for the metric: it does not take that for the truth.
     labels = head.decode(maps, {**params, "fill": False}, shape)
     foreground = resized(torch.from_numpy(maps[None, :1]), shape)[0, 0].numpy()
-    return labels.astype(np.uint16), np.maximum(foreground, 1 - foreground) >= confidence
+    sure = (np.maximum(foreground, 1 - foreground) >= confidence).astype(np.uint8)
+    return packed(shrunk_labels(labels.astype(np.uint16), grid)), packed(shrunk_labels(sure, grid))
