@@ -104,9 +104,9 @@ def replacing_directory(path: Path | str, *, only_new: bool = False) -> Iterator
 
 
 @contextmanager
-def scratch(name: str) -> Iterator[Path]:
-    """Yield a directory for what is needed until the block ends, where the system keeps such."""
-    with _beside(Path(tempfile.gettempdir()) / name) as temporary:
+def scratch(name: str, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a directory for what is needed until the block ends: in a folder, or the system's."""
+    with _beside((folder or Path(tempfile.gettempdir())) / name) as temporary:
         temporary.mkdir()
         yield temporary
 

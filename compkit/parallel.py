@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed
 
+from compkit.cluster import each, is_on_ray
 from compkit.progress import track
 
 T = TypeVar("T")
@@ -38,5 +39,14 @@ def each_image(
     count, pixels : int
         How many images there are, and how many pixels in all: few are not worth processes.
     """
+    yield from track(in_order(function, arguments, pixels), label, count)
+
+
+def in_order(
+    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], pixels: int
+) -> Iterator[T]:
+    """Return an iterator over what `each_image` yields, without showing progress."""
+    if is_on_ray() and pixels >= _MANY:
+        return each(function, arguments)
     pool = Parallel(n_jobs=jobs_for(pixels), return_as="generator", max_nbytes=None)
-    yield from track(pool(delayed(function)(*each) for each in arguments), label, count)
+    return iter(pool(delayed(function)(*one) for one in arguments))

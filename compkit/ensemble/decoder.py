@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from compkit.cluster import is_on_ray
 from compkit.crossfit import Evaluation, cross_fit, written
 from compkit.ensemble.mixture import Mixture, members_of
 from compkit.errors import CompkitError
@@ -188,7 +189,8 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     run, head = mixture.members[0].run, mixture.head
     truths = [mixture.store.labels_of(index) for index in mixture.indices]
     ranking = ranking or run.ranking
-    with scratch("maps") as folder, (folder / "maps").open("wb") as file:
+    place = run.directory if is_on_ray() else None  # where other machines look, too
+    with scratch("maps", place) as folder, (folder / "maps").open("wb") as file:
         # On disk: memory must not grow with the number of images, nor processes copy them.
         shape = (len(truths), len(head.maps), mixture.side, mixture.side)
         for image in mixture.images:
