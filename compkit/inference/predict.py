@@ -82,11 +82,7 @@ def mean_of(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
     return (total / len(predictors)).cpu().numpy()
 
 
-def stream(
-    predictors: Sequence[Predictor], images: np.ndarray, indices: Sequence[int], batch: int
-) -> Iterator[np.ndarray]:
-    """Yield the mean maps (M, H, W) of the chosen images one by one; memory holds one batch."""
+def batches(images: np.ndarray, indices: Sequence[int], batch: int) -> Iterator[np.ndarray]:
+    """Yield the chosen images (N, H, W), so many at a time."""
     for start in range(0, len(indices), batch):
-        yield from mean_of(
-            predictors, np.stack([images[i] for i in indices[start : start + batch]])
-        )
+        yield np.stack([images[i] for i in indices[start : start + batch]])
