@@ -75,13 +75,15 @@ def on_ray(where: str | None) -> Iterator[None]:
         yield
         return
     ray = _ray()
+    host, _, port = where.rpartition(":")
+    if where not in ("local", "auto") and not (re.fullmatch("[^/]+", host) and port.isdecimal()):
+        raise CompkitError(f"--ray is {where!r}, but takes local, auto, or an address HOST:PORT")
     options = {"include_dashboard": False} if where == "local" else {}
     try:
-        if re.fullmatch(r"[^/]+:\d+", where):  # Ray itself would try for minutes
-            host, _, port = where.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()
+        if host:  # Ray itself would try for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(where, log_to_driver=False, logging_level="critical", **options)
-    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).split(". ")[0].split("\n")[0]
         raise CompkitError(
             f"there is no Ray cluster for --ray {where} ({reason}): start one there (ray start "
@@ -116,14 +118,16 @@ def room(machine: MachineConfig | None) -> int:
     CompkitError
         If that is none, so that they would wait for ever.
     """
-    needs, resources = _needs(machine), _ray().cluster_resources()
-    if (found := min(int(resources.get(_RESOURCES[n], 0) // k) for n, k in needs.items())) < 1:
-        told = " and ".join(f"{k} {_RESOURCES[n]}" for n, k in needs.items())
+    needs = {_RESOURCES[name]: amount for name, amount in _needs(machine).items()}
+    nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
+    found = sum(min(node.get(name, 0) // k for name, k in needs.items()) for node in nodes)
+    if found < 1:
+        told = " and ".join(f"{k} {name}" for name, k in needs.items())
         raise CompkitError(
-            f"the cluster lacks what one network needs ({told}): start Ray with more, or change "
-            "machine.device or machine.cores"
+            f"no machine of the cluster has what one network needs ({told}): start Ray with more, "
+            "or change machine.device or machine.cores"
         )
-    return found
+    return int(found)
 
 
 _RESOURCES = {"num_gpus": "GPU", "num_cpus": "CPU"}
@@ -245,6 +249,11 @@ def _answer(reference: Any) -> Any:
     try:
         answer, lines = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ImportError):
+            raise CompkitError(
+                f"a machine of the cluster lacks what this one has ({error.cause}): install the "
+                "same compkit there, with all that it needs"
+            ) from None
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise CompkitError(
