@@ -34,7 +34,7 @@ from throughput import Bench
 from compkit.data.store import open_store
 from compkit.display import print_table
 from compkit.heads.base import Head
-from compkit.inference.predict import Predictor, stream
+from compkit.inference.predict import Predictor, batches, mean_of
 from compkit.machine import autocast, precision_of
 from compkit.progress import say
 from compkit.training.command import parse
@@ -190,7 +190,8 @@ def prediction(data: str, device: str) -> Section:
             with autocast(bench.config.machine):
                 for _ in range(2):  # the first warms up
                     start = time.perf_counter()
-                    maps = list(stream([predictor], store.images, chosen, batch))
+                    maps = [one for stack in batches((store.images[i] for i in chosen), batch)
+                            for one in mean_of([predictor], stack)]  # fmt: skip
                     predicting = (time.perf_counter() - start) / len(chosen)
             ideal = [bench.head.ideal(store.labels_of(i)) for i in chosen]
             one, everywhere = (_decode_seconds(bench.head, ideal, jobs) for jobs in (1, -1))

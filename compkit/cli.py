@@ -15,7 +15,7 @@ from compkit.display import print_line
 from compkit.entry import Parser, guarded
 from compkit.errors import CompkitError
 from compkit.registry import Registry
-from compkit.root import RUNS_HELP, runs_at
+from compkit.root import RAY_HELP, RUNS_HELP, runs_at
 
 _DATA = "a folder with a competition's data, or phantom:size=128,labelled=40,... (built in)"
 _MOVED = (
@@ -49,7 +49,9 @@ def _run(argv: Sequence[str]) -> None:
         import_module(_WITH_SETTINGS[words[0]][0]).run_command(words[1:])
         return
     arguments = parser.parse_args(words)
-    with runs_at(getattr(arguments, "runs", None)):
+    from compkit.cluster import on_ray  # here, since help answers at once
+
+    with runs_at(getattr(arguments, "runs", None)), on_ray(getattr(arguments, "ray", None)):
         arguments.command(arguments)
 
 
@@ -220,14 +222,19 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
     p.add_argument("--overlay", action="store_true", help="draw regions' outlines into overlay/")
     p.add_argument("--overwrite", action="store_true", help="replace files that are not compkit's")
-    p.add_argument("--runs", type=Path, metavar="DIR", help=RUNS_HELP)
+    _add_places(p)
 
 
 def _add_members(p: argparse.ArgumentParser, text: str) -> None:
     p.add_argument("--run", dest="names", action="append", required=True, metavar="NAME", help=text)
     p.add_argument("--encoder", help="take the members of this encoder alone")
     p.add_argument("--data", help=_MOVED)
+    _add_places(p)
+
+
+def _add_places(p: argparse.ArgumentParser) -> None:
     p.add_argument("--runs", type=Path, metavar="DIR", help=RUNS_HELP)
+    p.add_argument("--ray", metavar="WHERE", help=RAY_HELP)
 
 
 def _add_submission_commands(commands: argparse._SubParsersAction) -> None:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 
 from compkit.intervals import known
 from compkit.metrics.bootstrap import interval, mean, standard_error
 from compkit.metrics.named import beside, image_scores
 from compkit.metrics.rand import METRICS
-from compkit.parallel import jobs_for
+from compkit.parallel import in_order
 from compkit.parameters import Param, Params, defaults_of
 from compkit.progress import task
 
@@ -65,7 +64,7 @@ class Evaluation:
     ) -> None:
         self._decode, self._truths, self._cheap = decode, truths, cheap or {}
         self._known: dict[tuple[Any, ...], np.ndarray] = {}
-        self._jobs, self._metrics = jobs_for(pixels), metrics
+        self._pixels, self._metrics = pixels, metrics
 
     def __call__(self, params: Params) -> np.ndarray:
         """Return the metrics of every image, shape (N, len(metrics))."""
@@ -73,11 +72,12 @@ class Evaluation:
         if key not in self._known:
             values = itertools.product(*(param.values for param in self._cheap.values()))
             settings = [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
-            images = Parallel(n_jobs=self._jobs)(
-                delayed(_scores)(self._decode, index, truth, settings, self._metrics)
+            work = (
+                (self._decode, index, truth, settings, self._metrics)
                 for index, truth in enumerate(self._truths)
             )
-            for setting, rows in zip(settings, np.array(images).swapaxes(0, 1), strict=True):
+            images = np.array(list(in_order(_scores, work, self._pixels)))
+            for setting, rows in zip(settings, images.swapaxes(0, 1), strict=True):
                 self._known[tuple(setting.values())] = rows
         return self._known[key]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, effective_n_jobs
 
+from compkit.cluster import each, is_on_ray
 from compkit.progress import track
 
 T = TypeVar("T")
@@ -40,9 +41,17 @@ def each_image(
     count, pixels : int
         How many images there are, and how many pixels in all: few are not worth processes.
     """
+    yield from track(in_order(function, arguments, pixels), label, count)
+
+
+def in_order(
+    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], pixels: int
+) -> Iterator[T]:
+    """Return an iterator over what `each_image` yields, without showing progress."""
+    if is_on_ray() and pixels >= _MANY:
+        return each(function, arguments)
     jobs = effective_n_jobs(jobs_for(pixels))  # 1 where a process may start no others
-    found = starmap(function, arguments) if jobs == 1 else _apart(function, arguments, jobs)
-    yield from track(found, label, count)
+    return starmap(function, arguments) if jobs == 1 else _apart(function, arguments, jobs)
 
 
 def _apart(
@@ -56,8 +65,8 @@ def _apart(
     with Parallel(jobs, "loky", max_nbytes=None) as pool:
         workers, begun = pool._backend._workers, deque[Any]()
         try:
-            for each in arguments:
-                begun.append(workers.submit(function, *each))
+            for one in arguments:
+                begun.append(workers.submit(function, *one))
                 while begun and (begun[0].done() or len(begun) > 2 * jobs):
                     yield begun.popleft().result()
             while begun:

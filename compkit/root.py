@@ -15,6 +15,12 @@ from compkit.errors import CompkitError
 #: What ``--runs`` is told of, in every command that has it.
 RUNS_HELP = "where runs lie; without it, where COMPKIT_RUNS says, or runs/"
 
+#: What ``--ray`` is told of, likewise.
+RAY_HELP = (
+    "spread the work with Ray over this machine (local), the cluster that it belongs to (auto), or "
+    "the one at an ADDRESS; docs/cluster.md"
+)
+
 #: What kind of directory each of these files makes one under `runs_root`.
 KINDS = {
     "run.json": "a run of compkit train",

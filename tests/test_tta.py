@@ -12,7 +12,7 @@ from compkit.config import ModelConfig, RunConfig
 from compkit.data.resample import resized
 from compkit.errors import CompkitError
 from compkit.heads import make_head
-from compkit.inference.predict import Predictor, stream
+from compkit.inference.predict import Predictor, batches, mean_of
 from compkit.inference.tta import parse_view
 from compkit.models.network import Network, padded
 
@@ -106,5 +106,7 @@ def test_all_eight_views_make_the_prediction_equivariant(network):
 def test_streaming_gives_what_one_batch_gives(network):
     images = np.random.default_rng(2).integers(0, 255, (5, 32, 32), np.uint8)
     predictor = Predictor(network, make_head(RunConfig(head="foreground"), 32), ("identity",))
-    streamed = np.stack(list(stream([predictor], images, [4, 0, 2], batch=2)))
+    streamed = np.concatenate(
+        [mean_of([predictor], stack) for stack in batches(images, [4, 0, 2], batch=2)]
+    )
     assert np.allclose(streamed, predictor(images[[4, 0, 2]]).numpy(), atol=1e-5)

@@ -224,8 +224,8 @@ def _write_split(folder: Path, source: PhantomSource, split: Split, layout: str)
     if layout != "raidium":
         from compkit.phantom.layouts import LAYOUTS
 
-        images = [source.image(split, index) for index in range(len(getattr(source, split)))]
-        LAYOUTS[layout](folder, split, images, list(source.draw(split)))
+        drawn = [source.image(split, index) for index in range(len(getattr(source, split)))]
+        LAYOUTS[layout](folder, split, drawn, list(source.draw(split)))
         return
     from compkit.competition.table import write_table
 

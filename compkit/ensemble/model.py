@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import tee
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,13 +22,13 @@ from compkit.folds import ALL
 from compkit.images import CHANNELS, fitted
 from compkit.inference.maps import kept, probabilities, refuse_improbable
 from compkit.inference.members import (
+    Networks,
     checkpoint_of,
-    network_predictor,
+    predicted,
     refuse_other_settings,
     trained_weights,
 )
-from compkit.inference.predict import Predictor, mean_of
-from compkit.machine import autocast
+from compkit.inference.predict import batches
 from compkit.models.checkpoint import read_card, weights_digest
 from compkit.parallel import each_image
 from compkit.root import KINDS, runs_root
@@ -66,19 +66,21 @@ class Model:
         params: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
-        self._members: list[tuple[RunConfig, list[Predictor]]] = []
+        self._members = [
+            Networks(tuple(paths), config.inference, config.machine) for config, paths in members
+        ]
         told: list[object] = []
         for config, paths in members:
             views = config.inference.views
-            self._members.append((config, [network_predictor(p, config, views) for p in paths]))
             told.append([views, config.inference.tile, *map(weights_digest, paths)])
         cards = [read_card(paths[0]) for _, paths in members]
         self.pixels = cards[0].pixels
         if any(card.pixels != self.pixels for card in cards):
             raise CompkitError(
-                f"the members of {name} learnt from images of other channels or bits"
+                f"the members of {name} learnt from images of different channels or bits, so they "
+                "have no mean: take runs on the same data"
             )
-        heads = [predictors[0].head for _, predictors in self._members]
+        heads = [networks.predictors[0].head for networks in self._members]
         self._mean = MapMean(heads, [card.side for card in cards], members[0][0])
         self.networks = sum(len(paths) for _, paths in members)
         self.params = self._mean.head.defaults if params is None else params
@@ -169,16 +171,14 @@ class Model:
 
     def each(self, images: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield images, as `pixels` tells, with their maps (M, h, w); memory holds one batch."""
-        for _, alike in groupby(images, key=lambda image: image.shape):
-            while batch := list(islice(alike, self._members[0][0].inference.batch)):
-                yield from zip(batch, self._maps(np.stack(batch)), strict=True)
+        stacks, again = tee(batches(images, self._members[0].inference.batch))
+        for stack, maps in zip(stacks, predicted(self._members, again), strict=True):
+            yield from zip(stack, self._means(maps), strict=True)
 
-    def _maps(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the maps (M, h, w) of images (N, H, W), as those of a submission are made."""
+    def _means(self, of_members: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the mean (M, h, w) of members' maps of each image, as those of a submission are."""
         members = []
-        for config, predictors in self._members:
-            with autocast(config.machine):
-                maps = mean_of(predictors, images)
+        for maps in of_members:
             refuse_improbable(maps, "there is nothing to decode")
             # As in files, so that an image has the same regions either way.
             members.append(probabilities(kept(maps)))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from compkit.config import RunConfig
+import numpy as np
+
+from compkit.cluster import each, is_on_ray
+from compkit.config import InferenceConfig, MachineConfig, RunConfig
 from compkit.config.files import FREE, differences
 from compkit.data.arrays import shapes_of
 from compkit.data.resample import seen
@@ -15,7 +19,7 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import ALL
 from compkit.inference.maps import Maps, Origin, read_maps, write_maps
-from compkit.inference.predict import Predictor, stream
+from compkit.inference.predict import Predictor, batches, mean_of
 from compkit.machine import autocast, device_of
 from compkit.models.checkpoint import again, load_checkpoint, read_card, weights_digest
 from compkit.progress import say, track
@@ -52,20 +56,15 @@ def write_maps_of(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> M
         return maps
     directory, store, config = _place(run, encoder, folds) / kind, run.store, run.config
     made = _origin(run, encoder, folds, kind)
-    predictors = [
-        network_predictor(
-            checkpoint_of(run.part(encoder, k), config), config, config.inference.views
-        )
-        for k in folds
-    ]
+    paths = tuple(checkpoint_of(run.part(encoder, k), config) for k in folds)
+    networks = Networks(paths, config.inference, config.machine)
     pixels = store.test_images if kind == "test" else store.images
     indices, names = _images(run, folds[0], kind)
-    maps_by_image = stream(predictors, pixels, indices, config.inference.batch)
+    stacks = batches((pixels[i] for i in indices), config.inference.batch)
+    maps_by_image = (one for (maps,) in predicted([networks], stacks) for one in maps)
     whose = fold_name(encoder, folds[0]) if len(folds) == 1 else f"{len(folds)} {encoder}"
-    with autocast(config.machine):
-        channels = predictors[0].head.maps
-        tracked = track(maps_by_image, f"{kind} maps of {whose}", len(names))
-        write_maps(directory, names, channels, tracked, made)
+    tracked = track(maps_by_image, f"{kind} maps of {whose}", len(names))
+    write_maps(directory, names, run.head().maps, tracked, made)
     return read_maps(directory)
 
 
@@ -116,11 +115,56 @@ def _images(run: Run, fold: int, kind: Kind) -> tuple[list[int], list[str]]:
     return chosen.tolist(), [store.train[i] for i in chosen]
 
 
-def network_predictor(path: Path, config: RunConfig, views: Sequence[str]) -> Predictor:
-    """Return the predictor of a checkpoint, on the device and with the tiles of a configuration."""
-    network, head, made = load_checkpoint(path)
-    network = network.to(device_of(config.machine))
-    return Predictor(network, head, views, made.input.size, config.inference.tile)
+@dataclass(frozen=True)
+class Networks:
+    """Networks whose maps are averaged: their checkpoints, and how and where they predict."""
+
+    paths: tuple[Path, ...]
+    inference: InferenceConfig
+    machine: MachineConfig
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another machine loads them by itself, onto its own device.
+        return Networks, (self.paths, self.inference, self.machine)
+
+    @cached_property
+    def predictors(self) -> list[Predictor]:
+        """One for each checkpoint, on the device."""
+        return [self._predictor(path) for path in self.paths]
+
+    def _predictor(self, path: Path) -> Predictor:
+        network, head, made = load_checkpoint(path)
+        network = network.to(device_of(self.machine))
+        return Predictor(network, head, self.inference.views, made.input.size, self.inference.tile)
+
+
+def predicted(
+    members: Sequence[Networks], stacks: Iterable[np.ndarray]
+) -> Iterator[list[np.ndarray]]:
+    """Yield the mean maps (N, M, h, w) of each member's networks, of every stack of images.
+
+    On a Ray cluster, each stack (N, H, W) is a task.
+    """
+    work = ((tuple(members), stack) for stack in stacks)
+    return each(_predicted_there if is_on_ray() else _predicted, work, members[0].machine)
+
+
+def _predicted(members: Sequence[Networks], images: np.ndarray) -> list[np.ndarray]:
+    found = []
+    for networks in members:
+        with autocast(networks.machine):
+            found.append(mean_of(networks.predictors, images))
+    return found
+
+
+def _predicted_there(members: tuple[Networks, ...], images: np.ndarray) -> list[np.ndarray]:
+    return _predicted(_last(members), images)
+
+
+@lru_cache(maxsize=1)
+def _last(members: tuple[Networks, ...]) -> tuple[Networks, ...]:
+    """Return the members of the last call if they are these: they are loaded already."""
+    return members
 
 
 def checkpoint_of(part: Path, config: RunConfig) -> Path:

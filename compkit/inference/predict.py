@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compkit.data.arrays import Images
 from compkit.data.resample import resized, within
 from compkit.heads.base import Head
 from compkit.inference.tiles import tiled
@@ -87,14 +86,6 @@ def mean_of(predictors: Sequence[Predictor], images: np.ndarray) -> np.ndarray:
     for predictor in predictors[1:]:
         total += predictor(images)
     return (total / len(predictors)).cpu().numpy()
-
-
-def stream(
-    predictors: Sequence[Predictor], images: Images, indices: Sequence[int], batch: int
-) -> Iterator[np.ndarray]:
-    """Yield the mean maps (M, h, w) of the chosen images one by one; memory holds one batch."""
-    for some in batches((images[i] for i in indices), batch):
-        yield from mean_of(predictors, some)
 
 
 def batches(images: Iterable[np.ndarray], most: int) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ def write_coco(folder: Path, split: Split, images: Images, labels: Images) -> No
     if split == "test":
         write_runs(folder / TRUTH["coco"], _names(images), labels, RunLengths())
         return
-    listed, annotations = [], []
+    listed, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     for number, regions in enumerate(labels):
         if regions.any():
             height, width = regions.shape

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from compkit.api import train
-from compkit.cluster import RAY_HELP, on_ray
+from compkit.cluster import on_ray
 from compkit.config import RunConfig
 from compkit.config.command_line import CommandLine
-from compkit.root import runs_at
+from compkit.root import RAY_HELP, runs_at
 
 _LINE = CommandLine(
     prog="compkit train",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compkit.cluster import is_on_ray, require_room, spread
+from compkit.cluster import is_on_ray, room, spread
 from compkit.config import RunConfig
 from compkit.config.check import check_all
 from compkit.data.store import open_store
@@ -45,7 +45,7 @@ def train(
     """
     check_all(config)
     if is_on_ray():
-        require_room(config.machine)
+        room(config.machine)
     _check_unlabelled(config, data)
     if not (runs_root() / name / "run.json").is_file():
         _check_weights(config, fold or 0)
@@ -71,8 +71,10 @@ def _spread(run: Run, parts: Sequence[tuple[str, int]], data: str) -> None:
     """Fit networks on a Ray cluster, as many at once as it has devices."""
     whole = run.config.training.steps
 
-    def steps() -> float:
-        return sum(whole if run.is_done(*part) else steps_done(run.part(*part)) for part in parts)
+    def steps() -> tuple[float, str]:
+        done = [run.is_done(*part) for part in parts]
+        found = [whole if d else steps_done(run.part(*p)) for d, p in zip(done, parts, strict=True)]
+        return sum(found), f"{sum(done)} done"
 
     todo = [(run.name, data, *part) for part in parts if not run.is_done(*part)]
     spread(fit_part, todo, run.config.machine, f"{len(parts)} networks", whole * len(parts), steps)

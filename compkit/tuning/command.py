@@ -8,12 +8,13 @@ from pathlib import Path
 
 import yaml
 
+from compkit.cluster import on_ray
 from compkit.config import RunConfig
 from compkit.display import print_text
 from compkit.entry import Parser
 from compkit.errors import CompkitError
 from compkit.inputs import require_utf8
-from compkit.root import RUNS_HELP, runs_at
+from compkit.root import RAY_HELP, RUNS_HELP, runs_at
 from compkit.training.command import parse
 
 _SETTINGS = "any setting of compkit train (--training.steps 100) is what trials begin from"
@@ -32,7 +33,7 @@ def run_command(argv: Sequence[str]) -> None:
     from compkit.tuning.space import read_space
 
     options = vars(own)
-    narrow, only_print, runs = (options.pop(name) for name in ("narrow", "space", "runs"))
+    narrow, only_print, runs, ray = (options.pop(n) for n in ("narrow", "space", "runs", "ray"))
     space = read_space(narrow, _base(rest))
     if only_print:
         text = yaml.safe_dump(space.plain(), sort_keys=False, default_flow_style=None, width=100)
@@ -45,7 +46,7 @@ def run_command(argv: Sequence[str]) -> None:
         raise CompkitError("--trials must be at least 1, and --retrain not negative")
     from compkit.tuning.job import tune
 
-    with runs_at(runs):
+    with runs_at(runs), on_ray(ray):
         tune(options.pop("data"), options.pop("study"), space, **options)
 
 
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", help="as for compkit train")
     add("--study", help="name of the study, under runs/")
     add("--runs", metavar="DIR", help=RUNS_HELP)
+    add("--ray", metavar="WHERE", help=RAY_HELP)
     add("--trials", type=int, default=50,
         help="of all workers, the configuration itself included (default: 50)")  # fmt: skip
     add(

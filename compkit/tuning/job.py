@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 
+from compkit.cluster import each, is_on_ray, room, spans_machines, spread
 from compkit.config import RunConfig
 from compkit.config.files import save, to_plain
 from compkit.data.store import Store, open_store
@@ -24,9 +26,9 @@ from compkit.progress import say
 from compkit.root import claim
 from compkit.tuning.findings import confirmed, print_findings
 from compkit.tuning.page import write_page
-from compkit.tuning.search import begin, search
+from compkit.tuning.search import begin, progress_of, search, share
 from compkit.tuning.space import Space, configured
-from compkit.tuning.storage import open_study
+from compkit.tuning.storage import open_study, public_address
 from compkit.tuning.trial import BY_EPOCH, Objective, Runs, is_base, make_pruner, ranked
 
 #: Settings that say how long a trial is trained.
@@ -80,6 +82,13 @@ def tune(
             "(--narrow), or take --pruner wilcoxon"
         )
     url = storage or f"sqlite:///{directory / 'study.db'}"
+    workers = min(room(base.machine), trials) if is_on_ray() else 1
+    if spans_machines() and url.startswith("sqlite"):
+        raise CompkitError(
+            f"several machines cannot share {public_address(url)}, as SQLite's locks hold on one: "
+            f"give --storage {directory / 'study.log'} (a journal file on the shared disk), or the "
+            "URL of a database server"
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what fails is said and recorded by us
     warnings.simplefilter("ignore", ExperimentalWarning)
     made_of = {
@@ -95,7 +104,14 @@ def tune(
     with locked(directory / "release", "opening the study", wait=True):
         study = open_study(name, url, make_pruner(pruner, base, folds), made_of)
         begin(study, space, trials, sampler)
-    search(study, Objective(space, runs, pruner), directory, trials, sampler, base.seed)
+    goal = Objective(space, runs, pruner)
+    rest = (goal, directory, trials, sampler, base.seed)
+    if is_on_ray():
+        work = [((name, url, study.pruner, made_of), *rest)] * workers
+        done = partial(progress_of, study)
+        spread(share, work, base.machine, f"trials, {workers} at a time", trials, done)
+    else:
+        search(study, *rest)
     _conclude(study, base, runs, url, retrain)
 
 
@@ -157,7 +173,8 @@ def confirm(study: optuna.Study, base: RunConfig, runs: Runs, count: int) -> Run
         told.append(compared_by(scores, decoders[best].image_groups, len(trials), None))
     if runs.hold_out is not None:
         names = [name for name in (best, _BASE) if name in trained]
-        held = {name: runs.held_out(trained[name], decoders[name], name) for name in names}
+        work = [(trained[name], decoders[name], name) for name in names]
+        held = dict(zip(names, each(runs.held_out, work, base.machine), strict=True))
         theirs = {name: values.tolist() for name, (values, _) in held.items()}
         told.append(compared_by(theirs, held[best][1], 1, runs.hold_out))
     study.set_user_attr("confirmed", told)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import socket
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -19,7 +21,7 @@ from compkit.files import locked
 from compkit.progress import say
 from compkit.training.module import seed_of
 from compkit.tuning.space import Space
-from compkit.tuning.storage import BEAT, GRACE, retry
+from compkit.tuning.storage import BEAT, GRACE, open_study, public_address, retry
 from compkit.tuning.trial import Objective
 
 #: What fails one trial and lets the study go on: settings that do not work, too little memory.
@@ -93,6 +95,29 @@ def search(
             say("waiting for the trials of other workers")
             told = True
         sleep(BEAT)
+
+
+def share(opened: tuple[Any, ...], *rest: Any) -> None:
+    """Do as `search` where the study must be opened first (`open_study`), as on another machine."""
+    study = open_study(*opened)
+    if not study.get_trials(deepcopy=False):
+        raise CompkitError(
+            f"the machine {socket.gethostname()} finds another, empty study in "
+            f"{public_address(opened[1])}: give --storage a journal file on the disk that all "
+            "machines share, or the URL of a database that all of them reach"
+        )
+    search(study, *rest)
+
+
+def progress_of(study: optuna.Study) -> tuple[int, str]:
+    """Return how many trials are over, one that is retried counting once, and what came of them."""
+    known = study.get_trials(deepcopy=False)
+    begun = sum(Retry.retried_trial_number(trial) is None for trial in known)
+    scores = [trial.value for trial in known if trial.state == TrialState.COMPLETE]
+    failed = sum("error" in trial.user_attrs for trial in known)
+    told = [f"best {max(filter(None, scores)):.4f}"] if any(scores) else []
+    told += [f"{failed} failed"] if failed else []
+    return begun - sum(not trial.state.is_finished() for trial in known), ", ".join(told)
 
 
 def _run_next(study: optuna.Study, objective: Objective, turn: ExitStack) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from compkit.cluster import each, is_on_ray
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
 from compkit.ensemble.decoder import Decoder, default_scores, tune_run
@@ -24,7 +25,7 @@ from compkit.failures import sentence_of
 from compkit.files import locked
 from compkit.metrics.bootstrap import mean
 from compkit.metrics.named import image_score
-from compkit.progress import say
+from compkit.progress import say, track
 from compkit.run import Run, start_run
 from compkit.schema import digest
 from compkit.training.fit import fit_fold
@@ -121,16 +122,24 @@ class Runs:
         configs : mapping of str to RunConfig
             By what people know them as.
         """
+        if is_on_ray():
+            machine = next(iter(configs.values())).machine
+            found = each(self._evaluated, configs.items(), machine)
+            tracked = track(found, "training the best again", len(configs))
+            return dict(zip(configs, tracked, strict=True))
         decoders: dict[str, Decoder] = {}
         for wait in (False, True):
             for name in [name for name in configs if name not in decoders]:
-                others = nullcontext() if wait else suppress(InUseError)
-                with others, self.owned(configs[name], wait) as run:
-                    parts = list(run.parts())
-                    for number, (encoder, fold) in enumerate(parts, start=1):
-                        fit_fold(run, encoder, fold, f"{name}, {number}/{len(parts)}: ")
-                    decoders[name] = tune_run(run)
+                with nullcontext() if wait else suppress(InUseError):
+                    decoders[name] = self._evaluated(name, configs[name], wait)
         return {name: decoders[name] for name in configs}
+
+    def _evaluated(self, name: str, config: RunConfig, wait: bool = True) -> Decoder:
+        with self.owned(config, wait) as run:
+            parts = list(run.parts())
+            for number, (encoder, fold) in enumerate(parts, start=1):
+                fit_fold(run, encoder, fold, f"{name}, {number}/{len(parts)}: ")
+            return tune_run(run)
 
     def held_out(
         self, config: RunConfig, decoder: Decoder, label: str
