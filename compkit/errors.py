@@ -26,8 +26,7 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix + close[0]!r}?" if close else ""
 
 
-def brief(value: object, most: int = 60) -> str:
+def brief(value: object) -> str:
     """Return a value as it is quoted in a sentence: its `repr`, cut in the middle if long."""
     text = repr(value)
-    half = (most - 1) // 2
-    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+    return text if len(text) <= 60 else f"{text[:29]}…{text[-29:]}"

@@ -19,11 +19,11 @@ T = TypeVar("T", float, tuple[float, float])
 _FEW = 10
 
 
-def shown(ends: Sequence[float] | None, style: str = ".4f", between: str = " to ") -> str:
+def shown(ends: Sequence[float] | None, style: str = ".4f") -> str:
     """Return an interval as text, ``n/a`` where there is none (None, or NaN)."""
     if ends is None or np.isnan(ends[0]):
         return "n/a"
-    return between.join(f"{end:{style}}" for end in ends)
+    return " to ".join(f"{end:{style}}" for end in ends)
 
 
 def resampling(images: int, groups: Groups) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, pad
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from compkit.config import PartitionConfig
 from compkit.heads.graph import graph_space, mutex_watershed, offsets_of, shifted
@@ -39,9 +38,19 @@ class Pairwise(Partition):
 
     def known(self, shape: tuple[int, int]) -> Tensor:
         """Pairs whose other pixel lies outside have none."""
-        inside = torch.ones(shape, dtype=torch.bool)
-        ends = [at_first_end(pairs(inside, o)[0], o, shape) for o in self.offsets]
-        return torch.stack(ends)
+        inside = []
+        for offset in self.offsets:
+            ends = [torch.arange(n) + step for n, step in zip(shape, offset, strict=True)]
+            rows, columns = ((end >= 0) & (end < n) for end, n in zip(ends, shape, strict=True))
+            inside.append(rows[:, None] & columns)
+        return torch.stack(inside)
+
+    def others(self, values: Tensor) -> Tensor:
+        """Return `values` (..., H, W) of the pixels at each offset, (..., O, H, W).
+
+        Of a pixel outside it is that of another one.
+        """
+        return torch.stack([values.roll((-d, -r), (-2, -1)) for d, r in self.offsets], dim=-3)
 
     def reorient(self, maps: Tensor, matrix: np.ndarray) -> Tensor:
         """Take each offset's map from the channel that held it in the view."""
@@ -85,42 +94,14 @@ class Affinity(Pairwise):
 
     def _pairs(self, truth: Truth) -> tuple[Tensor, Tensor]:
         """Return whether pairs are of one region, and how much they count, (N, O, H, W) each."""
-        same, weights = [], []
-        for offset in self.offsets:
-            here, there = pairs(truth.labels, offset)
-            first, second = pairs(truth.weights[:, 0], offset)
-            known = (here > 0) | (there > 0)
-            shape = truth.labels.shape[-2:]
-            same.append(at_first_end((here == there) & known, offset, shape))
-            weights.append(at_first_end((first * second).sqrt() * known, offset, shape))
-        return torch.stack(same, dim=1), torch.stack(weights, dim=1)
+        here, there = truth.labels[:, None], self.others(truth.labels)
+        inside = self.known((here.shape[-2], here.shape[-1])).to(here.device)
+        known = ((here > 0) | (there > 0)) & inside
+        weights = truth.weights * self.others(truth.weights[:, 0])
+        return (here == there) & known, weights.sqrt() * known
 
     def activate(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
-
-
-def pairs(values: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return both ends of every pair of pixels at `offset`, two views (..., H', W') of `values`.
-
-    An offset beyond the image has no pairs: the views are empty.
-    """
-    height, width = values.shape[-2:]
-    (top, bottom), (left, right) = _span(offset[0], height), _span(offset[1], width)
-    here = values[..., top:bottom, left:right]
-    down, across = offset
-    return here, values[..., top + down : bottom + down, left + across : right + across]
-
-
-def at_first_end(values: Tensor, offset: tuple[int, int], shape: Sequence[int]) -> Tensor:
-    """Return values of `pairs`, (..., H', W'), at their first pixels, and 0 elsewhere."""
-    (top, bottom), (left, right) = _span(offset[0], shape[0]), _span(offset[1], shape[1])
-    return pad(values, (left, shape[1] - right, top, shape[0] - bottom))
-
-
-def _span(step: int, length: int) -> tuple[int, int]:
-    """Return the range of places from which `step` leads to another place under `length`."""
-    first = min(max(0, -step), length)
-    return first, max(first, length - max(0, step))
 
 
 def _mean(pixels: Tensor, weights: Tensor) -> Tensor:

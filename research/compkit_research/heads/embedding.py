@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compkit.heads.affinity import Pairwise, at_first_end, pairs
+from compkit.heads.affinity import Pairwise
 from compkit.heads.partition import Truth
 from compkit_research.losses.discriminative import PUSH, discriminative_loss
 
@@ -27,10 +27,7 @@ class Embedding(Pairwise):
 
     def activate(self, logits: Tensor) -> Tensor:
         """Return a sigmoid of the distance, 1/2 in the middle between one region and two."""
-        channels = []
-        for offset in self.offsets:
-            here, there = pairs(logits, offset)
-            distance = torch.linalg.vector_norm(here - there, dim=1)
-            same = ((PUSH - distance) / _FALL).sigmoid()
-            channels.append(at_first_end(same, offset, logits.shape[-2:]))
-        return torch.stack(channels, dim=1)
+        others = self.others(logits).unbind(-3)
+        distances = [torch.linalg.vector_norm(logits - there, dim=1) for there in others]
+        inside = self.known((logits.shape[-2], logits.shape[-1])).to(logits.device)
+        return ((PUSH - torch.stack(distances, dim=1)) / _FALL).sigmoid() * inside

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from compkit.config import PartitionConfig
-from compkit.heads.affinity import Pairwise, at_first_end, pairs
+from compkit.heads.affinity import Pairwise
 from compkit.heads.partition import Truth
 from compkit_research.losses.rand import soft_rand_loss
 from compkit_research.losses.set_cross_entropy import set_cross_entropy
@@ -59,11 +59,9 @@ class Slots(Pairwise):
 
     def activate(self, logits: Tensor) -> Tensor:
         slots = (logits / self.temperature).softmax(dim=1)
-        channels = []
-        for offset in self.offsets:
-            here, there = pairs(slots, offset)
-            channels.append(at_first_end((here * there).sum(1), offset, slots.shape[-2:]))
-        return torch.stack(channels, dim=1)
+        inside = self.known((slots.shape[-2], slots.shape[-1])).to(slots.device)
+        channels = [(slots * there).sum(1) for there in self.others(slots).unbind(-3)]
+        return torch.stack(channels, dim=1) * inside
 
 
 _Term = Callable[[Slots, Tensor, Truth, Tensor], Tensor]
