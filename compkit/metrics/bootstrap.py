@@ -14,6 +14,9 @@ from compkit.errors import CompkitError
 #: The group of each image, numbers or words; without them, each image is a group of its own.
 Groups: TypeAlias = np.ndarray | Sequence[object] | None
 
+#: Groups drawn at a time, so that memory does not grow with their number.
+_DRAWN = 1_000_000
+
 
 def mean(values: np.ndarray, axis: int | None = None) -> Any:
     """Return means of scores over images; NaN says nothing of an image, and is left out.
@@ -76,6 +79,7 @@ def interval(
         lambda total, count, axis: total.sum(axis) / count.sum(axis),
         paired=True,
         n_resamples=resamples,
+        batch=max(1, _DRAWN // len(counts)),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
