@@ -73,7 +73,7 @@ class Evaluation:
         if key not in self._known:
             values = itertools.product(*(param.values for param in self._cheap.values()))
             settings = [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
-            images = Parallel(n_jobs=self._jobs)(
+            images = Parallel(n_jobs=self._jobs, max_nbytes=None)(  # as `each_image`: one pool
                 delayed(_scores)(self._decode, index, truth, settings, self._metrics)
                 for index, truth in enumerate(self._truths)
             )
