@@ -24,9 +24,10 @@ from statistics import median
 
 from ray.cluster_utils import Cluster
 
-from compkit.cluster import each, on_ray
+from compkit.cluster import on_ray
 from compkit.config import MachineConfig
 from compkit.display import print_table
+from compkit.tasks import each
 
 
 def main() -> None:

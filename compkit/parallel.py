@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, effective_n_jobs
 
-from compkit.cluster import each, is_on_ray
+from compkit.cluster import is_on_ray
 from compkit.progress import track
+from compkit.tasks import each
 
 T = TypeVar("T")
 

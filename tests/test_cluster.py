@@ -18,12 +18,13 @@ from optuna.trial import TrialState
 from PIL import Image
 from studies import arguments, loaded, study_place
 
-from compkit.cluster import each, on_ray
+from compkit.cluster import on_ray
 from compkit.data.store import open_store
 from compkit.ensemble.folder import predict_folder
 from compkit.errors import CompkitError
 from compkit.parallel import each_image
 from compkit.submission.submit import submit
+from compkit.tasks import each
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402

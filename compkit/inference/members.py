@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from compkit.cluster import each, is_on_ray
+from compkit.cluster import is_on_ray
 from compkit.config import InferenceConfig, MachineConfig, RunConfig
 from compkit.config.files import FREE, differences
 from compkit.data.arrays import shapes_of
@@ -24,6 +24,7 @@ from compkit.machine import autocast, device_of
 from compkit.models.checkpoint import again, load_checkpoint, read_card, weights_digest
 from compkit.progress import say, track
 from compkit.run import Run, fold_name, read_fitted
+from compkit.tasks import each
 
 #: Out-of-fold maps are of the images that validated the network, test maps of all test images, and
 #: unlabelled ones of all training images without labels.

@@ -14,7 +14,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 
-from compkit.cluster import each, is_on_ray, room, spans_machines, spread
+from compkit.cluster import is_on_ray, room, spans_machines
 from compkit.config import RunConfig
 from compkit.config.files import save, to_plain
 from compkit.data.store import Store, open_store
@@ -24,6 +24,7 @@ from compkit.files import locked
 from compkit.folds import read_folds
 from compkit.progress import say
 from compkit.root import claim
+from compkit.tasks import each, spread
 from compkit.tuning.findings import confirmed, print_findings
 from compkit.tuning.page import write_page
 from compkit.tuning.search import begin, progress_of, search, share

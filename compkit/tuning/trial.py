@@ -15,7 +15,7 @@ import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from compkit.cluster import each, is_on_ray
+from compkit.cluster import is_on_ray
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
 from compkit.ensemble.decoder import Decoder, default_scores, tune_run
@@ -28,6 +28,7 @@ from compkit.metrics.named import image_score
 from compkit.progress import say, track
 from compkit.run import Run, start_run
 from compkit.schema import digest
+from compkit.tasks import each
 from compkit.training.fit import fit_fold
 from compkit.tuning.space import Space, configured
 
