@@ -28,4 +28,5 @@ def store_of(images, labelled, rng):
         content="c0ffee",
         is_of="c0ffee".__eq__,
         require_labels=lambda: None,
+        groups=None,
     )

@@ -25,7 +25,7 @@ from compkit.competition.table import fill_table, read_table, write_table
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
 from compkit.regions import numbered
-from compkit.submission import publish
+from compkit.submission import forms, publish
 from compkit.submission.forms import PixelTable
 
 some = settings(max_examples=40)
@@ -377,7 +377,7 @@ def test_what_a_user_puts_there_meanwhile_is_not_replaced(files, capsys, monkeyp
         (files / "d.csv").write_text("mine")
         return fill_table(*arguments, **how)
 
-    monkeypatch.setattr(publish, "fill_table", meanwhile)
+    monkeypatch.setattr(forms, "fill_table", meanwhile)
     before = contents(files)
     assert run(files, *BLEND, "d.csv") == 2
     assert "is no submission as compkit wrote it" in capsys.readouterr().err

@@ -126,7 +126,9 @@ def _asked(data: str | None) -> tuple[Form, Shapes, int | None]:
     if data is None:
         return PixelTable(), {}, None
     competition = competition_of(data)
-    return form_of(competition), test_shapes(competition, data), competition.rules.max_label
+    form, limit = form_of(competition), competition.rules.max_label
+    # A table of pixels tells its own sizes.
+    return form, {} if isinstance(form, PixelTable) else test_shapes(competition, data), limit
 
 
 def _read_alike(paths: Sequence[Path], form: Form, shapes: Shapes) -> list[dict[str, np.ndarray]]:

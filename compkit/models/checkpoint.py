@@ -17,7 +17,7 @@ from torch import Tensor
 from compkit import plugins
 from compkit.config import RunConfig
 from compkit.config.files import from_plain, to_plain
-from compkit.data.arrays import Pixels
+from compkit.data.arrays import GREY, Pixels
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.heads import make_head
@@ -72,7 +72,7 @@ class Card:
 
 
 def card(
-    config: RunConfig, encoder: str, side: int, seen: Sequence[str], pixels: Pixels
+    config: RunConfig, encoder: str, side: int, seen: Sequence[str], pixels: Pixels = GREY
 ) -> dict[str, Any]:
     """Return a `Card` as files hold it."""
     told = {"encoder": encoder, "side": side, "seen": list(seen), "pixels": asdict(pixels)}

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from compkit.config import RunConfig
-from compkit.data.arrays import Pixels
 from compkit.models.checkpoint import CARD, card
 from compkit.models.network import normalised
 from compkit.training.module import optimisers, seed_of
@@ -47,7 +46,7 @@ class PretrainModule(pl.LightningModule, ABC):
         return optimisers(self, self.config.training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD] = card(self.config, self.encoder, self.side, self.seen, Pixels())
+        checkpoint[CARD] = card(self.config, self.encoder, self.side, self.seen)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.seen = list(checkpoint[CARD].get("seen", ()))
