@@ -18,6 +18,7 @@ from compkit.images import as_shown
 
 _BARS, _MARK = "#64748b", "#c2410c"
 _COLUMNS = 3  # of the gallery
+_LETTERS = 24  # of an image's name there
 _PANEL = 2.3  # inches, the side of one image there
 
 
@@ -58,7 +59,8 @@ def draw_gallery(slices: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Pat
         gap = np.ones((len(image), max(1, len(image) // 64), 3))
         axis.imshow(np.concatenate([gray2rgb(image / 255), gap, coloured(regions, image)], axis=1))
         count = len(np.unique(regions[regions > 0]))
-        axis.set_title(f"{name}: {count} region{'s' * (count != 1)}", fontsize=9)
+        short = name if len(name) <= _LETTERS else f"{name[:_LETTERS]}…"
+        axis.set_title(f"{short}: {count} region{'s' * (count != 1)}", fontsize=9)
     _save(figure, path, dpi=120)
 
 
