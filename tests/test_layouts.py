@@ -62,13 +62,20 @@ def test_every_layout_gives_the_same_store_and_folds(written, layout):
 
 
 @pytest.mark.parametrize("layout", TRUTH)
-def test_the_truth_is_a_sound_submission_that_scores_1(written, layout, capsys):
+def test_the_truth_is_a_sound_submission_that_scores_1(written, layout, capsys, tmp_path):
     truth, data = str(written[layout] / TRUTH[layout]), str(written[layout])
     assert main(["check", truth, "--data", data]) == 0
     assert "a sound submission of 3 images of 48×48" in capsys.readouterr().out
     assert main(["score", truth, "--truth", truth, "--data", data]) == 0
     assert "average_precision" in (shown := capsys.readouterr().out)
     assert "1.0000" in shown
+    if truth.endswith(".csv"):  # in whatever order
+        header, *rows = Path(truth).read_text().splitlines()
+        (tmp_path / "x.csv").write_text("\n".join([header, *rows[::-1]]))
+        assert main(["score", str(tmp_path / "x.csv"), "--truth", truth, "--data", data]) == 0
+        assert "1.0000" in capsys.readouterr().out
+        assert main(["check", str(tmp_path / "x.csv"), "--data", data]) == 2
+        assert "image 1 is 2 where 0 is wanted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", ["raidium", *TRUTH])

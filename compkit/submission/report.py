@@ -175,10 +175,10 @@ def score(
     """
     form, shapes, ranking = _asked(data)
     shown_first = beside(*ranking, *metrics)
-    wanted = form.read(truth, shapes, HIGHEST)
+    wanted = _in_order(form.read(truth, shapes, HIGHEST), shapes)
     reports: dict[str, Report] = {}
     for path in submissions:
-        found = form.read(path, shapes, HIGHEST)
+        found = _in_order(form.read(path, shapes, HIGHEST), shapes)
         labelled = {name: one for name, one in wanted.items() if name in found or one.any()}
         reports[str(path)] = score_maps(labelled, found, str(path), shown_first, form.unit)
     _say_left_out(reports, len(wanted), truth)
@@ -187,6 +187,11 @@ def score(
         print_text(json_text(values if len(values) > 1 else values[0]))
         return
     _show(reports, shown_first)
+
+
+def _in_order(labels: dict[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
+    """Return label maps in the competition's order, if that is known, as no score depends on it."""
+    return {name: labels[name] for name in shapes if name in labels} if shapes else labels
 
 
 def _asked(data: str | None) -> tuple[Form, Shapes, tuple[str, ...]]:
