@@ -292,11 +292,18 @@ def test_a_competition_of_ones_own(tmp_path, capsys):
     runs = "run_lengths: {file: y.csv, image: id, runs: rle, down: false, first: 0}"
     (folder / "competition.yaml").write_text(OWN.format(labels=runs))
     (folder / "y.csv").write_text("id,rle\ns0,0 3\ns0,2 4\ns1,\ns2,8 2\n")
+    baseline = ["baseline", "watershed", "--data", str(folder), "--out", str(tmp_path / "w.csv")]
+    layout = (folder / "competition.yaml").read_text()
+    (folder / "competition.yaml").write_text(layout.replace("form: run_lengths", "form: pixels"))
+    assert main(baseline) == 2
+    assert "'s0' is no such name: give competition.yaml" in capsys.readouterr().err
+    (folder / "competition.yaml").write_text(layout)
+    assert main(baseline) == 0
+    assert "1 images have pixels of several regions" in capsys.readouterr().err
     store = open_store(str(folder))
     assert (store.competition.name, store.competition.rules.ranking) == ("own", "panoptic_quality")
     assert store.labelled.tolist() == [0, 1, 2]
     assert store.labels_of(0)[0].tolist() == [1, 1, 1, 2, 2, 2, 0, 0]
-    assert "1 images have pixels of several regions" in capsys.readouterr().err
     folds = make_folds(store, 2)
     assert folds.fold[0] == folds.fold[1]
     with (folder / "y.csv").open() as file:

@@ -35,7 +35,8 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     """
     claim(out, overwrite)
     store = open_store(data)
-    require_form(out, form_of(store.competition))
+    require_form(out, form := form_of(store.competition))
+    form.require(dict(store.shapes("test")))
     params, about, method = WatershedParams(), {}, "watershed"
     if tune:
         params, about["out_of_fold"] = tune_watershed(store)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from compkit.competition.base import Competition, SubmissionAs, require_images
+from compkit.competition.base import NUMBERED, Competition, SubmissionAs, require_images
 from compkit.competition.table import BEGINNING, fill_table, read_table
 from compkit.errors import CompkitError, brief
 from compkit.images import UNREADABLE
@@ -61,6 +61,9 @@ class Form(ABC):
             The highest id.
         """
 
+    def require(self, shapes: Shapes) -> None:
+        """Raise `CompkitError` if images of these names and sizes have no place in this form."""
+
     def check(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
         """Read a submission, having proven that it holds all images and that it would be taken."""
         labels = self.read(path, shapes, limit)
@@ -72,6 +75,18 @@ class PixelTable(Form):
     """A CSV with a row a pixel and a column an image; see `compkit.competition.table`."""
 
     suffix, beginning, unit = ".csv", BEGINNING, "column"
+
+    def require(self, shapes: Shapes) -> None:
+        """Refuse images of several sizes, or not square, or not called by number."""
+        names = [name for name in shapes if not NUMBERED.fullmatch(name)]
+        sizes = set(shapes.values())
+        if names or len(sizes) > 1 or any(height != width for height, width in sizes):
+            wrong = f"{brief(names[0])} is no such name" if names else "these are of other sizes"
+            raise CompkitError(
+                "a submission of this competition is a table of pixels, of square images of one "
+                f"size called 0.png, 1.png, …, but {wrong}: give competition.yaml another "
+                "submission.form (run_lengths, images)"
+            )
 
     def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write label maps, which are of one size."""

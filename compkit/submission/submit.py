@@ -45,6 +45,7 @@ def submit(
     store, sources = mixture.store, mixture.members
     require_form(out, form := form_of(store.competition))
     limit, shapes = store.competition.rules.max_label, dict(store.shapes("test"))
+    form.require(shapes)
     if any(source.run.has_other_test for source in sources):
         say(f"another test than when training began: its {len(store.test)} images are predicted, "
             f"and {out} is for them")  # fmt: skip
