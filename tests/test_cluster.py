@@ -102,22 +102,24 @@ def test_fits_outlive_a_node_and_a_head_and_are_those_of_one_process(place, clus
     with on_ray(cluster.address):
         submit(["spread"], Path("spread.csv"))
         predict_folder("spread", images, Path("spread"))
-    process = train("--run", "stopped", "--ray", cluster.address)
+    half = ["--run", "stopped", "--encoder", "plain_unet16"]
+    process = train(*half, "--ray", cluster.address)
     begun(process, "stopped", 1, 2)
     process.send_signal(signal.SIGINT)
     ended(process, 130)
-    process = train("--run", "stopped", "--ray", cluster.address)
+    process = train(*half, "--ray", cluster.address)
     begun(process, "stopped", 2, 3)
     cluster.head_node.kill_gcs_server()
     time.sleep(1)
     cluster.head_node.start_gcs_server()
     told = ended(process, 2).splitlines()[-1]
     assert told.startswith("error: the Ray cluster has lost its head")
-    for run in ("alone", "stopped"):
-        ended(train("--run", run), 0)
+    for run in (["--run", "alone"], half):
+        ended(train(*run), 0)
     assert len(weights("alone")) == 6
-    for run in ("spread", "stopped"):
-        assert weights(run) == weights("alone")
+    assert weights("spread") == weights("alone")
+    assert len(weights("stopped")) == 3
+    assert weights("stopped").items() <= weights("alone").items()
     submit(["alone"], Path("alone.csv"))
     predict_folder("alone", images, Path("alone"))
     names = [path.name for path in images.iterdir()]
@@ -135,7 +137,7 @@ def pictures() -> Path:
 
 
 @pytest.mark.slow
-def test_a_study_outlives_a_node_and_an_interruption(tmp_path, place, cluster, monkeypatch):
+def test_a_study_outlives_a_node(tmp_path, place, cluster, monkeypatch):
     study_place(tmp_path, monkeypatch)
     Path("soon.py").write_text(
         "from compkit.tuning import storage\nstorage.BEAT, storage.GRACE = 1, 5\n"
@@ -147,15 +149,10 @@ def test_a_study_outlives_a_node_and_an_interruption(tmp_path, place, cluster, m
 
     process = tune()
     begun(process, "s", 1, 2)
-    process.send_signal(signal.SIGINT)
-    ended(process, 130)
-    process = tune()
-    begun(process, "s", 2, 2)
     # Whether a trial is lost with it, and is tried again, depends on where they run.
     cluster.remove_node(cluster.nodes[0], allow_graceful=False)
     ended(process, 0)
     trials = loaded("runs/s/study.log").get_trials()
-    assert TrialState.FAIL in {trial.state for trial in trials}  # those that were interrupted
     over = [trial for trial in trials if trial.state != TrialState.FAIL]
     assert len(over) == 3
     assert {trial.state for trial in over} <= {TrialState.COMPLETE, TrialState.PRUNED}
