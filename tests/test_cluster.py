@@ -137,6 +137,7 @@ def pictures() -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("COMPKIT_ALL_TESTS" not in os.environ, reason="COMPKIT_ALL_TESTS=1 runs it")
 def test_a_study_outlives_a_node(tmp_path, place, cluster, monkeypatch):
     study_place(tmp_path, monkeypatch)
     Path("soon.py").write_text(
