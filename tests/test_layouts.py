@@ -95,6 +95,32 @@ def test_submissions_are_read_as_they_were_written(written, layout, tmp_path):
     assert path.read_bytes() == first
 
 
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        (["0.png", "0.png", "1.png", "2.png"], "holds '0.png', twice"),
+        (["0.png", "../1.png"], r"holds '\.\./1\.png', which is of no image"),
+        (["0.png", "1.png"], "has no image 2, but every image needs its own"),
+        (["0.png", "broken"], r"1\.png is no PNG that can be read"),
+        ([], "is no zip that can be read"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_what_is_wrong_with_a_zip_is_told(written, tmp_path, entries, sentence):
+    store = open_store(str(written["folder"]))
+    path = tmp_path / "x.zip"
+    if entries:
+        png = cv2.imencode(".png", np.ones((48, 48), np.uint8))[1].tobytes()
+        with zipfile.ZipFile(path, "w") as opened:
+            for entry in entries:
+                broken = entry == "broken"
+                opened.writestr("1.png" if broken else entry, png[:40] if broken else png)
+    else:
+        path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(CompkitError, match=rf"x\.zip.*{sentence}"):
+        form_of(store.competition).check(path, dict(store.shapes("test")), 255)
+
+
 def mixed(folder: Path) -> Path:
     """Write images of several sizes, in grey of 16 bits and colours, with labels."""
     rng = np.random.default_rng(0)

@@ -151,21 +151,28 @@ class LabelImages(Form):
         try:
             with zipfile.ZipFile(path) as opened:
                 for entry in opened.namelist():
-                    if entry not in names:
-                        raise CompkitError(
-                            f"{path} holds {brief(entry)}, of which there is no image"
-                        )
-                    with Image.open(io.BytesIO(opened.read(entry)), formats=["PNG"]) as image:
-                        labels = np.asarray(image)
-                    _require_map(path, entry, labels, shapes[names[entry]], limit)
-                    found[names[entry]] = labels
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, *UNREADABLE) as error:
-            raise CompkitError(f"{path} cannot be read as a zip of PNGs ({error})") from None
+                    if (name := names.get(entry)) is None or name in found:
+                        fault = "twice" if name else "which is of no image"
+                        raise CompkitError(f"{path} holds {brief(entry)}, {fault}: leave it out")
+                    found[name] = _read_png(path, entry, opened.read(entry))
+                    _require_map(path, entry, found[name], shapes[name], limit)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+            raise CompkitError(
+                f"{path} is no zip that can be read ({error}): make it anew"
+            ) from None
         return {name: found[name] for name in shapes if name in found}
 
 
 def _png(name: str) -> str:
     return name if name.endswith(".png") else f"{name}.png"
+
+
+def _read_png(path: Path, entry: str, data: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            return np.asarray(image)
+    except UNREADABLE:
+        raise CompkitError(f"{path}: {entry} is no PNG that can be read: write it anew") from None
 
 
 def _require_map(
