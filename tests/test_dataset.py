@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig
 from compkit.data.augment import Augment, random_window
 from compkit.data.dataset import Draws, labelled_set
-from compkit.data.resample import shrunk, shrunk_labels
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.predict import Predictor
 from compkit.models.network import Network
+from compkit.resample import shrunk, shrunk_labels
 
 NONE = AugmentConfig(hflip=0, rotate=0, scale=0, shift=0, contrast=0, noise=0)
 EVERYTHING = AugmentConfig(

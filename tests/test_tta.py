@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from compkit.config import ModelConfig, RunConfig
-from compkit.data.resample import resized
 from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.predict import Predictor, batches, mean_of
 from compkit.inference.tta import parse_view
 from compkit.models.network import Network, padded
+from compkit.resample import resized
 
 RIGID = ("identity", "hflip", "vflip", "rot90", "rot180", "rot270")
 PAIRS = [f"{a}+{b}" for a, b in itertools.product(RIGID[1:], RIGID[1:])]

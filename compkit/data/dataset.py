@@ -13,11 +13,11 @@ from torch.utils.data import Dataset, Sampler
 
 from compkit.config import RunConfig
 from compkit.data.augment import Augment
-from compkit.data.resample import channels_first, seen, shrunk, shrunk_labels
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.heads.base import Head
 from compkit.regions import numbered
+from compkit.resample import channels_first, seen, shrunk, shrunk_labels
 
 
 class Batch(TypedDict):

@@ -16,13 +16,13 @@ import torch
 
 from compkit.config import RunConfig
 from compkit.data.arrays import shapes_of
-from compkit.data.resample import resized, seen
 from compkit.errors import CompkitError
 from compkit.folds import ALL
 from compkit.heads import HEADS, make_head
 from compkit.heads.base import Head
 from compkit.inference.maps import Maps
 from compkit.inference.members import maps_of
+from compkit.resample import resized, seen
 from compkit.run import Run
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from compkit.config import PartitionConfig
-from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
 from compkit.heads.foreground import Foreground
 from compkit.heads.graph import graph_space, mutex_watershed, offsets_of
@@ -20,6 +19,7 @@ from compkit.heads.partition import Partition, Truth
 from compkit.parameters import Param, Params, defaults_of
 from compkit.regions import absorb_small, numbered, spread
 from compkit.registry import HEADS
+from compkit.resample import resized
 
 
 class Head:

@@ -14,7 +14,6 @@ from compkit.cluster import is_on_ray
 from compkit.config import InferenceConfig, MachineConfig, RunConfig
 from compkit.config.files import FREE, differences
 from compkit.data.arrays import shapes_of
-from compkit.data.resample import seen
 from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.folds import ALL
@@ -23,6 +22,7 @@ from compkit.inference.predict import Predictor, batches, mean_of
 from compkit.machine import autocast, device_of
 from compkit.models.checkpoint import again, load_checkpoint, read_card, weights_digest
 from compkit.progress import say, track
+from compkit.resample import seen
 from compkit.run import Run, fold_name, read_fitted
 from compkit.tasks import each
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compkit.data.resample import resized, within
 from compkit.heads.base import Head
 from compkit.inference.tiles import tiled
 from compkit.inference.tta import View, parse_view
 from compkit.models.network import Network, padded
+from compkit.resample import resized, within
 
 
 class Predictor:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compkit.data.resample import resized
 from compkit.errors import CompkitError, nearest
+from compkit.resample import resized
 
 _NONE = np.eye(2, dtype=int)
 

@@ -11,8 +11,8 @@ from compkit.display import print_line, print_table
 from compkit.intervals import resampling
 from compkit.leaderboard.estimates import explain, gap, selection_optimism, shake_up
 from compkit.leaderboard.ledger import OTHER_SCORES, read_ledger
+from compkit.leaderboard.manifests import Manifest, comparable
 from compkit.metrics.rand import METRICS
-from compkit.submission.manifests import Manifest, comparable
 
 
 def show(ledger: Path) -> None:

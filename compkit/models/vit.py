@@ -14,7 +14,7 @@ from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder
 from timm.models import register_model
 from torch import Tensor, nn
 
-from compkit.data.resample import resized
+from compkit.resample import resized
 
 #: Modules of timm with plain transformers, this one beside them, and with Swin ones.
 _PLAIN = ("deit", "eva", "vision_transformer", "vit")

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from compkit.config import RunConfig, TrainingConfig
 from compkit.data.arrays import GREY, Pixels
 from compkit.data.dataset import Batch
-from compkit.data.resample import resized
 from compkit.heads import make_head
 from compkit.heads.partition import Truth
 from compkit.inference.predict import Predictor
@@ -22,6 +21,7 @@ from compkit.metrics.bootstrap import mean
 from compkit.metrics.named import beside, image_scores
 from compkit.models.checkpoint import CARD, card
 from compkit.models.network import Network, padded
+from compkit.resample import resized
 
 
 class Batches(TypedDict, total=False):

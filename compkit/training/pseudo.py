@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from compkit.data.dataset import Packed, TrainingSet, packed
-from compkit.data.resample import resized, seen, shrunk_labels
 from compkit.data.store import Store
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
@@ -20,6 +19,7 @@ from compkit.heads.base import Head
 from compkit.heads.partition import Params
 from compkit.inference.members import Kind, maps_of
 from compkit.parallel import each_image
+from compkit.resample import resized, seen, shrunk_labels
 from compkit.run import Run
 
 

@@ -19,11 +19,11 @@ from torch.nn.functional import avg_pool2d
 
 from compkit.config import RunConfig
 from compkit.data.dataset import as_seen
-from compkit.data.resample import shrunk_labels
 from compkit.data.store import Store
 from compkit.folds import Folds
 from compkit.machine import autocast, device_of
 from compkit.models.network import padded
+from compkit.resample import shrunk_labels
 from compkit_research.pretrain.module import feature_maps
 
 #: Cells along a side that a map must have to be probed: fewer tell little of where regions are.
