@@ -253,7 +253,7 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
         commands, "check", "check that a file is a submission for a competition",
         "compkit.submission.check:check", "submission data",
     )  # fmt: skip
-    p.add_argument("submission", type=Path, help="the CSV to check")
+    p.add_argument("submission", type=Path, help="the file to check")
     p.add_argument("--data", required=True, help=_DATA)
 
     p = _add(
