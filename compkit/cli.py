@@ -126,6 +126,10 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
         "--layout", default="raidium", choices=("raidium", "dsb2018", "isbi2012", "folder", "coco"),
         help="of which competition's files",
     )  # fmt: skip
+    p.add_argument(
+        "--volumes", type=int, metavar="N",
+        help="write N CT volumes of other patients instead, with organ masks, for data import",
+    )  # fmt: skip
 
     p = _add(commands, "data", "look at a competition's data")
     actions = p.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -140,6 +144,21 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
         "compkit.competition.guess:init", "data",
     )  # fmt: skip
     p.add_argument("--data", type=Path, required=True, help="the folder")
+
+    p = _add(actions, "import", "cut slices from CT volumes with organ masks", _import)
+    p.add_argument("folder", type=Path, metavar="DIR", help="volumes, a folder each")
+    p.add_argument("--out", type=Path, required=True, help="the folder to make")
+    p.add_argument("--like", metavar="DATA", help="a competition whose looks are imitated")
+    p.add_argument("--slices", type=int, default=40, help="of a volume, at most")
+    p.add_argument("--classes", type=Path, metavar="FILE", help="a YAML: organ: new name, or null")
+    p.add_argument("--size", type=int, help="side of the slices, pixels")
+    p.add_argument("--spacing", type=float, help="width of a pixel, mm")
+    p.add_argument("--window", type=float, nargs=2, metavar="HU", help="what is black, and white")
+    p.add_argument(
+        "--planes", type=float, nargs=3, metavar="SHARE", help="axial, coronal and sagittal"
+    )
+    p.add_argument("--turn", help="from how a radiologist looks at them: vflip, rot90, ...")
+    p.add_argument("--seed", type=int, default=0, help="of the choice of slices")
 
     p = _add(commands, "folds", "split the labelled images for cross-validation", _folds)
     p.add_argument("--data", required=True, help=_DATA)
@@ -167,10 +186,21 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _phantom(a: argparse.Namespace) -> None:
-    from compkit.competition.phantom import PhantomSettings, write_phantom
+    from compkit.competition.phantom import PhantomSettings, write_phantom, write_volumes
 
+    if a.volumes is not None:
+        write_volumes(a.out, a.volumes, a.size, a.seed)
+        return
     settings = PhantomSettings(a.size, a.labelled, a.unlabelled, a.test, a.seed)
     write_phantom(settings, a.out, a.layout)
+
+
+def _import(a: argparse.Namespace) -> None:
+    from compkit.volumes.job import Import, import_volumes
+    from compkit.volumes.slices import settled
+
+    look = settled(a.size, a.spacing, a.window, a.planes, a.turn)
+    import_volumes(a.folder, a.out, Import(a.slices, a.classes, a.like, look, a.seed))
 
 
 def _folds(a: argparse.Namespace) -> None:

@@ -240,3 +240,26 @@ def _names(count: int) -> tuple[str, ...]:
 
 def _identity(settings: PhantomSettings) -> dict[str, Any]:
     return {"generator": GENERATOR_VERSION, **asdict(settings)}
+
+
+def write_volumes(out: Path, count: int, size: int, seed: int) -> None:
+    """Write phantom patients as CT volumes with organ masks; none of them is in a competition.
+
+    Raises
+    ------
+    CompkitError
+        If there is something else at `out`, or it cannot be written.
+    """
+    from compkit.parallel import each_image
+    from compkit.phantom.volumes import SLICES, write_volume
+
+    PhantomSettings(size=size, seed=seed)  # proves these two
+    if not 1 <= count <= 100_000:
+        raise CompkitError(f"--volumes {count} is outside 1..100000: choose a number inside")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise CompkitError(f"{out} exists: choose a folder that does not exist")
+    with replacing_directory(out, only_new=True) as folder:
+        work = ((folder, seed, number, size) for number in range(count))
+        for _ in each_image(write_volume, work, "volumes", count, count * SLICES * 512**2):
+            pass
+    say(f"{out}: {count} volumes with organ masks, for compkit data import")

@@ -121,7 +121,19 @@ def _annotate(scene: Scene, split: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _render(scene: Scene, noise: np.random.Generator) -> np.ndarray:
-    """Return the grey image, of a patient's texture, contrast agent and window, and own noise."""
+    """Return the grey image: what the patient's scan shows in a window of 0..255, and own noise."""
+    grey, strength = scanned(scene)
+    np.maximum(grey, -80, out=grey)
+    grey = blurred(grey)
+    grey += strength * grain(noise, scene.size)
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def scanned(scene: Scene) -> tuple[np.ndarray, float]:
+    """Return grey values, float32 (size, size), of a patient's texture, contrast agent and window.
+
+    They may lie outside 0..255. The number is the strength of the scan's noise.
+    """
     look, size, rng = scene.look, scene.size, scene.rng("scan")
     contrast = rng.random() if rng.random() < 0.55 else 0.0
     gain, offset = rng.uniform(0.94, 1.06), rng.normal(0, 3)
@@ -134,11 +146,12 @@ def _render(scene: Scene, noise: np.random.Generator) -> np.ndarray:
     grey = (table[0] + shade)[look]
     for amount, (name, cells) in zip(table[1:], GRIDS.items(), strict=True):
         grey += amount[look] * _texture(scene.rng(f"texture {name}"), cells, size, scene.z)
-    grey = grey * np.float32(gain) + np.float32(offset)
-    np.maximum(grey, -80, out=grey)
-    grey = cv2.GaussianBlur(grey, (0, 0), 0.15 + size * 0.0012)
-    grey += strength * (size / 512) ** 0.5 * _grain(noise, size)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    return grey * np.float32(gain) + np.float32(offset), strength
+
+
+def blurred(grey: np.ndarray) -> np.ndarray:
+    """Return a slice as sharp as a scanner of its size shows it."""
+    return cv2.GaussianBlur(grey, (0, 0), 0.15 + len(grey) * 0.0012)
 
 
 def _texture(rng: np.random.Generator, cells: int, size: int, z: float) -> np.ndarray:
@@ -149,7 +162,7 @@ def _texture(rng: np.random.Generator, cells: int, size: int, z: float) -> np.nd
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC) * np.float32(1.3)
 
 
-def _grain(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return noise of unit variance, correlated over about a pixel as a reconstruction's is."""
-    grain = cv2.GaussianBlur(rng.standard_normal((size, size), np.float32), (0, 0), 0.7)
-    return grain / grain.std()
+def grain(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return noise, correlated over about a pixel as a reconstruction's is; of unit variance at 512."""
+    noise = cv2.GaussianBlur(rng.standard_normal((size, size), np.float32), (0, 0), 0.7)
+    return noise / noise.std() * np.float32((size / 512) ** 0.5)

@@ -1,0 +1,241 @@
+"""Volumes as a competition of 2D slices: all of ``compkit data import``."""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import filter as matching
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from compkit.competition.described import OWN
+from compkit.errors import CompkitError, nearest
+from compkit.files import locked, read_json, replacing, replacing_directory, write_json
+from compkit.folds.duplicates import THRESHOLD, details_of
+from compkit.inputs import read_text
+from compkit.parallel import each_image
+from compkit.progress import say
+from compkit.volumes.cases import Case, find_cases, read_case
+from compkit.volumes.classes import class_map
+from compkit.volumes.slices import Cut, Look, cuts
+
+#: What is asked for, beside the case folders; and images of a target as they are compared.
+_SETTINGS, _TARGET = "import.json", "target.npy"
+#: Of each case: what its regions are, and what was left out.
+_REGIONS, _TOLD = "regions.csv", "case.json"
+
+#: How slices look where neither a setting nor a target says.
+_PLAIN: dict[str, Any] = {
+    "size": (512, 512),
+    "spacing": 0.8,
+    "window": (-160.0, 240.0),
+    "planes": {"axial": 1.0},
+    "turn": "identity",
+}
+
+#: Volumes that a target is compared with.
+_VOLUMES = 12
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is cut from volumes.
+
+    Parameters
+    ----------
+    slices : int
+        Of a volume, at most.
+    classes : Path, optional
+        A YAML of organs' new names (`compkit.volumes.classes.class_map`).
+    like : str, optional
+        A competition's data, whose looks are imitated.
+    look : dict
+        Attributes of `Look` that are given.
+    seed : int
+    """
+
+    slices: int
+    classes: Path | None
+    like: str | None
+    look: dict[str, Any]
+    seed: int = 0
+
+
+def import_volumes(folder: Path, out: Path, how: Import) -> None:
+    """Cut slices from all volumes in a folder, and make a competition of them.
+
+    The competition is there when its ``competition.yaml`` is, which is written last. Killed and
+    called again, it goes on: cases that are whole are not read again. A case that cannot be used
+    is told of and left out.
+
+    Raises
+    ------
+    CompkitError
+        If there is no case, none can be used, or `out` is something else.
+    """
+    if not 1 <= how.slices <= 10_000:
+        raise CompkitError(f"--slices {how.slices} is outside 1..10000: choose a number inside")
+    cases = find_cases(folder)
+    _require_named(cases, how)
+    _claim(out, folder, how)
+    with locked(out, f"importing into {out}"):
+        if (out / OWN).exists():
+            say(f"{out} already holds these slices: nothing to do")
+            return
+        look = _look(cases, out, how)
+        left = [case for case in cases if not (out / "cases" / case.name).exists()]
+        if len(left) < len(cases):
+            say(f"{len(cases) - len(left)} of {len(cases)} cases are there already")
+        work = ((case, out, how, look) for case in left)
+        # Reading a volume takes as long as many images.
+        faults = [e for e in each_image(_import_case, work, "volumes", len(left), 10**8) if e]
+        for fault in faults[:5]:
+            say(f"left out: {fault}")
+        if len(faults) > 5:
+            say(f"and {len(faults) - 5} more, in {out}/cases/*/{_TOLD}")
+        _finish(cases, out, how)
+
+
+def _require_named(cases: Sequence[Case], how: Import) -> None:
+    """Refuse a map that names no organ, where files tell their names."""
+    known = sorted({organ for case in cases for organ in case.organs})
+    if how.classes is None or not known:
+        return
+    _, patterns = class_map(how.classes)
+    strange = [pattern for pattern in patterns if not matching(known, pattern)]
+    if len(strange) == len(patterns):
+        hint = nearest(strange[0], known) or f"; there are {', '.join(known[:8])}, …"
+        raise CompkitError(f"{how.classes} names no organ of the volumes ({strange[0]}){hint}")
+    if strange:
+        say(f"{how.classes}: no volume has {', '.join(strange)}")
+
+
+def _claim(out: Path, folder: Path, how: Import) -> None:
+    """Make the folder, or prove that it is of this very import."""
+    wanted = {"volumes": str(folder.resolve()), **asdict(how)}
+    wanted["classes"] = how.classes and _text(how.classes)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        if not (out / _SETTINGS).is_file():
+            raise CompkitError(f"{out} exists and is no import: choose a folder that does not exist")
+        if read_json(out / _SETTINGS) != _plain(wanted):
+            raise CompkitError(
+                f"{out} was imported otherwise (see {out / _SETTINGS}): delete it or choose another "
+                "folder"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / _SETTINGS, _plain(wanted))
+
+
+def _text(path: Path) -> str:
+    """Return what a map of organs says, which its import is bound to."""
+    return read_text(path, "map of organs")
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    return [_plain(v) for v in values] if isinstance(values, list | tuple) else values
+
+
+def _look(cases: Sequence[Case], out: Path, how: Import) -> Look:
+    """Return how slices look: as given, else as the target's do, else plainly."""
+    if how.like is None:
+        return Look(**(_PLAIN | how.look))
+    kept = out / "look.json"
+    if not kept.exists():
+        from compkit.data.store import open_store
+        from compkit.volumes.target import imitate
+
+        store = open_store(how.like)
+        np.save(out / _TARGET, details_of([*store.images, *store.test_images]))
+        some = np.unique(np.linspace(0, len(cases) - 1, min(_VOLUMES, len(cases))).astype(int))
+        volumes, faults = [], list[CompkitError]()
+        for index in some.tolist():
+            try:
+                volumes.append(read_case(cases[index]))
+            except CompkitError as error:
+                faults.append(error)
+        volumes = [volume for volume in volumes if volume.labels.any()]
+        if not volumes:
+            raise faults[0] if faults else CompkitError("no volume shows an organ: give masks")
+        measured = imitate(store, volumes, how.look)
+        write_json(kept, {**asdict(measured.look), "told": list(measured.told)})
+    held = read_json(kept)
+    for line in held.pop("told"):
+        say(f"like {how.like}: {line}")
+    return Look(tuple(held.pop("size")), window=tuple(held.pop("window")), **held)
+
+
+def _import_case(case: Case, out: Path, how: Import, look: Look) -> str | None:
+    """Write the slices of a case; return why there are none."""
+    place = out / "cases" / case.name
+    classes = class_map(how.classes)[0] if how.classes else None
+    rng = np.random.default_rng([how.seed, zlib.crc32(case.name.encode())])
+    target = np.load(out / _TARGET, mmap_mode="r") if how.like is not None else None
+    with replacing_directory(place, only_new=True) as folder:
+        told: dict[str, Any] = {"slices": 0, "like the target's": 0, "fault": None}
+        rows = list[tuple[str, int, str]]()
+        try:
+            for cut in cuts(read_case(case, classes), look, how.slices, rng):
+                if target is not None and (target @ details_of([cut.image])[0]).max() >= THRESHOLD:
+                    told["like the target's"] += 1
+                    continue
+                told["slices"] += 1
+                rows += _write(folder, f"{case.name}-{cut.plane}-{cut.place:04}", cut)
+            if not told["slices"]:
+                told["fault"] = f"{case.name} shows no organ in any slice"
+        except CompkitError as error:
+            told["fault"] = str(error)
+        with (folder / _REGIONS).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        write_json(folder / _TOLD, told)
+    fault: str | None = told["fault"]
+    return fault
+
+
+def _write(folder: Path, name: str, cut: Cut) -> list[tuple[str, int, str]]:
+    for kind, pixels in (("images", cut.image), ("labels", cut.labels)):
+        (folder / kind).mkdir(exist_ok=True)
+        png = cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes()
+        (folder / kind / f"{name}.png").write_bytes(png)
+    return [(name, number, organ) for number, organ in enumerate(cut.organs, start=1)]
+
+
+def _finish(cases: Sequence[Case], out: Path, how: Import) -> None:
+    """Write what is of all cases; the competition's own file is the last."""
+    told = {case.name: read_json(out / "cases" / case.name / _TOLD) for case in cases}
+    slices = sum(one["slices"] for one in told.values())
+    hits = sum(one["like the target's"] for one in told.values())
+    if hits:
+        say(f"{hits} slices are left out, as they are near-duplicates of images of {how.like}")
+    if not slices:
+        first = next(filter(None, (one["fault"] for one in told.values())), "all are left out")
+        raise CompkitError(f"no slice can be used of {len(cases)} cases ({first}): see {out}/cases")
+    groups, regions = [("image", "patient")], [("image", "region", "organ")]
+    for name in told:
+        with (out / "cases" / name / _REGIONS).open(newline="", encoding="utf-8") as file:
+            rows = [(image, number, organ) for image, number, organ in csv.reader(file)]
+        regions += rows
+        groups += [(image, name) for image in dict.fromkeys(image for image, _, _ in rows)]
+    for file_name, rows_ in (("groups.csv", groups), (_REGIONS, regions)):
+        with replacing(out / file_name) as temporary:
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(rows_)
+    values = {
+        "name": "volumes",
+        "images": {"train": "cases/*/images/{name}.png"},
+        "labels": {"images": "cases/*/labels/{name}.png"},
+        "groups": "groups.csv",
+        "submission": {"form": "images"},
+    }
+    with replacing(out / OWN) as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+    used = sum(one["slices"] > 0 for one in told.values())
+    say(f"{out}: {slices} slices of {used} of {len(cases)} cases, {len(regions) - 1} regions")
