@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,8 +74,9 @@ def find_cases(folder: Path) -> list[Case]:
     if (folder / "imagesTr").is_dir():
         found = _of_nnunet(folder)
     else:
-        found = [_case(path, folder) for path in folder.iterdir() if path.is_dir()]
-    cases = sorted((case for case in found if case), key=lambda case: _numeric(case.name))
+        each = (_case(path, folder) for path in folder.iterdir() if path.is_dir())
+        found = [case for case in each if case]
+    cases = sorted(found, key=lambda case: _numeric(case.name))
     if not cases:
         raise CompkitError(f"{folder} has no CT volumes: looked for {_LAYOUTS}")
     return cases
@@ -221,7 +223,7 @@ def _names(path: Path) -> dict[int, str]:
     """Read names by number, whichever way round a file has them; without the background, 0."""
     remedy = 'give {"labels": {"liver": 1, …}}'
     record = read_json(path, remedy)
-    labels = record.get("labels", record) if isinstance(record, dict) else None
+    labels: Any = record.get("labels", record) if isinstance(record, dict) else None
     try:
         pairs = [(k, v) if isinstance(v, str) else (v, k) for k, v in labels.items()]
         names = {int(number): str(name) for number, name in pairs}

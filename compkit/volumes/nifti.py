@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any, cast
 
 import nibabel
 import numpy as np
@@ -27,14 +28,14 @@ def read(path: Path) -> Grid:
                 f"{path} has neither sform nor qform, so nobody knows which side is left: "
                 "convert it anew from its source"
             )
-        stored, proxy = image.get_data_dtype(), image.dataobj
+        stored, proxy = image.get_data_dtype(), cast(Any, image.dataobj)
         if len(image.shape) != 3 or stored.kind not in "iuf":
             raise CompkitError(
                 f"{path} has shape {image.shape} of {stored}: give one volume of three axes, "
                 "of integers or floats"
             )
         plain = stored.kind in "iu" and (proxy.slope, proxy.inter) == (1, 0)
-        voxels = proxy.get_unscaled() if plain else proxy.get_scaled(np.float32)
+        voxels = proxy.get_unscaled() if plain else image.get_fdata("unchanged", np.float32)
     except (EOFError, OSError, ValueError, zlib.error, ImageFileError, HeaderDataError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the machine refuses, not the file
