@@ -1,0 +1,1 @@
+"""Public CT volumes with masks of organs."""
