@@ -186,6 +186,7 @@ BAD_DICOM = {
     "more than one series": lambda files: rewrite(files[1], SeriesInstanceUID=generate_uid()),
     "modality MR": lambda files: rewrite(files[1], Modality="MR"),
     "lacks RescaleSlope": lambda files: rewrite(files[1], RescaleSlope=None),
+    "lacks PixelSpacing": lambda files: rewrite(files[1], PixelSpacing=2.0),
     "missing or is there twice": lambda files: files[1].unlink(),
     "orientation": lambda files: rewrite(files[1], ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
     "another size": lambda files: rewrite(files[1], Rows=3),

@@ -16,6 +16,7 @@ _NEEDED = (
     "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "Rows", "Columns", "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
+_LENGTHS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -63,6 +64,7 @@ def _header(file: Path) -> Any:
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True)
         missing = [key for key in _NEEDED if header.get(key) is None]
+        missing += [key for key, n in _LENGTHS.items() if np.size(header.get(key)) != n]
         kind = header.get("Modality")
         frames = int(header.get("NumberOfFrames") or 1)
         unit = header.get("RescaleType", "HU")
