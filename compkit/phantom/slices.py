@@ -163,6 +163,6 @@ def _texture(rng: np.random.Generator, cells: int, size: int, z: float) -> np.nd
 
 
 def grain(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return noise, correlated over about a pixel as a reconstruction's is; of unit variance at 512."""
+    """Return noise of unit variance at 512, correlated over a pixel as a reconstruction's is."""
     noise = cv2.GaussianBlur(rng.standard_normal((size, size), np.float32), (0, 0), 0.7)
     return noise / noise.std() * np.float32((size / 512) ** 0.5)

@@ -27,7 +27,7 @@ def class_map(path: Path) -> tuple[Classes, Sequence[str]]:
     held = load_yaml(path, "map of organs")
     fine = isinstance(held, dict) and held
     if not fine or not all(v is None or isinstance(v, str) for v in held.values()):
-        raise CompkitError(f"{path}: write a line `organ: new name` or `organ: null` for each organ")
+        raise CompkitError(f"{path}: give each organ a line `organ: new name` or `organ: null`")
     pairs = [(str(pattern), new) for pattern, new in held.items()]
 
     def renamed(name: str) -> str | None:

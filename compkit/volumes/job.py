@@ -122,11 +122,11 @@ def _claim(out: Path, folder: Path, how: Import) -> None:
     wanted["classes"] = how.classes and _text(how.classes)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         if not (out / _SETTINGS).is_file():
-            raise CompkitError(f"{out} exists and is no import: choose a folder that does not exist")
+            raise CompkitError(f"{out} exists and is no import: choose one that does not exist")
         if read_json(out / _SETTINGS) != _plain(wanted):
             raise CompkitError(
-                f"{out} was imported otherwise (see {out / _SETTINGS}): delete it or choose another "
-                "folder"
+                f"{out} was imported otherwise (see {out / _SETTINGS}): delete it, or choose "
+                "another folder"
             )
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -225,9 +225,11 @@ def _finish(cases: Sequence[Case], out: Path, how: Import) -> None:
         regions += rows
         groups += [(image, name) for image in dict.fromkeys(image for image, _, _ in rows)]
     for file_name, rows_ in (("groups.csv", groups), (_REGIONS, regions)):
-        with replacing(out / file_name) as temporary:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(rows_)
+        with (
+            replacing(out / file_name) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file).writerows(rows_)
     values = {
         "name": "volumes",
         "images": {"train": "cases/*/images/{name}.png"},

@@ -149,7 +149,8 @@ def cut_at(volume: Volume, look: Look, plane: str, place: int) -> Cut:
     grey, organs = (turned(placed(a, middle, look.size), look.turn) for a in (grey, organs))
     parts = cc3d.connected_components(organs, connectivity=8)
     first = np.unique(parts, return_index=True)
-    names = tuple(volume.organs[organs.flat[at] - 1] for part, at in zip(*first, strict=True) if part)
+    found = [at for part, at in zip(*first, strict=True) if part]
+    names = tuple(volume.organs[organs.flat[at] - 1] for at in found)
     labels = parts.astype(np.min_scalar_type(len(names)))
     return Cut(plane, place, np.ascontiguousarray(grey), labels, names)
 
@@ -171,9 +172,7 @@ def body_of(inside: np.ndarray) -> np.ndarray:
     if not len(areas):
         return np.ones_like(inside)
     body = parts == areas.argmax() + 1
-    outlines, _ = cv2.findContours(
-        body.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
+    outlines, _ = cv2.findContours(body.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros(body.shape, np.uint8)
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     return filled.view(bool)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ class Measured:
     told: tuple[str, ...]
 
 
-def imitate(store: Store, volumes: Sequence[Volume], given: dict[str, object]) -> Measured:
+def imitate(store: Store, volumes: Sequence[Volume], given: dict[str, Any]) -> Measured:
     """Measure how slices of some volumes come to look like a competition's images.
 
     Parameters
@@ -67,7 +68,8 @@ def imitate(store: Store, volumes: Sequence[Volume], given: dict[str, object]) -
         Attributes of `Look` that are settled.
     """
     images = _some(store)
-    size = given.get("size") or tuple(np.median(shapes_of(store.images), axis=0).astype(int).tolist())
+    height, width = given.get("size") or np.median(shapes_of(store.images), axis=0).astype(int)
+    size = int(height), int(width)
     extent = float(np.median([_extent(image > _DARK) for image in images]))
     widths = [
         _extent(slice_ > AIR) * (sy * sx) ** 0.5
@@ -75,13 +77,13 @@ def imitate(store: Store, volumes: Sequence[Volume], given: dict[str, object]) -
         for slice_, (sy, sx) in _bodies(volume)
     ]
     spacing = float(given.get("spacing") or np.median(widths) / extent)
-    window = given.get("window") or _window(images, volumes)
+    window: tuple[float, float] = given.get("window") or _window(images, volumes)
     told = [
         f"size {size[1]}×{size[0]}; bodies are {extent:.0f} pixels wide, in the volumes "
         f"{np.median(widths):.0f} mm: {spacing:.2f} mm a pixel",
         f"window {window[0]:.0f} to {window[1]:.0f} HU",
     ]
-    look = Look(tuple(size), spacing, tuple(window), dict.fromkeys(PLANES, 1 / 3))
+    look = Look(size, spacing, window, dict.fromkeys(PLANES, 1 / 3))
     similarity = _similarity(images, volumes, look)
     turn, line = _turn(similarity["axial"])
     told.append(line)
@@ -89,7 +91,8 @@ def imitate(store: Store, volumes: Sequence[Volume], given: dict[str, object]) -
     best = np.stack([similarity[plane][list(TURNS).index(turn)] for plane in PLANES])
     counts = np.bincount(best.argmax(0), minlength=len(PLANES)) / best.shape[1]
     shares = dict(zip(PLANES, counts.tolist(), strict=True))
-    told.append("planes, by the most alike slice: " + ", ".join(f"{k} {v:.2f}" for k, v in shares.items()))
+    listed = ", ".join(f"{plane} {share:.2f}" for plane, share in shares.items())
+    told.append(f"planes, by the most alike slice: {listed}")
     planes = given.get("planes") or shares
     return Measured(Look(look.size, spacing, look.window, dict(planes), turn), tuple(told))
 
@@ -139,7 +142,10 @@ def _similarity(
     for plane in PLANES:
         slices = [cut.image for volume in volumes for cut in _sample(volume, look, plane)]
         found[plane] = np.stack(
-            [(target @ np.stack([_coarse(turned(s, turn)) for s in slices]).T).max(1) for turn in TURNS]
+            [
+                (target @ np.stack([_coarse(turned(s, turn)) for s in slices]).T).max(1)
+                for turn in TURNS
+            ]
         )
     return found
 

@@ -1,0 +1,136 @@
+"""What public volumes of other patients are worth, at equal steps, and how much imitation matters.
+
+    python benchmarks/volumes.py
+    python benchmarks/volumes.py --data DIR --source VOLUMES --turn vflip
+
+Each variant trains three folds. With volumes, one network learns from their slices first, and the
+folds start from it; the steps of both are what labels alone get. Scores are out of fold, with the
+standard error of the difference to labels alone over groups of near-duplicates, and of the
+phantom's test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+#: What an import of each variant is given.
+IMPORTS: dict[str, list[str]] = {
+    "volumes, like the target": ["--like", "DATA"],
+    "upside down": ["--like", "DATA", "--turn", "vflip"],
+    "window of -1000 to 1000": ["--like", "DATA", "--window", "-1000", "1000"],
+    "half the pixel size": ["--like", "DATA", "--spacing", "HALF"],
+}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="a target; a phantom of 46 slices if not given")
+    parser.add_argument("--source", type=Path, help="volumes; 20 phantom patients if not given")
+    parser.add_argument("--out", type=Path, default=Path("runs/volumes"))
+    parser.add_argument("--steps", type=int, default=450, help="of each fold, after the volumes")
+    parser.add_argument("--first", type=int, default=450, help="on the volumes")
+    parser.add_argument("--slices", type=int, default=40, help="of a volume")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=list(IMPORTS), help="which imports")
+    a = parser.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    os.environ["COMPKIT_RUNS"] = str(a.out / "runs")
+    a.data = a.data or phantom(a.out)
+    a.source = a.source or volumes(a.out)
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(a.seeds):
+        for name, steps in (("labels alone", a.steps), ("equal steps", a.steps + a.first)):
+            scores.setdefault(name, []).append(trained(a, name, seed, steps))
+        for name in a.only:
+            start = learnt(a, name, seed)
+            scores.setdefault(name, []).append(trained(a, name, seed, a.steps, start))
+    show(a, scores)
+
+
+def phantom(out: Path) -> Path:
+    """Write the target of 46 labelled slices."""
+    target = out / "target"
+    compkit("phantom", "--out", target, "--size", 128, "--labelled", 46, "--unlabelled", 24,
+            "--test", 40)  # fmt: skip
+    return target
+
+
+def volumes(out: Path) -> Path:
+    """Write 20 patients, none of whom the target shows."""
+    source = out / "source"
+    if not source.exists():
+        compkit("phantom", "--volumes", 20, "--out", source, "--size", 128)
+    return source
+
+
+def learnt(a: argparse.Namespace, name: str, seed: int) -> Path:
+    """Import volumes as a variant has it, train one network on them, and return its checkpoint."""
+    folder = a.out / slug(name)
+    half = 0.0
+    if "HALF" in IMPORTS[name]:
+        measured = a.out / slug("volumes, like the target") / "look.json"
+        half = json.loads(measured.read_text())["spacing"] / 2
+    words = [{"DATA": a.data, "HALF": half}.get(word, word) for word in IMPORTS[name]]
+    compkit("data", "import", a.source, "--out", folder, "--slices", a.slices, *words)
+    run = f"{slug(name)}-first-{seed}"
+    train(a, run, folder, a.first, seed, "--fold", "all")
+    return a.out / "runs" / run / "tf_efficientnet_lite0" / "all" / "last.ckpt"
+
+
+def trained(
+    a: argparse.Namespace, name: str, seed: int, steps: int, start: Path | None = None
+) -> dict[str, Any]:
+    """Train the folds of a variant; return scores of every out-of-fold image, and of the test."""
+    run = f"{slug(name)}-{seed}"
+    train(a, run, a.data, steps, seed, *(("--model.start", start) if start else ()))
+    out = a.out / f"{run}.csv"
+    compkit("submit", "--run", run, "--out", out, "--overwrite")
+    held = json.loads(out.with_suffix(".json").read_text())["out_of_fold"]["tuned"]
+    found: dict[str, Any] = {"out of fold": held}
+    truth = a.data / "Y_test.csv"
+    if truth.exists():
+        told = compkit("score", out, "--truth", truth, "--json")
+        found["test"] = json.loads(told)
+    return found
+
+
+def train(
+    a: argparse.Namespace, run: str, data: Path, steps: int, seed: int, *more: object
+) -> None:
+    """Train a run, which goes on where it was stopped."""
+    compkit(
+        "train", "--data", data, "--run", run, "--seed", seed, "--folds.k", 3, "--input.size", 160,
+        "--input.crop", 96, "--training.steps", steps, "--training.steps_per_epoch", steps // 5,
+        "--training.warmup", 20, "--training.lr", 0.004, "--training.ema", 0.98,
+        "--training.validation_images", 40, *more,
+    )  # fmt: skip
+
+
+def compkit(*words: object) -> str:
+    """Run a command; return what it printed."""
+    command = [sys.executable, "-m", "compkit.cli", *map(str, words)]
+    print("$ compkit", *map(str, words), file=sys.stderr, flush=True)
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a path."""
+    return name.replace(",", "").replace(" ", "-")
+
+
+def show(a: argparse.Namespace, scores: dict[str, list[dict[str, Any]]]) -> None:
+    """Print scores, and differences to labels alone."""
+    (a.out / "scores.json").write_text(json.dumps(scores))
+
+
+if __name__ == "__main__":
+    main()
