@@ -402,6 +402,18 @@ def test_a_checkpoint_passes_on_what_its_start_had_seen(workplace, monkeypatch):
     assert set(old) == set(store.digests(open_run("whole").folds.train_indices(0)))
 
 
+def test_an_encoder_learns_at_its_own_rate(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    settings = {"model__start": "runs/whole/{encoder}/fold{fold}/last.ckpt", "folds__seed": "0"}
+    settings |= {"training__steps": "3", "training__encoder_lr": "1e-12", "training__ema": "0"}
+    assert guarded(lambda: run_command(command("slow", fold="0", **settings)[2:])) == 0
+    old, new = (weights(Path(f"runs/{run}/resnet10t/fold0")) for run in ("whole", "slow"))
+    learnt = [
+        k for k in new if k.endswith(("weight", "bias")) and not torch.allclose(old[k], new[k])
+    ]
+    assert learnt and not [name for name in learnt if ".encoder." in name]
+
+
 @pytest.mark.slow
 def test_a_network_on_all_images_joins_submissions_and_is_never_out_of_fold(
     workplace, monkeypatch, capsys

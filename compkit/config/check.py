@@ -90,6 +90,10 @@ def check(config: RunConfig) -> None:
         "unlabelled.teacher mean meant something else in older versions: rename the run": (
             u.teacher != "mean"
         ),
+        "training.encoder_lr must be positive": t.encoder_lr > 0,
+        "training.encoder_lr tells nothing where training.freeze_encoder is true": (
+            t.encoder_lr == 1 or not t.freeze_encoder
+        ),
         "training.freeze_encoder needs pretrained weights (model.weights or model.start)": (
             not t.freeze_encoder or start is not None or "none" not in named
         ),

@@ -147,6 +147,8 @@ class TrainingConfig:
         Adamw or sgd.
     lr
         Peak learning rate.
+    encoder_lr
+        That of the encoder, as a share of lr.
     momentum
         Momentum of sgd.
     weight_decay
@@ -170,6 +172,7 @@ class TrainingConfig:
     validation_images: int | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
+    encoder_lr: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.01
     schedule: Literal["poly", "cosine"] = "cosine"

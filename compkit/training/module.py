@@ -157,7 +157,15 @@ def micro_batch(batch: Batch, parts: int, number: int) -> Batch:
 
 def optimisers(module: nn.Module, t: TrainingConfig) -> Any:
     """Return what Lightning asks for: an optimiser of all that learns, and its schedule."""
-    groups = param_groups_weight_decay(module, t.weight_decay)
+    groups: list[dict[str, Any]] = param_groups_weight_decay(module, t.weight_decay)
+    if t.encoder_lr != 1:
+        own = set(module.encoder.parameters())
+        parts = [
+            group | {"params": [p for p in group["params"] if (p in own) is inside], "lr": lr}
+            for group in groups
+            for inside, lr in ((False, t.lr), (True, t.lr * t.encoder_lr))
+        ]
+        groups = [part for part in parts if part["params"]]
     optimizer: torch.optim.Optimizer
     if t.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, lr=t.lr, momentum=t.momentum)

@@ -102,6 +102,9 @@ def _check_config(config: RunConfig) -> None:
         "takes no model.start: its encoders start from model.weights": config.model.start is None,
         "uses all images alike: leave unlabelled.weight 0": not config.unlabelled.weight,
         "trains encoders: leave training.freeze_encoder out": not config.training.freeze_encoder,
+        "trains nothing but encoders: leave training.encoder_lr out": (
+            config.training.encoder_lr == 1
+        ),
         "normalises as of ImageNet: leave model.normalisation out": (
             config.model.normalisation is None
         ),
