@@ -159,7 +159,8 @@ def optimisers(module: nn.Module, t: TrainingConfig) -> Any:
     """Return what Lightning asks for: an optimiser of all that learns, and its schedule."""
     groups: list[dict[str, Any]] = param_groups_weight_decay(module, t.weight_decay)
     if t.encoder_lr != 1:
-        own = set(module.encoder.parameters())
+        encoder: Any = module.encoder
+        own = set(encoder.parameters())
         parts = [
             group | {"params": [p for p in group["params"] if (p in own) is inside], "lr": lr}
             for group in groups
