@@ -151,6 +151,11 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--like", metavar="DATA", help="a competition whose looks are imitated")
     p.add_argument("--slices", type=int, default=40, help="of a volume, at most")
     p.add_argument("--classes", type=Path, metavar="FILE", help="a YAML: organ: new name, or null")
+    p.add_argument(
+        "--unsure", default="missing", choices=("missing", "all"),
+        help="cases in which a body outside organs is marked as what nobody looked at: those that "
+        "lack the file of an organ, or all",
+    )  # fmt: skip
     p.add_argument("--size", type=int, help="side of the slices, pixels")
     p.add_argument("--spacing", type=float, help="width of a pixel, mm")
     p.add_argument("--window", type=float, nargs=2, metavar="HU", help="what is black, and white")
@@ -200,7 +205,7 @@ def _import(a: argparse.Namespace) -> None:
     from compkit.volumes.slices import settled
 
     look = settled(a.size, a.spacing, a.window, a.planes, a.turn)
-    import_volumes(a.folder, a.out, Import(a.slices, a.classes, a.like, look, a.seed))
+    import_volumes(a.folder, a.out, Import(a.slices, a.classes, a.unsure, a.like, look, a.seed))
 
 
 def _folds(a: argparse.Namespace) -> None:

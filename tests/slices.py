@@ -23,7 +23,7 @@ def store_of(images, labelled, rng):
     return SimpleNamespace(
         images=images,
         labelled=np.asarray(labelled),
-        labels=labels,
+        labels_of=dict(zip(np.asarray(labelled).tolist(), labels, strict=True)).__getitem__,
         train=tuple(f"{index}.png" for index in range(len(images))),
         content="c0ffee",
         is_of="c0ffee".__eq__,

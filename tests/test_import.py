@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,11 @@ import pytest
 
 from compkit.cli import main
 from compkit.competition.phantom import PhantomSettings, write_phantom
+from compkit.config import RunConfig
+from compkit.config.training import AugmentConfig, InputConfig, LossConfig
+from compkit.data.dataset import labelled_set
 from compkit.data.store import open_store
+from compkit.heads import make_head
 from compkit.phantom.volumes import write_volume
 from compkit.volumes.cases import Volume, find_cases, read_case
 from compkit.volumes.slices import TURNS, Look, body_of, cut_at, cuts, placed, turned
@@ -117,6 +122,31 @@ def test_organs_are_renamed_merged_and_dropped(volumes: Path, tmp_path: Path) ->
     with (tmp_path / "new" / "regions.csv").open() as file:
         organs = {row["organ"] for row in csv.DictReader(file)}
     assert "liver" in organs and not organs & {"kidney", "hip_bone", "sacrum"}
+
+
+def test_a_body_is_ignored_where_an_organ_s_file_is_missing(volumes: Path, tmp_path: Path) -> None:
+    some = tmp_path / "volumes"
+    shutil.copytree(volumes, some)
+    (some / "s0001" / "segmentations" / "liver.nii.gz").unlink()
+    for name, unsure in (("missing", {"s0001"}), ("all", {"s0000", "s0001", "s0002"})):
+        assert imported(some, tmp_path / name, "--unsure", name) == 0
+        store = open_store(str(tmp_path / name))
+        for index, image in enumerate(store.train):
+            ignored, labels = store.ignored_of(index), store.labels_of(index)
+            assert ignored is not None and 65535 not in labels
+            assert ignored.any() == (image.split("-")[0] in unsure)
+            assert not (ignored & (labels > 0)).any()
+    config = RunConfig(input=InputConfig(crop=None))
+    head = make_head(config, store.size)
+    for share in (0.0, 0.4, 1.0):
+        weighed = replace(
+            config, loss=LossConfig(ignored=share), augment=AugmentConfig(0, affine_p=0)
+        )
+        example = labelled_set(store, [0], weighed, head)[0, 0]
+        away = store.ignored_of(0)
+        np.testing.assert_allclose(
+            example["weights"][0].numpy(), np.where(away, share, 1), atol=0.01
+        )
 
 
 def test_a_broken_case_is_told_and_left_out(

@@ -107,11 +107,14 @@ class Rules:
         The highest region id that a submission may hold.
     blank_is_unlabelled : bool
         Whether an image whose label map is all background counts as one without labels.
+    ignored : int
+        The id, in label maps, of pixels that nobody looked at; 0 if there are none.
     """
 
     ranking: str = "adjusted_all"
     max_label: int = 255
     blank_is_unlabelled: bool = True
+    ignored: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranking, str):

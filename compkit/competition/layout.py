@@ -89,6 +89,8 @@ class LabelsAt:
         Split makes each connected part of a region a region of its own; keep does not.
     unlabelled
         Path of a text file with the names of images, a line each, whose labels do not count.
+    ignored
+        The id of pixels that nobody looked at (loss.ignored); 0 if there are none.
     blank_is_unlabelled
         Whether an image without any region counts as one without labels.
     """
@@ -101,6 +103,7 @@ class LabelsAt:
     pixels: str | None = None
     parts: Literal["keep", "split"] = "keep"
     unlabelled: str | None = None
+    ignored: int = 0
     blank_is_unlabelled: bool = False
 
     @property
@@ -146,7 +149,8 @@ class Layout:
     def rules(self) -> Rules:
         """What the competition ranks by and accepts."""
         blank = self.labels is not None and self.labels.blank_is_unlabelled
-        return Rules(self.ranking, self.max_label, blank)
+        ignored = self.labels.ignored if self.labels is not None else 0
+        return Rules(self.ranking, self.max_label, blank, ignored)
 
 
 def read_layout(path: Path) -> Layout:
@@ -169,6 +173,10 @@ def read_layout(path: Path) -> Layout:
                 f"{path}: {key} is {brief(value)}, which leaves the folder of the data: give a "
                 "path in it"
             )
+    if layout.labels is not None and layout.labels.ignored and layout.labels.parts == "split":
+        raise CompkitError(
+            f"{path}: labels.ignored is an id, but labels.parts: split numbers anew: leave one out"
+        )
     if layout.labels is not None and not layout.labels.form.isidentifier():
         given = layout.labels.form or "none"
         raise CompkitError(

@@ -97,6 +97,9 @@ class LossConfig:
         Concentration of tvmf_dice.
     adaptive_lambda
         Factor from validation Dice to concentration in adaptive_tvmf_dice.
+    ignored
+        Weight, from 0 to 1, of pixels that nobody looked at, where a competition marks them; at 1
+        they are background, for which scores take them in any case.
     """
 
     terms: dict[str, float] = field(
@@ -104,6 +107,7 @@ class LossConfig:
     )
     kappa: float = 32.0
     adaptive_lambda: float = 32.0
+    ignored: float = 0.0
 
 
 @dataclass(frozen=True)

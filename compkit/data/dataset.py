@@ -169,7 +169,9 @@ class TrainingSet(Examples):
     head : Head
         Makes the targets.
     known : sequence of ndarray of uint8, shape (h, w), optional
-        1 where the labels count, else 0; they count everywhere by default.
+        How much the labels count, up to 255; as much everywhere by default.
+    stream : int
+        As of `Examples`.
     """
 
     def __init__(
@@ -179,10 +181,11 @@ class TrainingSet(Examples):
         config: RunConfig,
         head: Head,
         known: Sequence[np.ndarray] | None = None,
+        stream: int = 0,
     ) -> None:
-        super().__init__(images, config, stream=0 if known is None else 1)
+        super().__init__(images, config, stream)
         shapes = [(image.shape[0], image.shape[1]) for image in self.images]
-        everywhere = {shape: np.ones(shape, np.uint8) for shape in set(shapes)}
+        everywhere = {shape: np.full(shape, 255, np.uint8) for shape in set(shapes)}
         self._labels, self._head = labels, head
         self._known = [everywhere[shape] for shape in shapes] if known is None else known
 
@@ -199,7 +202,7 @@ class TrainingSet(Examples):
             "images": torch.from_numpy(np.ascontiguousarray(channels_first(image)) / white),
             "labels": torch.from_numpy(labels.astype(np.int32)),
             "targets": torch.from_numpy(self._head.targets(labels)),
-            "weights": torch.from_numpy(known[None].astype(np.float32)),
+            "weights": torch.from_numpy(known[None].astype(np.float32) / np.float32(255)),
         }
 
 
@@ -218,4 +221,10 @@ def labelled_set(
     chosen = list(indices)
     truths = (narrow(np.asarray(store.labels_of(i))) for i in chosen)
     labels = [shrunk_labels(one, seen(one.shape, config.input.size)) for one in truths]
-    return TrainingSet((store.images[i] for i in chosen), labels, config, head)
+    known = None
+    if store.competition.rules.ignored and config.loss.ignored < 1:
+        little = np.uint8(round(255 * config.loss.ignored))
+        away = (np.asarray(store.ignored_of(i)) for i in chosen)
+        levels = (np.where(ignored, little, np.uint8(255)) for ignored in away)
+        known = Packed([packed(shrunk_labels(n, seen(n.shape, config.input.size))) for n in levels])
+    return TrainingSet((store.images[i] for i in chosen), labels, config, head, known)

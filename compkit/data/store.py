@@ -118,7 +118,15 @@ class Store:
         row = int(np.searchsorted(self.labelled, index))
         if row == len(self.labelled) or self.labelled[row] != index:
             raise CompkitError(f"training image number {index} is unlabelled: ask a labelled one")
-        return self.labels[row]
+        labels, ignored = self.labels[row], self.competition.rules.ignored
+        return np.where(labels == ignored, 0, labels) if ignored else labels
+
+    def ignored_of(self, index: int) -> np.ndarray | None:
+        """Return where nobody looked in a labelled image, bool (H, W); None if not told."""
+        ignored = self.competition.rules.ignored
+        if not ignored:
+            return None
+        return np.asarray(self.labels[int(np.searchsorted(self.labelled, index))] == ignored)
 
     def digests(self, indices: Iterable[int]) -> list[str]:
         """Return what tells images of `train` apart by their pixels, wherever they lie."""

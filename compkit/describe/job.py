@@ -40,7 +40,7 @@ def describe(data: str, out: Path | None = None) -> None:
     store = open_store(data)
     store.require_labels()
     count = len(store.labels)
-    work = ((np.asarray(labels),) for labels in store.labels)
+    work = ((np.asarray(store.labels_of(i)),) for i in store.labelled.tolist())
     measured = list(each_image(measure, work, "measuring regions", count, store.labels.size))
     found = {"images": _images(store), **summarise(measured), "groups": _groups(store)}
     print_table(data, ["", "measured"], _rows(found))
@@ -143,6 +143,8 @@ def _write(
     write_json(out / _NUMBERS, {"data": store.content, **found, "labelled": labelled})
     draw_statistics(measured, out / _PICTURES[0])
     chosen = np.unique(np.linspace(0, len(measured) - 1, _GALLERY).round().astype(int))
-    slices = [(names[i], store.images[store.labelled[i]], store.labels[i]) for i in chosen]
+    indices = store.labelled[chosen].tolist()
+    shown = ((store.images[index], store.labels_of(index)) for index in indices)
+    slices = [(names[i], *pair) for i, pair in zip(chosen, shown, strict=True)]
     draw_gallery(slices, out / _PICTURES[1])
     say(f"{out}: {', '.join([*_PICTURES, _NUMBERS])}")

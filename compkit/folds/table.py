@@ -168,7 +168,8 @@ def claim_folds(path: Path, overwrite: bool, groups: Path | None = None) -> None
 def measure_extent(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Return each training image's regions, int64, and coverage, float64, as `Folds` has them."""
     regions, coverage = np.zeros(len(store.train), np.int64), np.zeros(len(store.train))
-    for index, labels in zip(store.labelled, store.labels, strict=True):
+    for index in store.labelled.tolist():
+        labels = store.labels_of(index)
         regions[index] = np.count_nonzero(np.bincount(labels.ravel())[1:])
         coverage[index] = np.count_nonzero(labels) / labels.size
     return regions, coverage

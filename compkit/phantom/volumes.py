@@ -59,8 +59,8 @@ def write_volume(folder: Path, seed: int, number: int, size: int, slices: int = 
     width = WIDTH / size
     affine = np.diag([-width, -width, THICK * SLICES / slices, 1])
     _write(case / "ct.nii.gz", hounsfield, affine)
-    for value in np.unique(kinds[kinds > 0]).tolist():
-        if (kind := KINDS[value - 1]) not in _NO_ORGAN:
+    for value, kind in enumerate(KINDS, start=1):
+        if kind not in _NO_ORGAN:  # an empty mask says that the patient has none
             name = f"{kind.replace(' ', '_')}.nii.gz"
             _write(case / "segmentations" / name, (kinds == value).view(np.uint8), affine)
 

@@ -88,7 +88,7 @@ def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
     work = ((mixture.head, maps, params, *sizes, u.confidence) for maps, *sizes in each)
     found = each_image(_regions, work, f"labels by {u.teacher}", count, count * mixture.pixels)
     labels, known = map(Packed, zip(*found, strict=True))
-    return TrainingSet(images, labels, run.config, head, known)
+    return TrainingSet(images, labels, run.config, head, known, stream=1)
 
 
 def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
@@ -118,5 +118,5 @@ def _regions(
     # A decoder that fills the image does so for the metric: it does not take that for the truth.
     labels = head.decode(maps, {**params, "fill": False}, shape)
     foreground = resized(torch.from_numpy(maps[None, :1]), shape)[0, 0].numpy()
-    sure = (np.maximum(foreground, 1 - foreground) >= confidence).astype(np.uint8)
+    sure = (np.maximum(foreground, 1 - foreground) >= confidence) * np.uint8(255)
     return packed(shrunk_labels(labels.astype(np.uint16), grid)), packed(shrunk_labels(sure, grid))

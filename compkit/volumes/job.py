@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import filter as matching
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.volumes.cases import Case, find_cases, read_case
 from compkit.volumes.classes import class_map
-from compkit.volumes.slices import Cut, Look, cuts
+from compkit.volumes.slices import IGNORED, Cut, Look, cuts
 
 #: What is asked for, beside the case folders; and images of a target as they are compared.
 _SETTINGS, _TARGET = "import.json", "target.npy"
@@ -53,6 +53,9 @@ class Import:
         Of a volume, at most.
     classes : Path, optional
         A YAML of organs' new names (`compkit.volumes.classes.class_map`).
+    unsure : str
+        In which cases what is of no organ in the body may be one: `missing`, those that lack an
+        organ's file that others have; or `all`.
     like : str, optional
         A competition's data, whose looks are imitated.
     look : dict
@@ -62,6 +65,7 @@ class Import:
 
     slices: int
     classes: Path | None
+    unsure: Literal["missing", "all"]
     like: str | None
     look: dict[str, Any]
     seed: int = 0
@@ -92,14 +96,15 @@ def import_volumes(folder: Path, out: Path, how: Import) -> None:
         left = [case for case in cases if not (out / "cases" / case.name).exists()]
         if len(left) < len(cases):
             say(f"{len(cases) - len(left)} of {len(cases)} cases are there already")
-        work = ((case, out, how, look) for case in left)
+        unsure = _unsure(cases, how)
+        work = ((case, out, how, look, case.name in unsure) for case in left)
         # Reading a volume takes as long as many images.
         faults = [e for e in each_image(_import_case, work, "volumes", len(left), 10**8) if e]
         for fault in faults[:5]:
             say(f"left out: {fault}")
         if len(faults) > 5:
             say(f"and {len(faults) - 5} more, in {out}/cases/*/{_TOLD}")
-        _finish(cases, out, how)
+        _finish(cases, out, how, bool(unsure))
 
 
 def _require_named(cases: Sequence[Case], how: Import) -> None:
@@ -173,7 +178,17 @@ def _look(cases: Sequence[Case], out: Path, how: Import) -> Look:
     return Look(tuple(held.pop("size")), window=tuple(held.pop("window")), **held)
 
 
-def _import_case(case: Case, out: Path, how: Import, look: Look) -> str | None:
+def _unsure(cases: Sequence[Case], how: Import) -> set[str]:
+    """Return the names of cases that may show organs which they have no mask of."""
+    if how.unsure == "all":
+        return {case.name for case in cases}
+    renamed = class_map(how.classes)[0] if how.classes else lambda name: name
+    held = {case.name: {renamed(organ) for organ in case.organs} for case in cases}
+    every = set().union(*held.values())
+    return {name for name, organs in held.items() if organs and organs < every}
+
+
+def _import_case(case: Case, out: Path, how: Import, look: Look, unsure: bool) -> str | None:
     """Write the slices of a case; return why there are none."""
     place = out / "cases" / case.name
     classes = class_map(how.classes)[0] if how.classes else None
@@ -183,7 +198,7 @@ def _import_case(case: Case, out: Path, how: Import, look: Look) -> str | None:
         told: dict[str, Any] = {"slices": 0, "like the target's": 0, "fault": None}
         rows = list[tuple[str, int, str]]()
         try:
-            for cut in cuts(read_case(case, classes), look, how.slices, rng):
+            for cut in cuts(read_case(case, classes), look, how.slices, rng, unsure):
                 if target is not None and (target @ details_of([cut.image])[0]).max() >= THRESHOLD:
                     told["like the target's"] += 1
                     continue
@@ -208,7 +223,7 @@ def _write(folder: Path, name: str, cut: Cut) -> list[tuple[str, int, str]]:
     return [(name, number, organ) for number, organ in enumerate(cut.organs, start=1)]
 
 
-def _finish(cases: Sequence[Case], out: Path, how: Import) -> None:
+def _finish(cases: Sequence[Case], out: Path, how: Import, unsure: bool) -> None:
     """Write what is of all cases; the competition's own file is the last."""
     told = {case.name: read_json(out / "cases" / case.name / _TOLD) for case in cases}
     slices = sum(one["slices"] for one in told.values())
@@ -233,7 +248,7 @@ def _finish(cases: Sequence[Case], out: Path, how: Import) -> None:
     values = {
         "name": "volumes",
         "images": {"train": "cases/*/images/{name}.png"},
-        "labels": {"images": "cases/*/labels/{name}.png"},
+        "labels": {"images": "cases/*/labels/{name}.png", "ignored": IGNORED if unsure else 0},
         "groups": "groups.csv",
         "submission": {"form": "images"},
     }

@@ -22,6 +22,9 @@ TURNS = {
     "hflip": (True, 0), "hflip+rot90": (True, 1), "vflip": (True, 2), "hflip+rot270": (True, 3),
 }  # fmt: skip
 
+#: The id of pixels that nobody looked at.
+IGNORED = 65535
+
 #: Hounsfield units that part a body from air.
 AIR = -500
 
@@ -105,7 +108,7 @@ class Cut:
         Its number along the axis of the plane.
     image : ndarray of uint8, shape (H, W)
     labels : ndarray of uint8 or uint16, shape (H, W)
-        Each connected part of an organ is a region; 0 is background.
+        Each connected part of an organ is a region; 0 is background, `IGNORED` what may be one.
     organs : tuple of str
         Which organ each region is of: that of region n is at n - 1.
     """
@@ -117,8 +120,13 @@ class Cut:
     organs: tuple[str, ...]
 
 
-def cuts(volume: Volume, look: Look, count: int, rng: np.random.Generator) -> Iterator[Cut]:
-    """Yield up to `count` slices that show an organ, spread over the volume, planes as asked."""
+def cuts(
+    volume: Volume, look: Look, count: int, rng: np.random.Generator, unsure: bool = False
+) -> Iterator[Cut]:
+    """Yield up to `count` slices that show an organ, spread over the volume, planes as asked.
+
+    Where a volume is `unsure`, what is of no organ in its body is `IGNORED`.
+    """
     planes = list(look.planes)
     numbers = rng.multinomial(count, [look.planes[plane] for plane in planes])
     for plane, number in zip(planes, numbers.tolist(), strict=True):
@@ -126,12 +134,12 @@ def cuts(volume: Volume, look: Look, count: int, rng: np.random.Generator) -> It
         places = np.flatnonzero(volume.labels.any(axis=others))
         for part in np.array_split(places, min(number, len(places))) if number else ():
             if len(part):
-                cut = cut_at(volume, look, plane, int(rng.choice(part)))
+                cut = cut_at(volume, look, plane, int(rng.choice(part)), unsure)
                 if cut.organs:
                     yield cut
 
 
-def cut_at(volume: Volume, look: Look, plane: str, place: int) -> Cut:
+def cut_at(volume: Volume, look: Look, plane: str, place: int, unsure: bool = False) -> Cut:
     """Return one slice, centred on the body."""
     hounsfield, spacing = plane_of(volume.grey, volume.spacing, plane, place)
     organs = plane_of(volume.labels, volume.spacing, plane, place)[0]
@@ -142,16 +150,21 @@ def cut_at(volume: Volume, look: Look, plane: str, place: int) -> Cut:
     way = cv2.INTER_AREA if small else cv2.INTER_LINEAR
     hounsfield = cv2.resize(hounsfield.astype(np.float32), shape[::-1], interpolation=way)
     organs = cv2.resize(organs, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    top, left, bottom, right = box_of(body_of(hounsfield > AIR))
+    body = body_of(hounsfield > AIR)
+    top, left, bottom, right = box_of(body)
     middle = (top + bottom) // 2, (left + right) // 2
     low, high = look.window
     grey = np.rint(np.clip((hounsfield - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    grey, organs = (turned(placed(a, middle, look.size), look.turn) for a in (grey, organs))
+    grey, organs, body = (
+        turned(placed(a, middle, look.size), look.turn) for a in (grey, organs, body)
+    )
     parts = cc3d.connected_components(organs, connectivity=8)
     first = np.unique(parts, return_index=True)
     found = [at for part, at in zip(*first, strict=True) if part]
     names = tuple(volume.organs[organs.flat[at] - 1] for at in found)
-    labels = parts.astype(np.min_scalar_type(len(names)))
+    labels = parts.astype(np.uint16 if unsure else np.min_scalar_type(len(names)))
+    if unsure:
+        labels[body & (labels == 0)] = IGNORED
     return Cut(plane, place, np.ascontiguousarray(grey), labels, names)
 
 
