@@ -19,6 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from compkit.display import print_table
+from compkit.metrics.bootstrap import standard_error
+
+METRICS = ("adjusted_all", "adjusted_foreground", "plain_foreground")
+
 #: What an import of each variant is given.
 IMPORTS: dict[str, list[str]] = {
     "volumes, like the target": ["--like", "DATA"],
@@ -53,7 +60,7 @@ def main() -> None:
         for name in a.only:
             start = learnt(a, name, seed)
             scores.setdefault(name, []).append(trained(a, name, seed, a.steps, start))
-    show(a, scores)
+    show(scores)
 
 
 def phantom(out: Path) -> Path:
@@ -94,12 +101,11 @@ def trained(
     train(a, run, a.data, steps, seed, *(("--model.start", start) if start else ()))
     out = a.out / f"{run}.csv"
     compkit("submit", "--run", run, "--out", out, "--overwrite")
-    held = json.loads(out.with_suffix(".json").read_text())["out_of_fold"]["tuned"]
-    found: dict[str, Any] = {"out of fold": held}
+    held = json.loads(out.with_suffix(".json").read_text())["out_of_fold"]
+    found = {"own": held["image_scores"], "groups": held["image_groups"], "test": {}}
     truth = a.data / "Y_test.csv"
     if truth.exists():
-        told = compkit("score", out, "--truth", truth, "--json")
-        found["test"] = json.loads(told)
+        found["test"] = json.loads(compkit("score", out, "--truth", truth, "--json"))["means"]
     return found
 
 
@@ -127,9 +133,22 @@ def slug(name: str) -> str:
     return name.replace(",", "").replace(" ", "-")
 
 
-def show(a: argparse.Namespace, scores: dict[str, list[dict[str, Any]]]) -> None:
-    """Print scores, and differences to labels alone."""
-    (a.out / "scores.json").write_text(json.dumps(scores))
+def show(scores: dict[str, list[dict[str, Any]]]) -> None:
+    """Print mean scores, and the difference of each variant to labels alone."""
+    (alone, base), *_ = scores.items()
+    rows = []
+    for name, seeds in scores.items():
+        row = [name]
+        for metric in METRICS:
+            own, other = (np.mean([o["own"][metric] for o in of], axis=0) for of in (seeds, base))
+            told = f"{own.mean():.3f}"
+            if name != alone:
+                error = float(standard_error(own - other, seeds[0]["groups"]))
+                told += f" ({(own - other).mean():+.3f} ± {error:.3f})"
+            row.append(told)
+        test = [one["test"].get(METRICS[0]) for one in seeds]
+        rows.append((*row, "" if None in test else f"{np.mean(test):.3f}"))
+    print_table("three folds", ["", *METRICS, "test, the first"], rows)
 
 
 if __name__ == "__main__":
