@@ -28,7 +28,11 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", [DATABASE, "runs/s/study.log"])
+@pytest.mark.parametrize(
+    "storage",
+    [DATABASE, pytest.param("runs/s/study.log", marks=pytest.mark.skipif(
+        "COMPKIT_ALL_TESTS" not in os.environ, reason="COMPKIT_ALL_TESTS=1 runs it"))],
+)  # fmt: skip
 def test_a_killed_workers_trial_goes_on(workplace, storage):
     changed = {"trials": "1", "storage": storage, "pruner": "halving",
                "training__steps": "24", "training__steps_per_epoch": "2"}  # fmt: skip
