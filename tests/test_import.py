@@ -180,7 +180,7 @@ def test_a_wrong_setting_is_one_sentence(
     words = [tmp_path / "map.yaml" if word == "MAP" else word for word in more]
     assert imported(volumes, tmp_path / "new", *words) == 2
     assert said in capfd.readouterr().err
-    assert not (tmp_path / "new" / "competition.yaml").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_nothing_of_the_user_s_is_overwritten(

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from compkit.competition.described import OWN
+from compkit.data.store import Store, open_store
 from compkit.errors import CompkitError, nearest
 from compkit.files import locked, read_json, replacing, replacing_directory, write_json
 from compkit.folds.duplicates import THRESHOLD, details_of
@@ -24,6 +25,7 @@ from compkit.progress import say
 from compkit.volumes.cases import Case, find_cases, read_case
 from compkit.volumes.classes import class_map
 from compkit.volumes.slices import IGNORED, Cut, Look, cuts
+from compkit.volumes.target import imitate
 
 #: What is asked for, beside the case folders; and images of a target as they are compared.
 _SETTINGS, _TARGET = "import.json", "target.npy"
@@ -87,12 +89,13 @@ def import_volumes(folder: Path, out: Path, how: Import) -> None:
         raise CompkitError(f"--slices {how.slices} is outside 1..10000: choose a number inside")
     cases = find_cases(folder)
     _require_named(cases, how)
+    store = open_store(how.like) if how.like is not None else None
     _claim(out, folder, how)
     with locked(out, f"importing into {out}"):
         if (out / OWN).exists():
             say(f"{out} already holds these slices: nothing to do")
             return
-        look = _look(cases, out, how)
+        look = _look(cases, out, how, store)
         left = [case for case in cases if not (out / "cases" / case.name).exists()]
         if len(left) < len(cases):
             say(f"{len(cases) - len(left)} of {len(cases)} cases are there already")
@@ -149,16 +152,12 @@ def _plain(values: Any) -> Any:
     return [_plain(v) for v in values] if isinstance(values, list | tuple) else values
 
 
-def _look(cases: Sequence[Case], out: Path, how: Import) -> Look:
+def _look(cases: Sequence[Case], out: Path, how: Import, store: Store | None) -> Look:
     """Return how slices look: as given, else as the target's do, else plainly."""
-    if how.like is None:
+    if store is None:
         return Look(**(_PLAIN | how.look))
     kept = out / "look.json"
     if not kept.exists():
-        from compkit.data.store import open_store
-        from compkit.volumes.target import imitate
-
-        store = open_store(how.like)
         np.save(out / _TARGET, details_of([*store.images, *store.test_images]))
         some = np.unique(np.linspace(0, len(cases) - 1, min(_VOLUMES, len(cases))).astype(int))
         volumes, faults = [], list[CompkitError]()

@@ -25,6 +25,9 @@ TURNS = {
 #: The id of pixels that nobody looked at.
 IGNORED = 65535
 
+#: Smaller parts of organs, in pixels and as a share of the image, are not regions.
+_SMALLEST_PIXELS, _SMALLEST_SHARE = 4, 1e-4
+
 #: Hounsfield units that part a body from air.
 AIR = -500
 
@@ -159,6 +162,10 @@ def cut_at(volume: Volume, look: Look, plane: str, place: int, unsure: bool = Fa
         turned(placed(a, middle, look.size), look.turn) for a in (grey, organs, body)
     )
     parts = cc3d.connected_components(organs, connectivity=8)
+    areas = np.bincount(parts.ravel())
+    large = areas >= max(_SMALLEST_PIXELS, _SMALLEST_SHARE * parts.size)
+    large[0] = False
+    parts = (np.cumsum(large) * large)[parts]
     first = np.unique(parts, return_index=True)
     found = [at for part, at in zip(*first, strict=True) if part]
     names = tuple(volume.organs[organs.flat[at] - 1] for at in found)
