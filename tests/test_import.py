@@ -241,3 +241,14 @@ def test_a_body_is_filled_and_nothing_else() -> None:
     mask[18, :] = True
     body = body_of(mask)
     assert body[3:15, 3:15].all() and body.sum() == 144
+
+
+def test_a_mistyped_groups_path_names_its_key(
+    volumes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert imported(volumes, tmp_path / "new") == 0
+    own = tmp_path / "new" / "competition.yaml"
+    own.write_text(own.read_text().replace("groups.csv", "gruops.csv"))
+    assert main(["data", "describe", "--data", str(tmp_path / "new")]) == 2
+    told = capfd.readouterr().err
+    assert "gruops.csv" in told and "correct groups of the competition" in told

@@ -100,6 +100,11 @@ def blend(
 def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float] | None) -> None:
     if len(inputs) < 2:
         raise CompkitError(f"{inputs[0]} is a single submission, but it takes two to blend")
+    for number, path in enumerate(inputs):
+        if path.resolve() in {other.resolve() for other in inputs[:number]}:
+            raise CompkitError(
+                f"{path} is given twice: give it once, with a weight if it counts more"
+            )
     if beside(metric) != METRICS:
         raise CompkitError(
             f"no blend can be found by {metric}, only by a Rand index: take one of "

@@ -20,6 +20,7 @@ from compkit.competition.layout import (
     Place,
     files_by_name,
     in_order,
+    paths_of,
     places_of,
     read_layout,
 )
@@ -149,7 +150,10 @@ class DescribedSource(Source):
         """Return a digest of the layout, and of all files' names, sizes and times of change."""
         digest = hashlib.sha256(repr(asdict(self.layout)).encode())
         for path in self._files():
-            require_file(path, "file of the competition", "fetch it again")
+            where = path.relative_to(self.folder).as_posix()
+            key = next((key for key, given in paths_of(self.layout) if given == where), None)
+            remedy = f"fetch it again, or correct {key} of the competition" if key else "fetch it again"
+            require_file(path, "file of the competition", remedy)
             state = path.stat()
             told = (
                 path.relative_to(self.folder),

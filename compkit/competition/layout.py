@@ -143,7 +143,7 @@ class Layout:
     @property
     def label_files(self) -> list[str]:
         """The paths and patterns of labels."""
-        return [value for key, value in _paths(self) if key.startswith("labels.")]
+        return [value for key, value in paths_of(self) if key.startswith("labels.")]
 
     @property
     def rules(self) -> Rules:
@@ -167,7 +167,7 @@ def read_layout(path: Path) -> Layout:
         raise CompkitError(
             f"{path}: name is {brief(layout.name)}, which can be part of no file's name"
         )
-    for key, value in _paths(layout):
+    for key, value in paths_of(layout):
         if not inside(value):
             raise CompkitError(
                 f"{path}: {key} is {brief(value)}, which leaves the folder of the data: give a "
@@ -186,7 +186,7 @@ def read_layout(path: Path) -> Layout:
     return layout
 
 
-def _paths(layout: Layout) -> Iterator[tuple[str, str]]:
+def paths_of(layout: Layout) -> Iterator[tuple[str, str]]:
     """Yield every path and pattern that a layout names, by its key."""
     labels = layout.labels or LabelsAt()
     runs = labels.run_lengths
