@@ -496,6 +496,7 @@ def test_the_highest_id_is_that_of_the_manifests(tmp_path, capsys):
     ("arguments", "sentence"),
     [
         (["a.csv"], "a single submission"),
+        (["a.csv", "./a.csv"], "a.csv is given twice"),
         (["a.csv", "d.csv"], "d.csv is one of the inputs"),
         (["a.csv", "b.csv", "--metric", "adjusted_al"], "did you mean 'adjusted_all'?"),
         (["a.csv", "b.csv", "--weights", "1"], "weights that do not fit: 1 for 2 inputs"),
