@@ -97,6 +97,8 @@ def read_case(case: Case, classes: Callable[[str], str | None] | None = None) ->
         For files that cannot be read, masks of another grid, and voxels that are not Hounsfield
         units: those have air (a voxel of -500 or less), and none above 100,000.
     """
+    if case.masks and case.labels:
+        raise CompkitError(f"{case.labels} lies beside segmentations/: keep one of them")
     grid = dicom.read(case.ct) if case.ct.is_dir() else nifti.read(case.ct)
     grey = _hounsfield(grid.voxels, case.ct)
     rename = classes or (lambda name: name)
@@ -118,8 +120,6 @@ def _case(folder: Path, above: Path) -> Case | None:
             if file.name.endswith(nifti.SUFFIXES)
         }
     labels = next(filter(None, (_nifti(folder, stem) for stem in _LABEL_FILES)), None)
-    if masks and labels:
-        raise CompkitError(f"{folder} has both segmentations/ and {labels.name}: keep one of them")
     return Case(folder.name, ct, masks, labels, _names_file(folder, above))
 
 

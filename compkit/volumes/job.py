@@ -127,7 +127,7 @@ def _require_named(cases: Sequence[Case], how: Import) -> None:
 def _claim(out: Path, folder: Path, how: Import) -> None:
     """Make the folder, or prove that it is of this very import."""
     wanted = {"volumes": str(folder.resolve()), **asdict(how)}
-    wanted["classes"] = how.classes and _text(how.classes)
+    wanted["classes"] = how.classes and read_text(how.classes, "map of organs")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         if not (out / _SETTINGS).is_file():
             raise CompkitError(f"{out} exists and is no import: choose one that does not exist")
@@ -139,11 +139,6 @@ def _claim(out: Path, folder: Path, how: Import) -> None:
         return
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / _SETTINGS, _plain(wanted))
-
-
-def _text(path: Path) -> str:
-    """Return what a map of organs says, which its import is bound to."""
-    return read_text(path, "map of organs")
 
 
 def _plain(values: Any) -> Any:
@@ -182,7 +177,7 @@ def _unsure(cases: Sequence[Case], how: Import) -> set[str]:
     if how.unsure == "all":
         return {case.name for case in cases}
     renamed = class_map(how.classes)[0] if how.classes else lambda name: name
-    held = {case.name: {renamed(organ) for organ in case.organs} for case in cases}
+    held = {case.name: {renamed(organ) for organ in case.organs} - {None} for case in cases}
     every = set().union(*held.values())
     return {name for name, organs in held.items() if organs and organs < every}
 
@@ -203,7 +198,7 @@ def _import_case(case: Case, out: Path, how: Import, look: Look, unsure: bool) -
                     continue
                 told["slices"] += 1
                 rows += _write(folder, f"{case.name}-{cut.plane}-{cut.place:04}", cut)
-            if not told["slices"]:
+            if not told["slices"] and not told["like the target's"]:
                 told["fault"] = f"{case.name} shows no organ in any slice"
         except CompkitError as error:
             told["fault"] = str(error)
