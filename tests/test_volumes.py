@@ -218,3 +218,21 @@ def test_real_patients_stand_upright():
         assert at["parotid_left"][2] > at["parotid_right"][2]
         assert at["mandible"][1] < at["spinal_cord"][1]
         assert at["brainstem"][0] > at["spinal_cord"][0]
+
+
+def test_headers_damaged_anywhere_are_one_sentence(tmp_path):
+    case = tmp_path / "case"
+    case.mkdir()
+    image = nibabel.Nifti1Image(np.full((4, 5, 6), -1000, np.int16), np.diag([1.0, 1, 1, 1]))
+    nibabel.save(image, case / "ct.nii")
+    whole = (case / "ct.nii").read_bytes()
+    refused = 0
+    for place in range(0, 348, 2):
+        damaged = bytearray(whole)
+        damaged[place : place + 2] = b"\xff\x7f"
+        (case / "ct.nii").write_bytes(damaged)
+        try:
+            read_case(find_cases(tmp_path)[0])
+        except CompkitError:
+            refused += 1
+    assert refused > 20

@@ -99,7 +99,11 @@ def read_case(case: Case, classes: Callable[[str], str | None] | None = None) ->
     """
     if case.masks and case.labels:
         raise CompkitError(f"{case.labels} lies beside segmentations/: keep one of them")
-    grid = dicom.read(case.ct) if case.ct.is_dir() else nifti.read(case.ct)
+    try:
+        grid = dicom.read(case.ct) if case.ct.is_dir() else nifti.read(case.ct)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        # What libraries raise of damaged headers, which are read only where they are used.
+        raise CompkitError(f"{case.ct} is damaged ({error}): copy or download it again") from None
     grey = _hounsfield(grid.voxels, case.ct)
     rename = classes or (lambda name: name)
     painted = _of_one_file(case, grid, rename) if case.labels else _of_masks(case, grid, rename)
