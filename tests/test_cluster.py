@@ -33,7 +33,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 DATA = "phantom:size=32,labelled=9,unlabelled=0,test=3"
 SETTINGS = [
     "--encoders", "[plain_unet16]", "--folds.k", "3", "--input.batch", "2",
-    "--training.steps", "120", "--training.steps_per_epoch", "20", "--training.warmup", "1",
+    "--training.steps", "36", "--training.steps_per_epoch", "6", "--training.warmup", "1",
 ]  # fmt: skip
 
 
