@@ -29,6 +29,7 @@ METRICS = ("adjusted_all", "adjusted_foreground", "plain_foreground")
 #: What an import of each variant is given.
 IMPORTS: dict[str, list[str]] = {
     "volumes, like the target": ["--like", "DATA"],
+    "and only organs that its labels show": ["--like", "DATA", "--organs", "shown"],
     "upside down": ["--like", "DATA", "--turn", "vflip"],
     "window of -1000 to 1000": ["--like", "DATA", "--window", "-1000", "1000"],
     "half the pixel size": ["--like", "DATA", "--spacing", "HALF"],

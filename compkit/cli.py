@@ -152,6 +152,10 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--slices", type=int, default=40, help="of a volume, at most")
     p.add_argument("--classes", type=Path, metavar="FILE", help="a YAML: organ: new name, or null")
     p.add_argument(
+        "--organs", default="all", choices=("all", "shown"),
+        help="all, or those alone that the labels of --like show, as far as they can be told",
+    )  # fmt: skip
+    p.add_argument(
         "--unsure", default="missing", choices=("missing", "all"),
         help="cases in which a body outside organs is marked as what nobody looked at: those that "
         "lack the file of an organ, or all",
@@ -205,7 +209,9 @@ def _import(a: argparse.Namespace) -> None:
     from compkit.volumes.slices import settled
 
     look = settled(a.size, a.spacing, a.window, a.planes, a.turn)
-    import_volumes(a.folder, a.out, Import(a.slices, a.classes, a.unsure, a.like, look, a.seed))
+    import_volumes(
+        a.folder, a.out, Import(a.slices, a.classes, a.unsure, a.like, look, a.organs, a.seed)
+    )
 
 
 def _folds(a: argparse.Namespace) -> None:

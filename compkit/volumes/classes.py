@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -34,3 +34,14 @@ def class_map(path: Path) -> tuple[Classes, Sequence[str]]:
         return next((new for pattern, new in pairs if fnmatchcase(name, pattern)), name)
 
     return renamed, [pattern for pattern, _ in pairs]
+
+
+def naming(path: Path | None, dropped: Collection[str] = ()) -> Classes:
+    """Return what a YAML, if there is one, makes of organs' names, less the new names `dropped`."""
+    renamed = class_map(path)[0] if path else lambda name: name
+
+    def named(name: str) -> str | None:
+        new = renamed(name)
+        return None if new in dropped else new
+
+    return named

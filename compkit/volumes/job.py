@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import pandas as pd
 import yaml
 
 from compkit.competition.described import OWN
@@ -22,13 +23,16 @@ from compkit.folds.duplicates import THRESHOLD, details_of
 from compkit.inputs import read_text
 from compkit.parallel import each_image
 from compkit.progress import say
-from compkit.volumes.cases import Case, find_cases, read_case
-from compkit.volumes.classes import class_map
+from compkit.volumes.cases import Case, Volume, find_cases, read_case
+from compkit.volumes.classes import class_map, naming
+from compkit.volumes.organs import Shown, shown
 from compkit.volumes.slices import IGNORED, Cut, Look, cuts
 from compkit.volumes.target import imitate
 
 #: What is asked for, beside the case folders; and images of a target as they are compared.
 _SETTINGS, _TARGET = "import.json", "target.npy"
+#: How likely a target's labels show an organ.
+_ORGANS = "organs.csv"
 #: Of each case: what its regions are, and what was left out.
 _REGIONS, _TOLD = "regions.csv", "case.json"
 
@@ -62,6 +66,8 @@ class Import:
         A competition's data, whose looks are imitated.
     look : dict
         Attributes of `Look` that are given.
+    organs : str
+        Which organs become regions: `all`, or `shown`, those that the labels of `like` show.
     seed : int
     """
 
@@ -70,6 +76,7 @@ class Import:
     unsure: Literal["missing", "all"]
     like: str | None
     look: dict[str, Any]
+    organs: Literal["all", "shown"] = "all"
     seed: int = 0
 
 
@@ -90,17 +97,21 @@ def import_volumes(folder: Path, out: Path, how: Import) -> None:
     cases = find_cases(folder)
     _require_named(cases, how)
     store = open_store(how.like) if how.like is not None else None
+    if how.organs == "shown":
+        if store is None:
+            raise CompkitError("--organs shown needs --like: the data whose labels show them")
+        store.require_labels()
     _claim(out, folder, how)
     with locked(out, f"importing into {out}"):
         if (out / OWN).exists():
             say(f"{out} already holds these slices: nothing to do")
             return
-        look = _look(cases, out, how, store)
+        look, dropped = _look(cases, out, how, store)
         left = [case for case in cases if not (out / "cases" / case.name).exists()]
         if len(left) < len(cases):
             say(f"{len(cases) - len(left)} of {len(cases)} cases are there already")
-        unsure = _unsure(cases, how)
-        work = ((case, out, how, look, case.name in unsure) for case in left)
+        unsure = _unsure(cases, how, dropped)
+        work = ((case, out, how, look, dropped, case.name in unsure) for case in left)
         # Reading a volume takes as long as many images.
         faults = [e for e in each_image(_import_case, work, "volumes", len(left), 10**8) if e]
         for fault in faults[:5]:
@@ -147,52 +158,83 @@ def _plain(values: Any) -> Any:
     return [_plain(v) for v in values] if isinstance(values, list | tuple) else values
 
 
-def _look(cases: Sequence[Case], out: Path, how: Import, store: Store | None) -> Look:
-    """Return how slices look: as given, else as the target's do, else plainly."""
+def _look(
+    cases: Sequence[Case], out: Path, how: Import, store: Store | None
+) -> tuple[Look, frozenset[str]]:
+    """Return how slices look: as given, else as the target's do, else plainly; and lost organs."""
     if store is None:
-        return Look(**(_PLAIN | how.look))
+        return Look(**(_PLAIN | how.look)), frozenset()
     kept = out / "look.json"
     if not kept.exists():
         np.save(out / _TARGET, details_of([*store.images, *store.test_images]))
-        some = np.unique(np.linspace(0, len(cases) - 1, min(_VOLUMES, len(cases))).astype(int))
-        volumes, faults = [], list[CompkitError]()
-        for index in some.tolist():
-            try:
-                volumes.append(read_case(cases[index]))
-            except CompkitError as error:
-                faults.append(error)
-        volumes = [volume for volume in volumes if volume.labels.any()]
-        if not volumes:
-            raise faults[0] if faults else CompkitError("no volume shows an organ: give masks")
+        volumes = _some(cases, how)
         measured = imitate(store, volumes, how.look)
-        write_json(kept, {**asdict(measured.look), "told": list(measured.told)})
+        told, dropped = list(measured.told), list[str]()
+        if how.organs == "shown":
+            organs = shown(store, volumes, measured.look, how.seed)
+            dropped = [one.organ for one in organs if one.dropped]
+            told += _told(organs, out)
+        write_json(kept, {**asdict(measured.look), "told": told, "dropped": dropped})
     held = read_json(kept)
     for line in held.pop("told"):
         say(f"like {how.like}: {line}")
-    return Look(tuple(held.pop("size")), window=tuple(held.pop("window")), **held)
+    lost = frozenset(held.pop("dropped", ()))
+    return Look(tuple(held.pop("size")), window=tuple(held.pop("window")), **held), lost
 
 
-def _unsure(cases: Sequence[Case], how: Import) -> set[str]:
+def _some(cases: Sequence[Case], how: Import) -> list[Volume]:
+    """Read some volumes to compare with a target."""
+    some = np.unique(np.linspace(0, len(cases) - 1, min(_VOLUMES, len(cases))).astype(int))
+    volumes, faults = [], list[CompkitError]()
+    for index in some.tolist():
+        try:
+            volumes.append(read_case(cases[index], naming(how.classes)))
+        except CompkitError as error:
+            faults.append(error)
+    volumes = [volume for volume in volumes if volume.labels.any()]
+    if not volumes:
+        raise faults[0] if faults else CompkitError("no volume shows an organ: give masks")
+    return volumes
+
+
+def _told(organs: Sequence[Shown], out: Path) -> list[str]:
+    """Write how likely the target shows each organ as a CSV, and return lines that say it."""
+    with replacing(out / _ORGANS) as temporary:
+        pd.DataFrame([asdict(one) | {"kept": not one.dropped} for one in organs]).to_csv(
+            temporary, index=False, float_format="%.3f"
+        )
+    parts = {kept: [o for o in organs if o.dropped != kept] for kept in (True, False)}
+    return [
+        f"{len(part)} organs are {'kept' if kept else 'left out, as its labels do not show them'}: "
+        + ", ".join(f"{one.organ} {one.chance:.2f}" for one in part)
+        for kept, part in parts.items()
+        if part
+    ] + [f"numbers are the chance that its labels show an organ; see {out / _ORGANS}"]
+
+
+def _unsure(cases: Sequence[Case], how: Import, dropped: frozenset[str]) -> set[str]:
     """Return the names of cases that may show organs which they have no mask of."""
     if how.unsure == "all":
         return {case.name for case in cases}
-    renamed = class_map(how.classes)[0] if how.classes else lambda name: name
-    held = {case.name: {renamed(organ) for organ in case.organs} - {None} for case in cases}
+    named = naming(how.classes, dropped)
+    held = {case.name: {named(organ) for organ in case.organs} - {None} for case in cases}
     every = set().union(*held.values())
     return {name for name, organs in held.items() if organs and organs < every}
 
 
-def _import_case(case: Case, out: Path, how: Import, look: Look, unsure: bool) -> str | None:
+def _import_case(
+    case: Case, out: Path, how: Import, look: Look, dropped: frozenset[str], unsure: bool
+) -> str | None:
     """Write the slices of a case; return why there are none."""
     place = out / "cases" / case.name
-    classes = class_map(how.classes)[0] if how.classes else None
     rng = np.random.default_rng([how.seed, zlib.crc32(case.name.encode())])
     target = np.load(out / _TARGET, mmap_mode="r") if how.like is not None else None
     with replacing_directory(place, only_new=True) as folder:
         told: dict[str, Any] = {"slices": 0, "like the target's": 0, "fault": None}
         rows = list[tuple[str, int, str]]()
         try:
-            for cut in cuts(read_case(case, classes), look, how.slices, rng, unsure):
+            volume = read_case(case, naming(how.classes, dropped))
+            for cut in cuts(volume, look, how.slices, rng, unsure):
                 if target is not None and (target @ details_of([cut.image])[0]).max() >= THRESHOLD:
                     told["like the target's"] += 1
                     continue

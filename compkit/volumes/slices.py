@@ -31,6 +31,9 @@ _SMALLEST_PIXELS, _SMALLEST_SHARE = 4, 1e-4
 #: Hounsfield units that part a body from air.
 AIR = -500
 
+#: Of 0..255, what is darker at the edge of an image is air.
+DARK = 20
+
 
 @dataclass(frozen=True)
 class Look:

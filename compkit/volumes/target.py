@@ -17,6 +17,7 @@ from compkit.images import as_shown
 from compkit.volumes.cases import Volume
 from compkit.volumes.slices import (
     AIR,
+    DARK,
     PLANES,
     TURNS,
     Cut,
@@ -36,9 +37,6 @@ _SIDE = 32
 
 #: Quantiles by which grey values are compared.
 _QUANTILES = np.linspace(0.01, 0.99, 99)
-
-#: Of 0..255, what is darker at the edge of an image is air.
-_DARK = 20
 
 #: Standard errors by which one orientation must be better than every other.
 _SURE = 3.0
@@ -70,7 +68,7 @@ def imitate(store: Store, volumes: Sequence[Volume], given: dict[str, Any]) -> M
     images = _some(store)
     height, width = given.get("size") or np.median(shapes_of(store.images), axis=0).astype(int)
     size = int(height), int(width)
-    extent = float(np.median([_extent(image > _DARK) for image in images]))
+    extent = float(np.median([_extent(image > DARK) for image in images]))
     widths = [
         _extent(slice_ > AIR) * (sy * sx) ** 0.5
         for volume in volumes
@@ -118,7 +116,7 @@ def _extent(inside: np.ndarray) -> float:
 
 def _window(images: Sequence[np.ndarray], volumes: Sequence[Volume]) -> tuple[float, float]:
     """Return the window under which grey values of bodies are distributed as the target's are."""
-    wanted = np.quantile(np.concatenate([i[body_of(i > _DARK)] for i in images]), _QUANTILES)
+    wanted = np.quantile(np.concatenate([i[body_of(i > DARK)] for i in images]), _QUANTILES)
     slices = [found for volume in volumes for found, _ in _bodies(volume)]
     held = np.quantile(np.concatenate([s[body_of(s > AIR)] for s in slices]), _QUANTILES)
 
