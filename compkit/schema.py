@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from compkit.errors import CompkitError
+from compkit.errors import CompkitError, nearest
 from compkit.files import read_json, write_json
 
 T = TypeVar("T")
@@ -84,14 +85,30 @@ def checked(kind: type[T], values: object, where: str, remedy: str, fault: str =
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False)
-        places = [
-            f"{'.'.join(map(str, one['loc'])) or 'all'}: {one['msg'].removeprefix('Value error, ')}"
-            for one in told
-        ]
-        reason = "; ".join(places[:_PLACES])
+        reason = "; ".join(
+            _place(kind, one["loc"], one["type"], one["msg"]) for one in told[:_PLACES]
+        )
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise CompkitError(f"{where} {fault} ({reason}): {remedy}")
+
+
+def _place(kind: Any, where: tuple[int | str, ...], type_: str, reason: str) -> str:
+    """Say what is wrong at a place of a record."""
+    told = ".".join(map(str, where)) or "all"
+    if type_ != "unexpected_keyword_argument":
+        return f"{told}: {reason.removeprefix('Value error, ')}"
+    known = [field.name for field in fields(_kind_at(kind, where[:-1]))]
+    hint = nearest(str(where[-1]), known) or f"; there are {', '.join(known)}"
+    return f"{told}: there is no such key{hint}"
+
+
+def _kind_at(kind: Any, where: tuple[int | str, ...]) -> Any:
+    """Return the dataclass at a place of nested ones, each of which may be optional."""
+    for key in where:
+        kind = get_type_hints(kind)[str(key)]
+        kind = next(filter(is_dataclass, get_args(kind)), kind)
+    return kind
 
 
 @lru_cache

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from compkit.errors import CompkitError
 from compkit.labels.paint import paint, parted
-from compkit.labels.run_lengths import RunLengths, read_runs, rows_of, write_runs
+from compkit.labels.run_lengths import RunLengths, read_runs, rows_of, seems_turned, write_runs
 from compkit.regions import numbered
 
 ways = st.builds(RunLengths, down=st.booleans(), first=st.sampled_from([0, 1]))
@@ -119,3 +119,17 @@ def test_parts_that_touch_at_a_corner_are_one():
     labels = np.array([[7, 0, 0, 7], [0, 7, 0, 7], [0, 0, 0, 9]], np.uint16)
     wanted = [[1, 0, 0, 2], [0, 1, 0, 2], [0, 0, 0, 3]]
     assert numbered(parted(labels)).tolist() == wanted
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_runs_that_are_counted_the_other_way_are_noticed(tmp_path, down):
+    labels = np.zeros((40, 64), np.uint8)
+    labels[3:20, 5:30], labels[25:38, 20:60] = 1, 2
+    path, how = tmp_path / "x.csv", RunLengths(down=down)
+    write_runs(path, ["a"], [labels], how)
+    for read_as in (True, False):
+        found = read_runs(path, RunLengths(down=read_as), {"a": labels.shape})
+        assert seems_turned(found, RunLengths(down=read_as)) == (read_as != down)
+    assert not seems_turned({}, how)
+    square = {"a": paint((4, 4), [np.arange(4)])}
+    assert not seems_turned(square, how)

@@ -29,7 +29,7 @@ from compkit.images import grey, has_colours, read_ids, read_image
 from compkit.inputs import read_text, require_file
 from compkit.labels.masks import read_masks
 from compkit.labels.paint import Painted, parted
-from compkit.labels.run_lengths import RunLengths, read_runs
+from compkit.labels.run_lengths import RunLengths, read_runs, seems_turned
 from compkit.progress import say, track
 
 #: What describes a competition in its own folder.
@@ -272,7 +272,13 @@ class DescribedSource(Source):
         shapes = {n: self.image("train", i).shape[:2] for i, n in enumerate(self.train)}
         if at.run_lengths is not None:
             how = RunLengths(**{k: v for k, v in asdict(at.run_lengths).items() if k != "file"})
-            found = read_runs(self.folder / at.run_lengths.file, how, shapes)
+            path = self.folder / at.run_lengths.file
+            found = read_runs(path, how, shapes)
+            if seems_turned(found, how):
+                say(
+                    f"{path}: regions are stripes, but whole if pixels are counted the other way: "
+                    f"set down: {str(not how.down).lower()} under labels.run_lengths"
+                )
         else:
             from compkit.labels.coco import read_coco
 

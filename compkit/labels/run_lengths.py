@@ -22,13 +22,17 @@ import pandas as pd
 
 from compkit.errors import CompkitError, brief, nearest
 from compkit.inputs import read_text
-from compkit.labels.paint import Painted, paint
+from compkit.labels.paint import Painted, paint, parted
 
 #: The (H, W) of images by name.
 Shapes: TypeAlias = Mapping[str, tuple[int, int]]
 
 #: Digits of a number of runs at most; more are no pixel of any image.
 _RUNS = re.compile(r"\d{1,12}(?: +\d{1,12})*")
+
+#: Regions are striped if they have so many times the parts that they have the other way; and in how
+#: many images that is looked for.
+_STRIPED, _LOOKED_AT = 3, 50
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,21 @@ def read_runs(path: Path, how: RunLengths, shapes: Shapes) -> dict[str, Painted]
         if len(pixels):
             regions[name].append(pixels)
     return {name: paint(shapes[name], found) for name, found in regions.items()}
+
+
+def seems_turned(found: Mapping[str, Painted], how: RunLengths) -> bool:
+    """Whether runs seem to be counted the other way: regions are stripes, and whole if it is so.
+
+    Of square images it cannot be told: read the wrong way they are mirrored at the diagonal.
+    """
+    maps = [one.labels for one in found.values() if one.labels.shape[0] != one.labels.shape[1]]
+    own = other = 0
+    for labels in maps[:_LOOKED_AT]:
+        height, width = labels.shape
+        turned = labels.T.reshape(height, width) if how.down else labels.reshape(width, height).T
+        own += int(parted(labels).max(initial=0))
+        other += int(parted(np.ascontiguousarray(turned)).max(initial=0))
+    return other * _STRIPED < own
 
 
 def _rows(path: Path, how: RunLengths) -> Iterator[tuple[int, str, str]]:
