@@ -141,9 +141,15 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", type=Path, help="a folder for the pictures, and the numbers as JSON")
     p = _add(
         actions, "init", "look at a folder, and write a first competition.yaml into it",
-        "compkit.competition.guess:init", "data",
+        "compkit.competition.guess:init", "data out",
     )  # fmt: skip
     p.add_argument("--data", type=Path, required=True, help="the folder")
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="YAML",
+        help="write it here; --data takes it then, not the folder",
+    )
 
     p = _add(actions, "import", "cut slices from CT volumes with organ masks", _import)
     p.add_argument("folder", type=Path, metavar="DIR", help="volumes, a folder each")
@@ -190,7 +196,7 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
         "compkit.baselines.submission:submit_watershed", "data out tune overwrite",
     )  # fmt: skip
     p.add_argument("--data", required=True, help=_DATA)
-    add_out(p, "the CSV to write")
+    add_out(p, "the submission to write")
     p.add_argument("--tune", action="store_true", help="tune it first, and say what that buys")
 
 
@@ -244,12 +250,12 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
 
     for name, text, calls in (
         ("submit", "ensemble trained runs into a submission", "compkit.api:submit"),
-        ("oof", "write the out-of-fold regions of labelled images, as a CSV",
+        ("oof", "write the out-of-fold regions of labelled images, as a submission",
          "compkit.submission.submit:write_out_of_fold"),
     ):  # fmt: skip
         p = _add(commands, name, text, calls, "names out data encoder overwrite")
         _add_members(p, "a run of compkit train, or an ensemble; again for the mean of several")
-        add_out(p, "the CSV to write, in submissions/")
+        add_out(p, "the submission to write, in submissions/")
 
     p = _add(
         commands, "predict", "write label maps of any folder of images, as PNGs",
@@ -283,8 +289,8 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
         commands, "blend", "combine finished submissions by what they agree on",
         "compkit.blend.job:blend", "inputs out metric weights data overwrite",
     )  # fmt: skip
-    p.add_argument("inputs", type=Path, nargs="+", metavar="SUBMISSION", help="two CSVs or more")
-    add_out(p, "the CSV to write, in submissions/")
+    p.add_argument("inputs", type=Path, nargs="+", metavar="SUBMISSION", help="two or more")
+    add_out(p, "the submission to write, in submissions/")
     metrics = "agree by this one, or by adjusted_foreground or plain_foreground"
     p.add_argument("--metric", default="adjusted_all", help=metrics)
     p.add_argument("--data", help="tells the highest id allowed; else what the inputs hold does")

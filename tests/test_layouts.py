@@ -302,6 +302,28 @@ def test_a_first_competition_file_is_written(tmp_path, case, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):
+    folder, own = tmp_path / "data", tmp_path / "mine" / "my.yaml"
+    place(folder, *(f"{kind}/s{i}.png" for i in range(4) for kind in ("raw", "gt_masks")))
+    init = ["data", "init", "--data", str(folder), "--out"]
+    assert main([*init, str(tmp_path / "my.txt")]) == 2
+    assert main([*init, str(own)]) == 0
+    assert f"compkit data describe --data {own}" in capsys.readouterr().err
+    assert main([*init, str(own)]) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["gt_masks", "raw"]
+    store = open_store(str(own))
+    assert (store.competition.name, len(store.labelled)) == ("own", 4)
+    assert main(["data", "describe", "--data", str(own)]) == 0
+    shutil.copy(own, folder / "competition.yaml")
+    with pytest.raises(CompkitError, match="folder is of a file that lies elsewhere"):
+        open_store(str(folder))
+    own.write_text(own.read_text().replace(str(folder), "nowhere"))
+    with pytest.raises(CompkitError, match=r"there is no folder .*nowhere: correct folder"):
+        open_store(str(own))
+    own.write_text(own.read_text().replace("nowhere", "../data"))
+    assert open_store(str(own)).content == store.content
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_that_is_known_is_written_out(written, layout, tmp_path):
     folder = tmp_path / "data"

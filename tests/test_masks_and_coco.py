@@ -62,10 +62,11 @@ def written(folder: Path, segmentations: list, **changes) -> Path:
 
 
 @pytest.mark.parametrize("kind", [rle, counts, square])
-def test_every_kind_of_segmentation(tmp_path, kind):
+def test_every_kind_of_segmentation(tmp_path, kind, capsys):
     path = written(tmp_path, [kind(1), kind(2)])
     found = read_coco(path, {"a": LABELS.shape, "b.png": (3, 3), "unlisted": (2, 2)})
     assert list(found) == ["a", "b.png"]
+    assert "1 of its 3 images are not there" in capsys.readouterr().err
     np.testing.assert_array_equal(found["a"].labels, LABELS)
     assert not found["b.png"].labels.any()
 

@@ -99,14 +99,14 @@ class Coco(Described):
 
 
 class Own(Competition):
-    """A competition that its folder describes, in a ``competition.yaml``."""
+    """A competition of a user's own, which a YAML describes: in the data's folder, or elsewhere."""
 
     name = "own"
-    locator = f"a folder with a {OWN}, which `compkit data init` writes"
+    locator = f"a folder with a {OWN}, which `compkit data init` writes, or such a YAML elsewhere"
 
     def owns(self, data: str) -> bool:
         """Tell whether there is a YAML, whose rules are taken then."""
-        path = Path(data) / OWN
+        path = _yaml_of(data)
         if not path.exists():
             return False
         layout = read_layout(path)
@@ -114,8 +114,28 @@ class Own(Competition):
         return True
 
     def source(self, data: str) -> Source:
-        """Return the folder `data`, as its YAML describes it."""
-        return DescribedSource(Path(data), read_layout(Path(data) / OWN))
+        """Return the folder that the YAML describes.
+
+        Raises
+        ------
+        CompkitError
+            Also if a YAML in its folder says that the data are another's.
+        """
+        path = _yaml_of(data)
+        layout = read_layout(path)
+        if layout.folder is not None and Path(data).is_dir():
+            raise CompkitError(
+                f"{path}: folder is of a file that lies elsewhere; remove it, or give --data {path}"
+            )
+        folder = path.parent / (layout.folder or "")
+        if not folder.is_dir():
+            raise CompkitError(f"{path}: there is no folder {folder}: correct folder")
+        return DescribedSource(folder, layout)
+
+
+def _yaml_of(data: str) -> Path:
+    path = Path(data)
+    return path if path.suffix in (".yaml", ".yml") and path.is_file() else path / OWN
 
 
 class DescribedSource(Source):

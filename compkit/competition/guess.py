@@ -50,28 +50,40 @@ class Group:
     files: int
 
 
-def init(data: Path) -> None:
-    """Look at a folder, and write a ``competition.yaml`` into it, saying what was taken for what.
+def init(data: Path, out: Path | None = None) -> None:
+    """Look at a folder, and write what describes it, saying what was taken for what.
+
+    Parameters
+    ----------
+    out : Path, optional
+        The YAML to write, of a folder that cannot be written to; ``competition.yaml`` in it if none
+        is given.
 
     Raises
     ------
     CompkitError
-        If there is one already, or no image.
+        If it is there already, or the folder has no image.
     """
-    target = data / OWN
+    target = out or data / OWN
+    if target.suffix not in (".yaml", ".yml"):
+        raise CompkitError(f"--out {target} is no YAML: end its name in .yaml")
     if os.path.lexists(target):
         raise CompkitError(f"{target} is there already: correct it, or move it away")
     if not data.is_dir():
         raise CompkitError(f"there is no folder {data}: give --data one with images")
     values, told = _guessed(data)
+    if out is not None:
+        values["folder"] = str(data.resolve())
     text = "".join(f"# {line}\n" for line in ("Written by compkit data init:", *told))
     text += yaml.safe_dump(values, sort_keys=False, width=95)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target, overwrite=False) as temporary:
         temporary.write_text(text)
     read_layout(target)
     for line in told:
         say(line)
-    say(f"{target}: correct it where that is wrong; then compkit data describe --data {data}")
+    describe = f"compkit data describe --data {out or data}"
+    say(f"{target}: correct it where that is wrong; then {describe}")
 
 
 def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:

@@ -125,6 +125,8 @@ class Layout:
         As described there.
     groups
         A CSV with the columns image and group (or patient): images of one stay in one fold.
+    folder
+        Where the data are, from where the YAML lies; only of one that lies elsewhere.
     ranking
         The metric that ranks.
     max_label
@@ -136,6 +138,7 @@ class Layout:
     images: ImagesAt
     labels: LabelsAt | None = None
     groups: str | None = None
+    folder: str | None = None
     ranking: str = "adjusted_all"
     max_label: int = HIGHEST
     submission: SubmissionAs = field(default_factory=SubmissionAs)

@@ -196,6 +196,10 @@ def write_phantom(settings: PhantomSettings, out: Path, layout: str = "raidium")
             f"the phantom cannot be written: {sentence_of(error) or error}; or choose another "
             "folder"
         ) from None
+    say(
+        f"{out}: {len(source.train)} training images, {settings.labelled} of them labelled, and "
+        f"{len(source.test)} test images, as {layout} has them"
+    )
 
 
 def _is_there(source: PhantomSource, out: Path, identity: dict[str, Any]) -> bool:

@@ -215,7 +215,7 @@ def cache_root() -> Path:
 
 def _place(data: str, competition: Competition) -> Path:
     folder = Path(data)
-    where = str(folder.resolve()) if folder.is_dir() else data
+    where = str(folder.resolve()) if folder.exists() else data
     short = hashlib.sha256(os.fsencode(f"{competition.name}:{where}")).hexdigest()[:12]
     label = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(where).name)[:40].strip("-")
     return cache_root() / f"{label}-{short}"

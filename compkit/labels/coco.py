@@ -14,6 +14,7 @@ from compkit.errors import CompkitError, brief
 from compkit.inputs import parse_json, read_text
 from compkit.labels.paint import Painted, paint
 from compkit.labels.run_lengths import Shapes
+from compkit.progress import say
 from compkit.schema import checked
 
 
@@ -68,6 +69,8 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
     names = {one.id: name for one, name in _named(path, found.images, shapes)}
     regions: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
     known = {one.id for one in found.images}
+    if strange := len(known) - len(names):
+        say(f"{path}: {strange} of its {len(known)} images are not there, and are left out")
     for number, one in enumerate(found.annotations):
         where = f"{path}, annotation {number}"
         if one.image_id not in known:
