@@ -152,3 +152,24 @@ def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys, monke
     assert main([*arguments[:-1], str(tmp_path / "ledger.csv"), "--overwrite"]) == 2
     assert "is the ledger" in capsys.readouterr().err
     assert (tmp_path / "oof.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "needed"),
+    [
+        ("runs.csv", b"ImageId,EncodedPixels\na,1 3\n", True),
+        ("labels.zip", b"PK\3\4\0\xff", True),
+        ("wrong.csv", b",0.png\nPixel 0,x\n", False),
+    ],
+)
+def test_without_data_a_file_of_another_form_is_told_what_it_needs(
+    tmp_path, capsys, name, content, needed
+):
+    path, other, out = (str(tmp_path / one) for one in (name, "other.csv", "out.csv"))
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "other.csv").write_bytes(b",0.png\nPixel 0,1\n")
+    for words in (["score", path, "--truth", path], ["blend", path, other, "--out", out]):
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert name in told
+        assert ("give --data, which tells what it is" in told) == needed

@@ -21,7 +21,7 @@ from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.submission.check import test_shapes
-from compkit.submission.forms import Form, PixelTable, form_of
+from compkit.submission.forms import Form, PixelTable, UntoldForm, form_of
 from compkit.submission.publish import at_most, claim, limit_of, publish, require_form
 
 
@@ -129,7 +129,7 @@ def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float]
 def _asked(data: str | None) -> tuple[Form, Shapes, int | None]:
     """Return what a competition's data tell: the form, the sizes of its test, the highest id."""
     if data is None:
-        return PixelTable(), {}, None
+        return UntoldForm(), {}, None
     competition = competition_of(data)
     form, limit = form_of(competition), competition.rules.max_label
     # A table of pixels tells its own sizes.

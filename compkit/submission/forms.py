@@ -99,6 +99,26 @@ class PixelTable(Form):
         return read_table(path, max_label=limit, side=side).by_name
 
 
+class UntoldForm(PixelTable):
+    """What files are taken for where no competition's data tell their form."""
+
+    def read(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read label maps, or say what is needed to read files of other forms."""
+        try:
+            return super().read(path, shapes, limit)
+        except CompkitError as error:
+            if not path.is_file() or _begins(path):
+                raise
+            raise CompkitError(
+                f"{error}; if it is no table of pixels, give --data, which tells what it is"
+            ) from None
+
+
+def _begins(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(BEGINNING)) == BEGINNING.encode()
+
+
 @dataclass(frozen=True)
 class RunLengthTable(Form):
     """A CSV with a row a region; see `compkit.labels.run_lengths`."""

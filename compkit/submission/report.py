@@ -24,7 +24,7 @@ from compkit.metrics.named import beside, image_scores
 from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions, pixel_scores
 from compkit.progress import say, track
-from compkit.submission.forms import Form, PixelTable, form_of
+from compkit.submission.forms import Form, UntoldForm, form_of
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _in_order(labels: dict[str, np.ndarray], shapes: Shapes) -> dict[str, np.nda
 def _asked(data: str | None) -> tuple[Form, Shapes, tuple[str, ...]]:
     """Return the form of files, the sizes of images that may be in them, and what ranks."""
     if data is None:
-        return PixelTable(), {}, ()
+        return UntoldForm(), {}, ()
     competition = competition_of(data)
     store = open_store(data)
     shapes = dict(store.shapes("train")) | dict(store.shapes("test"))
