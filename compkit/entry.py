@@ -1,4 +1,4 @@
-"""How a command ends: errors as one sentence and exit code 2, an interruption as 130."""
+"""What all commands share: how they are added, and how they end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import NoReturn
 
 from compkit.display import flush_output, printable
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
+
+#: What ``--data`` is told of.
+DATA_HELP = "a folder with a competition's data, or phantom:size=128,labelled=40,... (built in)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,8 +30,36 @@ class Parser(argparse.ArgumentParser):
         raise CompkitError(f"{message}: see `{self.prog} --help`")
 
 
+def add_command(
+    commands: argparse._SubParsersAction,
+    name: str,
+    text: str,
+    calls: Callable[[argparse.Namespace], None] | str = "",
+    takes: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command and what it calls: a function, or with some arguments a ``"module:name"``."""
+    p = commands.add_parser(
+        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    p.set_defaults(command=partial(_call, calls, takes) if isinstance(calls, str) else calls)
+    return p
+
+
+def _call(function: str, takes: str, arguments: argparse.Namespace) -> None:
+    resolve_name(function)(*(getattr(arguments, name) for name in takes.split()))
+
+
+def add_out(p: argparse.ArgumentParser, text: str) -> None:
+    """Add what every command has that writes a submission."""
+    p.add_argument("--out", type=Path, required=True, help=text)
+    p.add_argument("--overwrite", action="store_true", help="replace files that are not compkit's")
+
+
 def guarded(command: Callable[[], None]) -> int:
-    """Run `command` and return the exit code; what is no bug never shows a traceback."""
+    """Run `command` and return the exit code; what is no bug never shows a traceback.
+
+    Errors are one sentence and exit code 2, an interruption is 130.
+    """
     _print_anything()
     try:
         command()

@@ -14,6 +14,7 @@ from compkit.cli import _parser
 from compkit.cli import main as compkit
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
+from compkit.phantom.layouts import LAYOUTS
 from compkit.root import runs_at, runs_option, runs_root
 from compkit.run import open_run, start_run
 
@@ -86,3 +87,10 @@ def test_the_scripts_are_the_commands(name, capfd):
     script = [sys.executable, str(REPOSITORY / f"{name}.py")]
     run = subprocess.run(script, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (2, said)
+
+
+def test_every_layout_of_the_phantom_can_be_asked_for(capsys):
+    with pytest.raises(SystemExit):
+        _parser("phantom").parse_args(["phantom", "--help"])
+    listed = ",".join(("raidium", *LAYOUTS))
+    assert f"{{{listed}}}" in "".join(capsys.readouterr().out.split())

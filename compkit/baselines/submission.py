@@ -11,8 +11,8 @@ import numpy as np
 
 from compkit.baselines.watershed import PASSES, WatershedParams, tune_watershed, watershed
 from compkit.data.store import Store, open_store
-from compkit.images import as_shown
 from compkit.parallel import each_image
+from compkit.pixels import as_shown
 from compkit.progress import say
 from compkit.submission.forms import form_of
 from compkit.submission.publish import at_most, claim, publish, require_form

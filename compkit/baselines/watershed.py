@@ -19,11 +19,11 @@ from compkit.data.store import Store
 from compkit.display import print_line, print_scores
 from compkit.errors import CompkitError
 from compkit.folds import make_folds
-from compkit.images import as_shown
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside
 from compkit.parameters import Param
+from compkit.pixels import as_shown
 from compkit.progress import say
 
 #: What is tried. The default comes first, and is the organisers'. What decides most is tuned first.

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from compkit.competition.base import Competition, LabelMaps, Source, Split
+from compkit.competition.labels_at import Labels
 from compkit.competition.layout import (
     LabelsAt,
     Layout,
     Place,
     files_by_name,
-    in_order,
     paths_of,
     places_of,
     read_layout,
 )
-from compkit.errors import CompkitError, brief, nearest
-from compkit.images import grey, has_colours, read_ids, read_image
+from compkit.errors import CompkitError, brief
+from compkit.images import has_colours, read_image
 from compkit.inputs import read_text, require_file
-from compkit.labels.masks import read_masks
-from compkit.labels.paint import Painted, parted
-from compkit.labels.run_lengths import RunLengths, read_runs, seems_turned
-from compkit.progress import say, track
+from compkit.pixels import grey
 
 #: What describes a competition in its own folder.
 OWN = "competition.yaml"
@@ -198,7 +193,14 @@ class DescribedSource(Source):
 
     def labels(self) -> LabelMaps:
         """Return the label maps, read as they are asked for."""
-        return LabelMaps(self.train, self._labels())
+        at = self.layout.labels
+        if at is None or not self.train:
+            return LabelMaps(self.train, iter([None] * len(self.train)))
+        return LabelMaps(self.train, Labels(self.folder, at, self.train, self._shape).read())
+
+    def _shape(self, index: int) -> tuple[int, int]:
+        height, width = self.image("train", index).shape[:2]
+        return height, width
 
     @cached_property
     def _in_colours(self) -> bool:
@@ -237,105 +239,6 @@ class DescribedSource(Source):
             else:
                 found.add(folder / pattern)
         return sorted(found)
-
-    def _labels(self) -> Iterator[np.ndarray | None]:
-        at = self.layout.labels
-        if at is None or not self.train:
-            yield from [None] * len(self.train)
-            return
-        left_out = self._left_out(at)
-        read, overlapping, lost = self._reader(at), 0, 0
-        for index, name in enumerate(track(self.train, "label maps", len(self.train))):
-            found = None if name in left_out else read(index, name)
-            if isinstance(found, Painted):
-                overlapping += found.overlapping > 0
-                lost += found.lost
-                found = found.labels
-            yield parted(found) if found is not None and at.parts == "split" else found
-        if overlapping:
-            covered = f", and {lost} regions are covered whole" * (lost > 0)
-            say(
-                f"{overlapping} images have pixels of several regions{covered}: a pixel is of the "
-                "smallest"
-            )
-
-    def _left_out(self, at: LabelsAt) -> set[str]:
-        """Return the images whose labels do not count."""
-        if at.unlabelled is None:
-            return set()
-        path = self.folder / at.unlabelled
-        names = read_text(path, "list of images").split("\n")
-        names = [name.strip() for name in names if name.strip()]
-        known = self._places["train"]
-        for name in names:
-            if name not in known:
-                raise CompkitError(
-                    f"{path} lists the image {brief(name)}, which is not there"
-                    f"{nearest(name, known)}: correct or remove it"
-                )
-        return set(names)
-
-    def _reader(self, at: LabelsAt) -> Any:
-        """Return a function from an image's number and name to its labels, or None."""
-        if at.images is not None:
-            return self._of_label_images(at.images)
-        if at.masks is not None:
-            masks = files_by_name(self.folder, at.masks)
-            self._require_known(masks, at.masks)
-            return lambda index, name: (
-                read_masks(masks[name], self.image("train", index).shape[:2])
-                if name in masks
-                else None
-            )
-        if at.pixels is not None:
-            return self._of_pixels(self.folder / at.pixels)
-        shapes = {n: self.image("train", i).shape[:2] for i, n in enumerate(self.train)}
-        if at.run_lengths is not None:
-            how = RunLengths(**{k: v for k, v in asdict(at.run_lengths).items() if k != "file"})
-            path = self.folder / at.run_lengths.file
-            found = read_runs(path, how, shapes)
-            if seems_turned(found, how):
-                say(
-                    f"{path}: regions are stripes, but whole if pixels are counted the other way: "
-                    f"set down: {str(not how.down).lower()} under labels.run_lengths"
-                )
-        else:
-            from compkit.labels.coco import read_coco
-
-            found = read_coco(self.folder / str(at.coco), shapes)
-        return lambda index, name: found.get(name)
-
-    def _of_label_images(self, pattern: str) -> Any:
-        places = places_of(self.folder, pattern, "labels.images")
-        self._require_known(places, pattern)
-
-        def read(index: int, name: str) -> np.ndarray | None:
-            if name not in places:
-                return None
-            ids, shape = read_ids(*places[name]), self.image("train", index).shape[:2]
-            if ids.shape != shape:
-                raise CompkitError(
-                    f"{places[name][0]} is {ids.shape[1]}×{ids.shape[0]}, but its image "
-                    f"{shape[1]}×{shape[0]}: put the labels of this image there"
-                )
-            return ids
-
-        return read
-
-    def _of_pixels(self, path: Path) -> Any:
-        from compkit.competition.table import read_table
-
-        places = read_table(path).by_name
-        self._require_known(places, str(path))
-        return lambda index, name: places.get(name)
-
-    def _require_known(self, names: Mapping[str, Any], where: str) -> None:
-        for name in in_order(list(names)):
-            if name not in self._places["train"]:
-                raise CompkitError(
-                    f"{self.folder}: {where} has labels of {brief(name)}, of which there is no "
-                    f"image{nearest(name, self.train)}: remove them, or add the image"
-                )
 
 
 def _anything(folder: Path, pattern: str) -> bool:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,13 +29,12 @@ from compkit.data.arrays import (
     open_images,
     shapes_file,
     shapes_of,
-    write_array,
-    write_images,
 )
+from compkit.data.writing import write_source
 from compkit.errors import CompkitError
 from compkit.failures import sentence_of
 from compkit.files import locked, replacing_directory
-from compkit.progress import say, track
+from compkit.progress import say
 from compkit.schema import read_record, write_record
 
 _LAYOUT = 2  # of the files below; another number means another way of storing
@@ -291,59 +289,7 @@ def _build(source: Source, directory: Path, fingerprint: str, data: str, blank: 
     (directory / _META).unlink(missing_ok=True)  # so that a half-removed store is none
     say(f"reading {data} into {directory}")
     with replacing_directory(directory) as temporary:
-        empty = _write_labels(source, temporary, blank)
-        files: dict[Split, str] = {"train": "images", "test": "test_images"}
-        for split, name in files.items():
-            count = len(getattr(source, split))
-            pixels = track(_images(source, split, count), f"{split} images", count)
-            _write(temporary / f"{name}.npy", pixels, empty)
+        write_source(source, temporary, blank)
         content, test_content = _contents(temporary, source.train, source.test)
         meta = _Meta(_LAYOUT, fingerprint, content, source.train, source.test, test_content)
         write_record(temporary / _META, asdict(meta))
-
-
-def _write_labels(source: Source, directory: Path, blank_is_unlabelled: bool) -> tuple[int, int]:
-    """Write the labelled images' labels; return the shape of an image where there are none."""
-    table = source.labels().labels
-    empty = (1, 1)
-    most, labelled, kept = 0, list[int](), list[tuple[tuple[int, ...], np.dtype[Any]]]()
-    # The type of all is known after the last: until then each is spooled in its own.
-    spool = directory / "labels.spool"
-    with spool.open("wb") as file:
-        for index, labels in enumerate(table):
-            if labels is None:
-                continue
-            empty, highest = labels.shape, int(labels.max(initial=0))
-            if blank_is_unlabelled and not highest:
-                continue
-            most = max(most, highest)
-            narrow = np.ascontiguousarray(labels, np.min_scalar_type(highest))
-            file.write(narrow.data)
-            kept.append((narrow.shape, narrow.dtype))
-            labelled.append(index)
-    if isinstance(table, np.ndarray):  # which tells of none, too
-        empty = table.shape[1:]
-    write_array(directory / "labelled.npy", np.array(labelled), np.int64)
-    dtype = np.min_scalar_type(most)
-    with spool.open("rb") as file:
-        found = (
-            np.fromfile(file, own, int(np.prod(shape))).reshape(shape).astype(dtype)
-            for shape, own in kept
-        )
-        _write(directory / "labels.npy", found, empty)
-    spool.unlink()
-    return empty
-
-
-def _write(path: Path, images: Iterable[np.ndarray], empty: tuple[int, ...]) -> None:
-    """Write images, and beside them the shapes of such as are of several sizes."""
-    shapes = write_images(path, images, empty)
-    if shapes is not None:
-        write_array(shapes_file(path), shapes, np.int64)
-
-
-def _images(source: Source, split: Split, count: int) -> Iterator[np.ndarray]:
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, count, 64):  # bounded, so that memory is
-            indices = range(start, min(start + 64, count))
-            yield from pool.map(lambda index: source.image(split, index), indices)

@@ -14,7 +14,7 @@ from skimage.color import gray2rgb
 from compkit.describe.colours import coloured
 from compkit.describe.statistics import Regions
 from compkit.files import replacing
-from compkit.images import as_shown
+from compkit.pixels import as_shown
 
 _BARS, _MARK = "#64748b", "#c2410c"
 _COLUMNS = 3  # of the gallery

@@ -18,15 +18,9 @@ from compkit.describe.colours import outlined
 from compkit.ensemble.model import open_model
 from compkit.errors import CompkitError
 from compkit.files import digest_of, replacing, require_writable
-from compkit.images import (
-    UNREADABLE,
-    as_shown,
-    check_header,
-    fitted,
-    read_grey,
-    read_image,
-)
+from compkit.images import UNREADABLE, check_header, read_grey, read_image
 from compkit.inputs import parse_json, require_file
+from compkit.pixels import as_shown, fitted
 from compkit.progress import say
 from compkit.schema import checked
 

@@ -19,7 +19,6 @@ from compkit.ensemble.decoder import load_decoder, prove_networks
 from compkit.ensemble.mixture import MapMean
 from compkit.errors import CompkitError, nearest
 from compkit.folds import ALL
-from compkit.images import CHANNELS, fitted
 from compkit.inference.maps import kept, probabilities, refuse_improbable
 from compkit.inference.members import (
     Networks,
@@ -31,6 +30,7 @@ from compkit.inference.members import (
 from compkit.inference.predict import batches
 from compkit.models.checkpoint import read_card, weights_digest
 from compkit.parallel import each_image
+from compkit.pixels import CHANNELS, fitted
 from compkit.root import KINDS, runs_root
 from compkit.run import FITTED, part_of, read_run
 

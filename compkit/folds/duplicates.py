@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store, image_digest
-from compkit.images import as_shown
+from compkit.pixels import as_shown
 
 #: Two images at least this similar are neighbours. Between slices of a real CT, medians are 0.85
 #: for adjacent ones, 0.54 three apart and 0.24 eight apart. Between different patients the most

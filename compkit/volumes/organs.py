@@ -11,7 +11,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from compkit.data.store import Store
 from compkit.folds.duplicates import find_duplicates
-from compkit.images import as_shown
+from compkit.pixels import as_shown
 from compkit.volumes.cases import Volume
 from compkit.volumes.slices import DARK, Look, body_of, box_of, cuts
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from compkit.data.arrays import shapes_of
 from compkit.data.store import Store
-from compkit.images import as_shown
+from compkit.pixels import as_shown
 from compkit.volumes.cases import Volume
 from compkit.volumes.slices import (
     AIR,

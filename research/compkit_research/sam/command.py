@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from compkit.cli import add_out
+from compkit.entry import add_out
 
 
 def sam(parser: ArgumentParser) -> None:
