@@ -189,6 +189,8 @@ BAD_DICOM = {
     "lacks PixelSpacing": lambda files: rewrite(files[1], PixelSpacing=2.0),
     "missing or is there twice": lambda files: files[1].unlink(),
     "orientation": lambda files: rewrite(files[1], ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
+    "has several frames, colours": lambda files: rewrite(files[1], SamplesPerPixel=3),
+    "or no HU": lambda files: rewrite(files[1], RescaleType="OD"),
     "another size": lambda files: rewrite(files[1], Rows=3),
     "pixels cannot be read": lambda files: compress(files[1]),
     "cannot be read": lambda files: files[1].write_bytes(files[1].read_bytes()[:90]),
@@ -236,3 +238,29 @@ def test_headers_damaged_anywhere_are_one_sentence(tmp_path):
         except CompkitError:
             refused += 1
     assert refused > 20
+
+
+@pytest.mark.parametrize("bad", [b"\xff\x7f", b"\x00\x00", b"\xff\xff", b"AS"])
+def test_a_series_damaged_anywhere_is_one_sentence(bad, tmp_path):
+    file = save_dicom(tmp_path / "case")[0]
+    whole = file.read_bytes()
+    refused = 0
+    for place in range(128, len(whole) - GREY[0].nbytes, 3):
+        file.write_bytes(whole[:place] + bad + whole[place + 2 :])
+        try:
+            read(tmp_path)
+        except CompkitError:
+            refused += 1
+    assert refused > 20
+
+
+def test_an_oblique_volume_is_taken_along_the_closest_axes(tmp_path):
+    angle = np.deg2rad(20)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    for axes in ("LPS", "RAS", "SPL"):
+        save(tmp_path / axes / "ct.nii.gz", GREY, axes, turn @ AFFINE)
+    for case in find_cases(tmp_path):
+        volume = read_case(case)
+        np.testing.assert_array_equal(volume.grey, GREY)
+        assert volume.spacing == pytest.approx(SPACING)

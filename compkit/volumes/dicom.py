@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from compkit.errors import CompkitError
 from compkit.volumes.grid import Grid, canonical
@@ -15,6 +16,11 @@ from compkit.volumes.grid import Grid, canonical
 _NEEDED = (
     "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
     "Rows", "Columns", "RescaleSlope", "RescaleIntercept",
+)  # fmt: skip
+#: What pydicom raises of files that are no DICOM, damaged, or of a kind that it cannot read.
+_UNREADABLE = (
+    InvalidDicomError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError,
+    struct.error, BytesLengthException,
 )  # fmt: skip
 _LENGTHS = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 
@@ -67,15 +73,18 @@ def _header(file: Path) -> Any:
         missing += [key for key, n in _LENGTHS.items() if np.size(header.get(key)) != n]
         kind = header.get("Modality")
         frames = int(header.get("NumberOfFrames") or 1)
+        colours = int(header.get("SamplesPerPixel") or 1) > 1
         unit = header.get("RescaleType", "HU")
-    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise CompkitError(
             f"{file} cannot be read as DICOM ({error}): copy or download it again"
         ) from None
     if kind != "CT":
         raise CompkitError(f"{file} is of modality {kind}: leave only the slices of a CT in it")
-    if missing or frames > 1 or unit not in ("HU", "", None):
-        fault = f"lacks {', '.join(missing)}" if missing else "has several frames, or no HU"
+    if missing or frames > 1 or colours or unit not in ("HU", "", None):
+        fault = (
+            f"lacks {', '.join(missing)}" if missing else "has several frames, colours, or no HU"
+        )
         raise CompkitError(f"{file} {fault}: give slices of a CT in Hounsfield units, one a file")
     return header
 
@@ -104,7 +113,7 @@ def _hounsfield(file: Path) -> np.ndarray:
     try:
         data = pydicom.dcmread(file)
         stored = data.pixel_array
-    except (RuntimeError, NotImplementedError, AttributeError, ValueError, KeyError, EOFError) as e:
+    except _UNREADABLE as e:
         raise CompkitError(
             f"{file}: its pixels cannot be read ({str(e).splitlines()[0] if str(e) else e!r}): "
             "copy it again, or uncompress it (dcmdjpeg, dcmdjpls or gdcmconv --raw)"
