@@ -6,7 +6,8 @@
 Each variant trains three folds. With volumes, one network learns from their slices first, and the
 folds start from it; the steps of both are what labels alone get. Scores are out of fold, with the
 standard error of the difference to labels alone over groups of near-duplicates, and of the
-phantom's test.
+phantom's test. A second table tells how many of the test's true regions a predicted one overlaps by
+half, of kinds that training labels and of each that it never does.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compkit.competition.table import read_table
 from compkit.display import print_table
 from compkit.metrics.bootstrap import standard_error
+from compkit.phantom.kinds import KINDS, LABELLED, TEST_ONLY
+from compkit.phantom.slices import Slice, draw_slice
 
 METRICS = ("adjusted_all", "adjusted_foreground", "plain_foreground")
 
@@ -62,6 +67,8 @@ def main() -> None:
             start = learnt(a, name, seed)
             scores.setdefault(name, []).append(trained(a, name, seed, a.steps, start))
     show(scores)
+    if (a.data / "phantom.json").exists():
+        show_found(a, list(scores))
 
 
 def phantom(out: Path) -> Path:
@@ -150,6 +157,34 @@ def show(scores: dict[str, list[dict[str, Any]]]) -> None:
         test = [one["test"].get(METRICS[0]) for one in seeds]
         rows.append((*row, "" if None in test else f"{np.mean(test):.3f}"))
     print_table("three folds", ["", *METRICS, "test, the first"], rows)
+
+
+def show_found(a: argparse.Namespace, names: list[str]) -> None:
+    """Print which share of the test's regions is found, by what training says of their kind."""
+    made = json.loads((a.data / "phantom.json").read_text())
+    drawn = [draw_slice(made["seed"], "test", i, made["size"]) for i in range(made["test"])]
+    kinds = {"labelled": LABELLED, **{kind: (kind,) for kind in TEST_ONLY}}
+    rows = []
+    for name in names:
+        hits: dict[str, list[bool]] = {kind: [] for kind in kinds}
+        for seed in range(a.seeds):
+            table = read_table(a.out / f"{slug(name)}-{seed}.csv").by_name
+            for index, slice_ in enumerate(drawn):
+                for kind, hit in found(slice_, table[f"{index}.png"]):
+                    hits[next(group for group, of in kinds.items() if kind in of)].append(hit)
+        rows.append((name, *(f"{np.mean(each):.2f}" for each in hits.values())))
+    counts = [f"{kind} ({len(each) // a.seeds})" for kind, each in hits.items()]
+    print_table("share of the test's regions that are found, IoU ≥ 0.5", ["", *counts], rows)
+
+
+def found(slice_: Slice, labels: np.ndarray) -> Iterator[tuple[str, bool]]:
+    """Yield the kind of each true region, and whether a predicted one has an IoU of 0.5 with it."""
+    for region in np.unique(slice_.labels[slice_.labels > 0]).tolist():
+        mask = slice_.labels == region
+        inside = np.bincount(labels[mask], minlength=labels.max() + 1)[1:]
+        unions = np.bincount(labels.ravel(), minlength=labels.max() + 1)[1:] + mask.sum() - inside
+        kind = KINDS[int(slice_.kinds[mask][0]) - 1]
+        yield kind, bool((inside / np.maximum(unions, 1)).max(initial=0) >= 0.5)
 
 
 if __name__ == "__main__":

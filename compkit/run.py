@@ -29,12 +29,19 @@ FITTED = "fit.json"
 
 @dataclass(frozen=True)
 class Made:
-    """What ``run.json`` holds: where the data lay, digests of training data and test, plugins."""
+    """What ``run.json`` holds: where the data lay, digests of training data and test, plugins.
+
+    Attributes
+    ----------
+    external : str or None
+        The digest of ``external.data``.
+    """
 
     data: str
     content: str
     test: str | None = None  # in older files, `content` is of both
     plugins: dict[str, str] = field(default_factory=dict)
+    external: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,8 @@ def start_run(
             save(config, directory / "config.yaml")
             folds.write(directory / "folds.csv")
             # Written last: its presence says that the others are whole.
-            about = Made(data, store.content, store.test_content, plugins.used())
+            external = _external_content(config)
+            about = Made(data, store.content, store.test_content, plugins.used(), external)
             write_record(made, asdict(about))
     return Run(name, config, store, read_folds(directory / "folds.csv", store), root)
 
@@ -263,6 +271,11 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
         say(f"{directory} was begun with other plugins, or ones that were edited since "
             f"({', '.join(made.plugins)})")  # fmt: skip
     _refuse_other_data(directory.name, made.content, store)
+    if _external_content(config) != made.external:
+        raise CompkitError(
+            f"{directory} learns of external.data {config.external.data}, which was changed since: "
+            "restore it, or take another --run name"
+        )
     learns_of_test = config.unlabelled.weight and config.unlabelled.test
     if learns_of_test and made.test not in (None, store.test_content):
         raise CompkitError(
@@ -279,6 +292,11 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     if changed := differences(before, config, but=()):
         say(f"{directory} runs or predicts otherwise from now on ({'; '.join(changed)})")
         save(config, directory / "config.yaml")
+
+
+def _external_content(config: RunConfig) -> str | None:
+    other = config.external.data
+    return None if other is None else open_store(other).content
 
 
 def _trained_on(name: str, made: Made) -> Store:

@@ -3,6 +3,7 @@
 from compkit.config.run import FoldsConfig, InferenceConfig, MachineConfig, ModelConfig, RunConfig
 from compkit.config.training import (
     AugmentConfig,
+    ExternalConfig,
     InputConfig,
     LossConfig,
     PartitionConfig,
@@ -12,6 +13,7 @@ from compkit.config.training import (
 
 __all__ = [
     "AugmentConfig",
+    "ExternalConfig",
     "FoldsConfig",
     "InferenceConfig",
     "InputConfig",

@@ -20,6 +20,7 @@ _BOUNDS = {
     "input.crop": (16, 16384),
     "inference.tile": (16, 16384),
     "input.batch": (2, 65536),
+    "external.batch": (2, 65536),
     "unlabelled.batch": (2, 65536),
     "inference.batch": (1, 65536),
     "machine.workers": (0, 1024),
@@ -56,7 +57,7 @@ def check(config: RunConfig) -> None:
             one is None or isinstance(one, str) or one[1] > 0 for one in normalisations
         ),
         "machine.batch must leave two images or more in every part of input.batch, and of "
-        "unlabelled.batch": (
+        "external.batch and unlabelled.batch": (
             not isinstance(m.batch, int)
             or -(-max(config.batches) // m.batch) <= min(config.batches) // 2
         ),
@@ -82,6 +83,7 @@ def check(config: RunConfig) -> None:
         "training.ema must be at least 0 and under 1": 0 <= t.ema < 1,
         "training.clip must not be negative": t.clip >= 0,
         "training.patience must not be negative": t.patience >= 0,
+        "external.weight must be positive": config.external.weight > 0,
         "unlabelled.weight must not be negative": u.weight >= 0,
         "unlabelled.confidence must be at least 0.5 and under 1": 0.5 <= u.confidence < 1,
         "unlabelled.ramp must be from 0 to 1": 0 <= u.ramp <= 1,

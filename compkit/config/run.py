@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 from compkit.config.training import (
     AugmentConfig,
+    ExternalConfig,
     InputConfig,
     LossConfig,
     PartitionConfig,
@@ -188,6 +189,7 @@ class RunConfig:
     input: InputConfig = field(default_factory=InputConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    external: ExternalConfig = field(default_factory=ExternalConfig)
     unlabelled: UnlabelledConfig = field(default_factory=UnlabelledConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
@@ -195,8 +197,8 @@ class RunConfig:
     @property
     def batches(self) -> tuple[int, ...]:
         """How many images of each kind a training step has: labelled ones, and others."""
-        u = self.unlabelled
-        return (self.input.batch, u.batch) if u.weight else (self.input.batch,)
+        others = ((self.external, self.external.data), (self.unlabelled, self.unlabelled.weight))
+        return (self.input.batch, *(part.batch for part, used in others if used))
 
 
 def _own(value: T | dict[str, T], encoder: str) -> T:

@@ -188,6 +188,25 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class ExternalConfig:
+    """Labelled images of other data, as ``compkit data import`` makes, in every batch.
+
+    Parameters
+    ----------
+    data
+        The other data; its images never validate.
+    weight
+        Weight of their loss beside that of the run's own images.
+    batch
+        How many of them a batch has, beside the run's own.
+    """
+
+    data: str | None = None
+    weight: float = 1.0
+    batch: int = 8
+
+
+@dataclass(frozen=True)
 class UnlabelledConfig:
     """What training takes from images without labels.
 

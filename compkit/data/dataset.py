@@ -215,7 +215,7 @@ def narrow(labels: np.ndarray) -> np.ndarray:
 
 
 def labelled_set(
-    store: Store, indices: Iterable[int], config: RunConfig, head: Head
+    store: Store, indices: Iterable[int], config: RunConfig, head: Head, stream: int = 0
 ) -> TrainingSet:
     """Return the training set of some labelled images, by indices into ``store.train``."""
     chosen = list(indices)
@@ -227,4 +227,4 @@ def labelled_set(
         away = (np.asarray(store.ignored_of(i)) for i in chosen)
         levels = (np.where(ignored, little, np.uint8(255)) for ignored in away)
         known = Packed([packed(shrunk_labels(n, seen(n.shape, config.input.size))) for n in levels])
-    return TrainingSet((store.images[i] for i in chosen), labels, config, head, known)
+    return TrainingSet((store.images[i] for i in chosen), labels, config, head, known, stream)

@@ -22,6 +22,7 @@ from compkit.models.checkpoint import warm_start
 from compkit.progress import say
 from compkit.run import FITTED, Run, fold_name, read_fitted
 from compkit.training.callbacks import LAST, Watch, draw_curve, finish
+from compkit.training.external import external_set, open_external
 from compkit.training.loop import drawn, fit
 from compkit.training.micro import part_count
 from compkit.training.module import SegmentationModule, seed_of
@@ -70,6 +71,8 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
     begun = (part / LAST).exists()
     start = None if begun else config.model.start_of(encoder, fold)
     seen = run.store.digests(run.folds.train_indices(fold))
+    if (other := open_external(config, run.store)) is not None:
+        seen += other.digests(other.labelled.tolist())
     if not begun:
         refuse_leak(config, encoder, fold, run.store, run.folds)
         seen += inherited(config, encoder, fold)
@@ -97,6 +100,10 @@ def _training(run: Run, head: Head, fold: int) -> dict[str, DataLoader]:
     config, store, u = run.config, run.store, run.config.unlabelled
     labelled = labelled_set(store, run.folds.train_indices(fold).tolist(), config, head)
     loaders = {"labelled": drawn(labelled, config.input.batch, config)}
+    if (other := open_external(config, store)) is not None:
+        loaders["external"] = drawn(
+            external_set(other, config, head), config.external.batch, config
+        )
     if u.weight:
         loaders["pseudo"] = drawn(pseudo_labelled(run, head, fold), u.batch, config)
     return loaders

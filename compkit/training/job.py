@@ -22,6 +22,7 @@ from compkit.root import runs_option, runs_root
 from compkit.run import Run, fold_name, open_run, read_fitted, split_of, start_run
 from compkit.tasks import spread
 from compkit.training.callbacks import steps_done
+from compkit.training.external import open_external
 from compkit.training.fit import fit_fold
 from compkit.training.pseudo import open_teacher, unlabelled_images
 
@@ -47,7 +48,7 @@ def train(
     check_all(config)
     if is_on_ray():
         room(config.machine)
-    _check_unlabelled(config, data)
+    _check_others(config, data)
     if not (runs_root() / name / "run.json").is_file():
         _check_weights(config, fold or 0)
     run = start_run(name, config, data, encoder=encoder, fold=fold)
@@ -98,7 +99,8 @@ def _check_weights(config: RunConfig, fold: int) -> None:
             warm_start(network, start)
 
 
-def _check_unlabelled(config: RunConfig, data: str) -> None:
+def _check_others(config: RunConfig, data: str) -> None:
+    open_external(config, open_store(data))
     if config.unlabelled.weight:
         store = open_store(data)
         unlabelled_images(store, config.unlabelled.test)

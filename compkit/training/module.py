@@ -25,9 +25,10 @@ from compkit.resample import resized
 
 
 class Batches(TypedDict, total=False):
-    """What one step learns from: labelled images, and those that another network labelled."""
+    """What one step learns from: labelled images, others', and those that a network labelled."""
 
     labelled: Required[Batch]
+    external: Batch
     pseudo: Batch
 
 
@@ -101,6 +102,9 @@ class SegmentationModule(pl.LightningModule):
     def _share(self, batch: Batches, number: int) -> Tensor:
         """Return what one micro-batch adds to the loss of a batch."""
         loss = self._supervised_share("loss", batch["labelled"], number)
+        if "external" in batch:
+            other = self._supervised_share("external_loss", batch["external"], number)
+            loss = loss + self.config.external.weight * other
         if "pseudo" not in batch:
             return loss
         other = self._supervised_share("unlabelled_loss", batch["pseudo"], number)

@@ -1,0 +1,97 @@
+"""Labelled images of other data, in every batch beside a run's own."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from compkit.cli import main
+from compkit.config import ExternalConfig, FoldsConfig, InputConfig, ModelConfig, RunConfig
+from compkit.config import TrainingConfig as Training
+from compkit.config.check import check
+from compkit.data.store import open_store
+from compkit.errors import CompkitError
+from compkit.leak import seen_by
+from compkit.training.callbacks import LAST
+from compkit.training.external import open_external
+from compkit.training.job import train
+
+DATA = "phantom:size=48,labelled=6,unlabelled=2,test=2,seed=4"
+OTHER = "phantom:size=64,labelled=5,unlabelled=1,test=1,seed=5"
+BASE = RunConfig(
+    encoders=("plain_unet16",),
+    folds=FoldsConfig(k=2),
+    model=ModelConfig(weights="none"),
+    input=InputConfig(batch=2, size=32),
+    training=Training(steps=4, steps_per_epoch=2, warmup=1),
+)
+BESIDE = replace(BASE, external=ExternalConfig(OTHER, batch=3))
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.slow
+def test_networks_learn_of_both_and_validate_on_their_own(tmp_path):
+    train(BASE, DATA, "alone", fold=0)
+    train(BESIDE, DATA, "both", fold=0)
+    own, other = open_store(DATA), open_store(OTHER)
+    parts = [tmp_path / "runs" / name / "plain_unet16" / "fold0" for name in ("alone", "both")]
+    seen = [set(seen_by(part / LAST)) for part in parts]
+    assert seen[1] - seen[0] == set(other.digests(other.labelled.tolist()))
+    assert seen[0] < set(own.digests(own.labelled.tolist()))
+    losses = [(part / "metrics.csv").read_text().splitlines()[0] for part in parts]
+    assert "external_loss" not in losses[0] and "external_loss" in losses[1]
+    with pytest.raises(CompkitError, match=r"another configuration \(external.weight"):
+        train(replace(BESIDE, external=ExternalConfig(OTHER, 2.0, 3)), DATA, "both", fold=1)
+
+
+@pytest.mark.slow
+def test_a_run_is_bound_to_the_other_data(tmp_path):
+    folder = tmp_path / "other"
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    assert main(["phantom", "--layout", "folder", "--out", str(folder / "p"), "--size", "48",
+                 "--labelled", "4", "--unlabelled", "0", "--test", "1", "--seed", "6"]) == 0  # fmt: skip
+    beside = replace(BASE, external=ExternalConfig(str(folder / "p"), batch=2))
+    train(beside, DATA, "bound", fold=0)
+    next((folder / "p" / "images").iterdir()).unlink()
+    for label in (folder / "p" / "labels").iterdir():
+        if not any(p.stem == label.stem for p in (folder / "p" / "images").iterdir()):
+            label.unlink()
+    with pytest.raises(CompkitError, match="which was changed since: restore it"):
+        train(beside, DATA, "bound", fold=1)
+    shutil.rmtree(folder)
+    with pytest.raises(CompkitError, match="no competition's data"):
+        train(beside, DATA, "bound", fold=1)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (DATA, "holds 6 of the images of these data"),
+        ("deep", "images of 1 channel\\(s\\) of 16 bits, but these data 1 channel\\(s\\) of 8"),
+        ("nowhere", "no competition's data"),
+    ],
+)
+def test_what_cannot_teach_is_refused(data, sentence):
+    for kind in ("images", "labels"):
+        Path("deep", kind).mkdir(parents=True)
+        cv2.imwrite(f"deep/{kind}/a.png", np.eye(32, dtype=np.uint16) * 999)
+    with pytest.raises(CompkitError, match=sentence):
+        open_external(replace(BASE, external=ExternalConfig(data)), open_store(DATA))
+
+
+def test_without_other_data_there_is_none():
+    assert open_external(BASE, open_store(DATA)) is None
+    assert BASE.batches == (2,) and BESIDE.batches == (2, 3)
+    with pytest.raises(CompkitError, match=r"external\.weight must be positive"):
+        check(replace(BESIDE, external=ExternalConfig(OTHER, 0.0)))
