@@ -4,7 +4,8 @@
     python benchmarks/volumes.py --data DIR --source VOLUMES --turn vflip
 
 Each variant trains three folds. With volumes, one network learns from their slices first, and the
-folds start from it; the steps of both are what labels alone get. Scores are out of fold, with the
+folds start from it; the steps of both are what labels alone get. Or their slices are half of every
+batch. Scores are out of fold, with the
 standard error of the difference to labels alone over groups of near-duplicates, and of the
 phantom's test. A second table tells how many of the test's true regions a predicted one overlaps by
 half, of kinds that training labels and of each that it never does.
@@ -53,7 +54,10 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=450, help="on the volumes")
     parser.add_argument("--slices", type=int, default=40, help="of a volume")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", nargs="+", default=list(IMPORTS), help="which imports")
+    parser.add_argument(
+        "--only", nargs="*", default=list(IMPORTS), help="which imports are learnt first"
+    )
+    parser.add_argument("--beside", nargs="*", default=list(IMPORTS)[:2], help="or in every batch")
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     os.environ["COMPKIT_RUNS"] = str(a.out / "runs")
@@ -65,7 +69,13 @@ def main() -> None:
             scores.setdefault(name, []).append(trained(a, name, seed, steps))
         for name in a.only:
             start = learnt(a, name, seed)
-            scores.setdefault(name, []).append(trained(a, name, seed, a.steps, start))
+            first = ("--model.start", start)
+            scores.setdefault(name, []).append(trained(a, name, seed, a.steps, *first))
+        for name in a.beside:
+            other = ("--external.data", imported(a, name), "--external.batch", 8)
+            scores.setdefault(f"beside: {name}", []).append(
+                trained(a, f"beside: {name}", seed, a.steps, *other)
+            )
     show(scores)
     if (a.data / "phantom.json").exists():
         show_found(a, list(scores))
@@ -88,7 +98,14 @@ def volumes(out: Path) -> Path:
 
 
 def learnt(a: argparse.Namespace, name: str, seed: int) -> Path:
-    """Import volumes as a variant has it, train one network on them, and return its checkpoint."""
+    """Train one network on volumes as a variant has them, and return its checkpoint."""
+    run = f"{slug(name)}-first-{seed}"
+    train(a, run, imported(a, name), a.first, seed, "--fold", "all")
+    return a.out / "runs" / run / "tf_efficientnet_lite0" / "all" / "last.ckpt"
+
+
+def imported(a: argparse.Namespace, name: str) -> Path:
+    """Import volumes as a variant has it."""
     folder = a.out / slug(name)
     half = 0.0
     if "HALF" in IMPORTS[name]:
@@ -96,17 +113,15 @@ def learnt(a: argparse.Namespace, name: str, seed: int) -> Path:
         half = json.loads(measured.read_text())["spacing"] / 2
     words = [{"DATA": a.data, "HALF": half}.get(word, word) for word in IMPORTS[name]]
     compkit("data", "import", a.source, "--out", folder, "--slices", a.slices, *words)
-    run = f"{slug(name)}-first-{seed}"
-    train(a, run, folder, a.first, seed, "--fold", "all")
-    return a.out / "runs" / run / "tf_efficientnet_lite0" / "all" / "last.ckpt"
+    return folder
 
 
 def trained(
-    a: argparse.Namespace, name: str, seed: int, steps: int, start: Path | None = None
+    a: argparse.Namespace, name: str, seed: int, steps: int, *more: object
 ) -> dict[str, Any]:
     """Train the folds of a variant; return scores of every out-of-fold image, and of the test."""
     run = f"{slug(name)}-{seed}"
-    train(a, run, a.data, steps, seed, *(("--model.start", start) if start else ()))
+    train(a, run, a.data, steps, seed, *more)
     out = a.out / f"{run}.csv"
     compkit("submit", "--run", run, "--out", out, "--overwrite")
     held = json.loads(out.with_suffix(".json").read_text())["out_of_fold"]
@@ -138,7 +153,7 @@ def compkit(*words: object) -> str:
 
 def slug(name: str) -> str:
     """Return a name as part of a path."""
-    return name.replace(",", "").replace(" ", "-")
+    return name.replace(",", "").replace(":", "").replace(" ", "-")
 
 
 def show(scores: dict[str, list[dict[str, Any]]]) -> None:

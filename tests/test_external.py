@@ -57,15 +57,13 @@ def test_networks_learn_of_both_and_validate_on_their_own(tmp_path):
 @pytest.mark.slow
 def test_a_run_is_bound_to_the_other_data(tmp_path):
     folder = tmp_path / "other"
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels").mkdir()
-    assert main(["phantom", "--layout", "folder", "--out", str(folder / "p"), "--size", "48",
-                 "--labelled", "4", "--unlabelled", "0", "--test", "1", "--seed", "6"]) == 0  # fmt: skip
-    beside = replace(BASE, external=ExternalConfig(str(folder / "p"), batch=2))
+    words = "--layout folder --size 48 --labelled 4 --unlabelled 0 --test 1 --seed 6"
+    assert main(["phantom", "--out", str(folder), *words.split()]) == 0
+    beside = replace(BASE, external=ExternalConfig(str(folder), batch=2))
     train(beside, DATA, "bound", fold=0)
-    next((folder / "p" / "images").iterdir()).unlink()
-    for label in (folder / "p" / "labels").iterdir():
-        if not any(p.stem == label.stem for p in (folder / "p" / "images").iterdir()):
+    next((folder / "images").iterdir()).unlink()
+    for label in (folder / "labels").iterdir():
+        if not any(p.stem == label.stem for p in (folder / "images").iterdir()):
             label.unlink()
     with pytest.raises(CompkitError, match="which was changed since: restore it"):
         train(beside, DATA, "bound", fold=1)
