@@ -83,6 +83,11 @@ def add_data_commands(commands: argparse._SubParsersAction) -> None:
         help="a CSV with the columns image and group (or patient): what stays in one fold, instead "
         "of near-duplicates found by similarity",
     )  # fmt: skip
+    p.add_argument(
+        "--similar",
+        action="store_true",
+        help="with groups, keep near-duplicates in one fold, too",
+    )
     how.add_argument("--random", action="store_true", help="part near-duplicates (scores too high)")
 
     p = add_command(
@@ -125,7 +130,7 @@ def _folds(a: argparse.Namespace) -> None:
     from compkit.progress import say
 
     claim_folds(a.out, a.overwrite, a.groups)
-    folds = make_folds(open_store(a.data), a.k, a.seed, grouped=not a.random, groups=a.groups)
+    folds = make_folds(open_store(a.data), a.k, a.seed, not a.random, a.groups, similar=a.similar)
     folds.write(a.out, a.overwrite)
     print_line(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
     print_line("fold  images  groups  regions  coverage")

@@ -255,7 +255,7 @@ def split_of(config: RunConfig, store: Store) -> Folds:
     f = config.folds
     if f.file is not None:
         return read_folds(Path(f.file), store)
-    return make_folds(store, k=f.k, seed=f.seed, grouped=f.grouped, groups=f.groups)
+    return make_folds(store, f.k, f.seed, f.grouped, f.groups, f.similar)
 
 
 def _go_on(directory: Path, config: RunConfig, store: Store) -> None:

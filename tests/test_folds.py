@@ -310,6 +310,24 @@ WRONG = {
 }
 
 
+def test_groups_and_near_duplicates_stay_together(patients, tmp_path):
+    store, patient = patients
+    path = tmp_path / "clinics.csv"  # of which a patient may be in two
+    clinic = np.where(np.arange(len(patient)) % 5, patient, patient + 100)
+    rows = [f"{name},{number}\n" for name, number in zip(store.train, clinic, strict=True)]
+    path.write_text("image,group\n" + "".join(rows))
+    apart, joined = (make_folds(store, 2, groups=path, similar=both) for both in (False, True))
+    chosen = store.labelled
+
+    def parted(folds, of):
+        return sum(len(np.unique(folds.fold[chosen][of[chosen] == one])) > 1 for one in set(of))
+
+    assert parted(apart, clinic) == parted(joined, clinic) == parted(joined, patient) == 0
+    assert parted(apart, patient) > 0
+    with pytest.raises(CompkitError, match="similar joins groups, and none are given"):
+        make_folds(store, 2, similar=True)
+
+
 @pytest.fixture
 def written(tmp_path):
     rng = np.random.default_rng(4)

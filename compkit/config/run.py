@@ -35,6 +35,8 @@ class FoldsConfig:
     groups
         Path of a CSV with the columns image and group (or patient), whose groups stay on one side
         instead of near-duplicates found by similarity.
+    similar
+        With groups, keep near-duplicates on one side, too.
     """
 
     file: str | None = None
@@ -42,6 +44,7 @@ class FoldsConfig:
     seed: int = 0
     grouped: bool = True
     groups: str | None = None
+    similar: bool = False
 
 
 T = TypeVar("T")

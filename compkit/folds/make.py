@@ -20,7 +20,12 @@ _EVENNESS = 2.0  # weight of equal numbers of images beside equal numbers in eac
 
 
 def make_folds(
-    store: Store, k: int = 5, seed: int = 0, grouped: bool = True, groups: Path | str | None = None
+    store: Store,
+    k: int = 5,
+    seed: int = 0,
+    grouped: bool = True,
+    groups: Path | str | None = None,
+    similar: bool = False,
 ) -> Folds:
     """Split the labelled images into `k` folds, alike in size, number of regions and coverage.
 
@@ -39,6 +44,8 @@ def make_folds(
     groups : Path or str, optional
         A CSV of the groups to keep in one fold instead, by default the competition's own: see
         `compkit.folds.reading.read_groups`.
+    similar : bool
+        Keep groups with near-duplicates of one another in one fold, too.
 
     Raises
     ------
@@ -60,7 +67,12 @@ def make_folds(
     if seed < 0:
         raise CompkitError(f"the seed of a split is {seed}: take a number from 0 up")
     given = store.groups if groups is None else groups
-    unit, group, told = _alike(store, k, grouped) if given is None else _given(store, k, given)
+    if given is None:
+        if similar:
+            raise CompkitError("similar joins groups, and none are given: leave it out")
+        unit, group, told = _alike(store, k, grouped)
+    else:
+        unit, group, told = _given(store, k, given, similar)
     regions, coverage = measure_extent(store)
     fold = np.full(len(store.train), -1)
     chosen = store.labelled
@@ -89,16 +101,21 @@ def _alike(store: Store, k: int, grouped: bool) -> _Parted:
     return found.cut(k) if grouped else found.copy, found.group, found.told(grouped)
 
 
-def _given(store: Store, k: int, path: Path | str) -> _Parted:
-    names = _joined(read_groups(path, store), copies(store.images))
+def _given(store: Store, k: int, path: Path | str, similar: bool) -> _Parted:
+    alike = find_duplicates(store).group if similar else copies(store.images)
+    names = _joined(read_groups(path, store), alike)
     _, unit = np.unique(names, return_inverse=True)
-    what = f"groups of labelled images in {path} (those that share an exact copy count as one)"
+    shared = "near-duplicates" if similar else "an exact copy"
+    what = f"groups of labelled images in {path} (those that share {shared} count as one)"
     _require(k, unit[store.labelled], what, "correct the groups")
     return unit, names, {"grouped": "given", "threshold": "none"}
 
 
 def _joined(names: np.ndarray, copy: np.ndarray) -> np.ndarray:
-    """Return the group of each image; the names of those that share a copy have a + between."""
+    """Return the group of each image; the names of those that share a copy have a + between.
+
+    An image of no group is of that which its copies are of.
+    """
     known = names != ""
     groups, of = np.unique(names[known], return_inverse=True)
     count = len(groups) + int(copy.max()) + 1  # groups first, then distinct images
