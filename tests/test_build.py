@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from fakes import put_fit
 
+from compkit.begin import start_run
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, RunConfig
 from compkit.ensemble.build import open_mixture
 from compkit.files import read_json, write_json
 from compkit.folds import Folds
-from compkit.run import FITTED, start_run
+from compkit.run import FITTED
 
 DATA = "phantom:size=32,labelled=12,unlabelled=0,test=3,seed=5"
 CONFIG = RunConfig(encoders=("resnet10t",), head="foreground", folds=FoldsConfig(k=3))

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from compkit.begin import start_run
 from compkit.cli import _parser
 from compkit.cli import main as compkit
 from compkit.config import RunConfig
 from compkit.errors import CompkitError
 from compkit.phantom.layouts import LAYOUTS
 from compkit.root import runs_at, runs_option, runs_root
-from compkit.run import open_run, start_run
+from compkit.run import open_run
 
 REPOSITORY = Path(__file__).parents[1]
 

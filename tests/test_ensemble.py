@@ -14,6 +14,7 @@ import pytest
 import yaml
 from fakes import put_fit
 
+from compkit.begin import start_run
 from compkit.cli import main as compkit
 from compkit.config import FoldsConfig, InputConfig, RunConfig
 from compkit.crossfit import cross_fit, descend, objective
@@ -34,7 +35,7 @@ from compkit.heads import make_head
 from compkit.inference.maps import Listing, probabilities, read_maps, write_maps
 from compkit.metrics.named import image_scores
 from compkit.metrics.rand import METRICS
-from compkit.run import FITTED, open_run, start_run
+from compkit.run import FITTED, open_run
 from compkit.schema import write_record
 from compkit.training import fit
 

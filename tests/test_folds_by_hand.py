@@ -5,12 +5,12 @@ import pytest
 from layout import write_folder
 from slices import store_of, volume
 
+from compkit.begin import split_of
 from compkit.cli import main
 from compkit.config import FoldsConfig, RunConfig
 from compkit.config.check import check
 from compkit.errors import CompkitError
 from compkit.folds import make_folds, read_folds
-from compkit.run import split_of
 from compkit.training import job
 
 # Three patients of four slices, of which the last is unlabelled.

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compkit.begin import start_run
 from compkit.config import LossConfig
 from compkit.config.check import check
 from compkit.config.files import from_plain
@@ -23,7 +24,7 @@ from compkit.errors import CompkitError
 from compkit.folds import ALL
 from compkit.losses import ClassLoss
 from compkit.models.checkpoint import load_checkpoint
-from compkit.run import Run, start_run
+from compkit.run import Run
 from compkit.training import fit, loop, micro
 from compkit.training.command import parse, run_command
 from compkit.training.fit import fit_fold

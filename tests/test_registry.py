@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from compkit import plugins, registry
+from compkit.begin import start_run
 from compkit.cli import main
 from compkit.competition import competition_of
 from compkit.competition.table import write_table
@@ -27,7 +28,7 @@ from compkit.metrics.rand import METRICS
 from compkit.models.checkpoint import CARD, card, card_of
 from compkit.models.network import check_names
 from compkit.phantom.slices import draw_slice
-from compkit.run import open_run, start_run
+from compkit.run import open_run
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
+from compkit.begin import start_run
 from compkit.cli import main as compkit
 from compkit.competition.table import read_table
 from compkit.data.store import open_store
@@ -26,7 +27,7 @@ from compkit.errors import CompkitError
 from compkit.files import locked
 from compkit.leak import seen_by
 from compkit.metrics.named import image_scores
-from compkit.run import open_run, start_run
+from compkit.run import open_run
 from compkit.training.command import parse, run_command
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from compkit.begin import start_run
 from compkit.config import (
     FoldsConfig,
     InputConfig,
@@ -19,7 +20,7 @@ from compkit.config import (
 )
 from compkit.config.check import check
 from compkit.errors import CompkitError
-from compkit.run import open_run, start_run
+from compkit.run import open_run
 from compkit.training.fit import fit_fold
 from compkit.training.job import train
 from compkit.training.pseudo import open_teacher, pseudo_labelled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compkit.begin import split_of, start_run
 from compkit.cluster import is_on_ray, room
 from compkit.config import RunConfig
 from compkit.config.check import check_all
@@ -19,7 +20,7 @@ from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
 from compkit.root import runs_option, runs_root
-from compkit.run import Run, fold_name, open_run, read_fitted, split_of, start_run
+from compkit.run import Run, fold_name, open_run, read_fitted
 from compkit.tasks import spread
 from compkit.training.callbacks import steps_done
 from compkit.training.external import open_external

@@ -15,6 +15,7 @@ import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from compkit.begin import start_run
 from compkit.cluster import is_on_ray
 from compkit.config import RunConfig
 from compkit.config.files import to_plain
@@ -26,7 +27,7 @@ from compkit.files import locked
 from compkit.metrics.bootstrap import mean
 from compkit.metrics.named import image_score
 from compkit.progress import say, track
-from compkit.run import Run, start_run
+from compkit.run import Run
 from compkit.schema import digest
 from compkit.tasks import each
 from compkit.training.fit import fit_fold

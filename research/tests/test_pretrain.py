@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from compkit.begin import start_run
 from compkit.cli import main as compkit
 from compkit.config import InputConfig, ModelConfig, RunConfig
 from compkit.data.store import open_store
@@ -24,7 +25,6 @@ from compkit.errors import CompkitError
 from compkit.folds import Folds
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
-from compkit.run import start_run
 from compkit.training.command import parse
 from compkit.training.command import run_command as train
 from compkit_research.pretrain.images import (

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from compkit.begin import split_of
 from compkit.config import RunConfig
 from compkit.config.check import check_all
 from compkit.config.files import FREE, differences, from_plain, to_plain
@@ -19,7 +20,6 @@ from compkit.folds import Folds
 from compkit.inputs import load_yaml
 from compkit.models.network import Network
 from compkit.root import claim, refuse_name, runs_root
-from compkit.run import split_of
 from compkit.schema import checked
 from compkit_research.pretrain.images import hidden_count, split_images
 from compkit_research.pretrain.methods import Options
