@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +56,21 @@ def test_without_a_target_no_organs_are_shown(
     assert imported(tmp_path / "volumes", tmp_path / "new") == 2
     assert "--organs shown needs --like" in capfd.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_target_without_regions_shows_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_volume(tmp_path / "volumes", 1, 0, 32, 10)
+    for kind in ("images", "labels"):
+        (tmp_path / "target" / kind).mkdir(parents=True)
+    image = np.zeros((32, 32), np.uint8)
+    image[4:28, 4:28] = 100
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / "target" / "images" / f"{name}.png"), image)
+        cv2.imwrite(str(tmp_path / "target" / "labels" / f"{name}.png"), image * 0)
+    assert imported(tmp_path / "volumes", tmp_path / "new", "--like", tmp_path / "target") == 2
+    assert "organs cannot be told, as no label is a region" in capfd.readouterr().err
 
 
 def test_frequencies_are_found_though_regions_are_taken_for_others() -> None:

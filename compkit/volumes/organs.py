@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 
 from compkit.data.store import Store
+from compkit.errors import CompkitError
 from compkit.folds.duplicates import find_duplicates
 from compkit.pixels import as_shown
 from compkit.volumes.cases import Volume
@@ -66,6 +67,11 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
     ----------
     look : Look
         Under which slices are like the competition's images.
+
+    Raises
+    ------
+    CompkitError
+        If neither has any region.
     """
     rng = np.random.default_rng(seed)
     found = [cut for volume in volumes for cut in cuts(volume, look, _SLICES, rng)]
@@ -77,6 +83,9 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
         described(as_shown(store.images[index]), store.labels_of(index))
         for index in store.labelled.tolist()
     ]
+    for rows, what in ((parts, "slice of the volumes shows an organ"), (own, "label is a region")):
+        if not sum(map(len, rows)):
+            raise CompkitError(f"organs cannot be told, as no {what}: leave --organs shown out")
     images = len(own)
     image_of = np.repeat(np.arange(images), [len(rows) for rows in own])
     forest = ExtraTreesClassifier(200, min_samples_leaf=3, n_jobs=-1, random_state=seed)
