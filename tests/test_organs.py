@@ -73,6 +73,19 @@ def test_a_target_without_regions_shows_none(
     assert "organs cannot be told, as no label is a region" in capfd.readouterr().err
 
 
+def test_regions_that_are_no_organ_of_the_volumes_are_not_taken_for_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        write_volume(tmp_path / "volumes", 1, number, 64, 40)
+    kept = tmp_path / "classes.yaml"  # of all that the target labels only a rare organ is left
+    kept.write_text('gallbladder: gallbladder\npsoas: psoas\n"*": null\n')
+    more = ("--like", DATA, "--classes", kept)
+    assert imported(tmp_path / "volumes", tmp_path / "new", *more) == 2
+    assert "seem unlike any organ of the volumes" in capfd.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_frequencies_are_found_though_regions_are_taken_for_others() -> None:
     rng = np.random.default_rng(0)
     true = np.array([600, 0, 200])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -101,12 +102,17 @@ def import_volumes(folder: Path, out: Path, how: Import) -> None:
         if store is None:
             raise CompkitError("--organs shown needs --like: the data whose labels show them")
         store.require_labels()
-    _claim(out, folder, how)
+    fresh = _claim(out, folder, how)
     with locked(out, f"importing into {out}"):
         if (out / OWN).exists():
             say(f"{out} already holds these slices: nothing to do")
             return
-        look, dropped = _look(cases, out, how, store)
+        try:
+            look, dropped = _look(cases, out, how, store)
+        except CompkitError:
+            if fresh:  # what is refused leaves nothing
+                shutil.rmtree(out)
+            raise
         left = [case for case in cases if not (out / "cases" / case.name).exists()]
         if len(left) < len(cases):
             say(f"{len(cases) - len(left)} of {len(cases)} cases are there already")
@@ -135,8 +141,8 @@ def _require_named(cases: Sequence[Case], how: Import) -> None:
         say(f"{how.classes}: no volume has {', '.join(strange)}")
 
 
-def _claim(out: Path, folder: Path, how: Import) -> None:
-    """Make the folder, or prove that it is of this very import."""
+def _claim(out: Path, folder: Path, how: Import) -> bool:
+    """Make the folder, or prove that it is of this very import; return whether it is new."""
     wanted = {"volumes": str(folder.resolve()), **asdict(how)}
     wanted["classes"] = how.classes and read_text(how.classes, "map of organs")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
@@ -147,9 +153,10 @@ def _claim(out: Path, folder: Path, how: Import) -> None:
                 f"{out} was imported otherwise (see {out / _SETTINGS}): delete it, or choose "
                 "another folder"
             )
-        return
+        return False
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / _SETTINGS, _plain(wanted))
+    return True
 
 
 def _plain(values: Any) -> Any:

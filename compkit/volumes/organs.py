@@ -26,6 +26,10 @@ _SHARE = 0.2
 #: Below this chance of being labelled, an organ is dropped: kept in vain, it costs less.
 _CHANCE = 0.1
 
+#: What is beyond so many times an organ's expected regions stands for others, of which the volumes
+#: know nothing; and the share of such regions from which nothing is told.
+_TOO_MANY, _STRANGE = 4, 0.5
+
 #: Resamples of groups of images.
 _RESAMPLES = 200
 
@@ -71,7 +75,7 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
     Raises
     ------
     CompkitError
-        If neither has any region.
+        If one has no region, or the competition's regions are unlike the volumes' organs.
     """
     rng = np.random.default_rng(seed)
     found = [cut for volume in volumes for cut in cuts(volume, look, _SLICES, rng)]
@@ -93,6 +97,7 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
     odds /= counts / counts.sum()
     expected = counts / len(found) * images
     numbers = _expected_numbers(odds, np.ones(len(odds)))
+    _refuse_strangers(organs, numbers, expected)
     group = find_duplicates(store).group
     groups = int(group.max()) + 1
     drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=_RESAMPLES)[:, group]
@@ -103,6 +108,17 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
     chances = (rates >= _SHARE * expected).mean(axis=0)
     each = zip(organs.tolist(), (numbers / expected).tolist(), chances.tolist(), strict=True)
     return sorted((Shown(*one) for one in each), key=lambda one: (-one.chance, -one.share))
+
+
+def _refuse_strangers(organs: np.ndarray, numbers: np.ndarray, expected: np.ndarray) -> None:
+    """Refuse regions that are of no organ of the volumes, which are all taken for the nearest."""
+    beyond = np.maximum(numbers - _TOO_MANY * expected, 0)
+    if (share := beyond.sum() / numbers.sum()) > _STRANGE:
+        raise CompkitError(
+            f"organs cannot be told: {share:.0%} of the labels' regions seem unlike any organ of "
+            f"the volumes (most are taken for {organs[beyond.argmax()]}, which so many cannot be): "
+            "name those to keep by --classes, without --organs shown"
+        )
 
 
 def _expected_numbers(odds: np.ndarray, weights: np.ndarray, rounds: int = 100) -> np.ndarray:
