@@ -89,7 +89,7 @@ def from_plain(
     try:
         check(config)
     except CompkitError as error:
-        raise CompkitError(f"{where} {fault} ({error}): {remedy}") from None
+        raise CompkitError(f"{where}: {error}: {remedy}") from None
     return config
 
 

@@ -19,9 +19,12 @@ def open_external(config: RunConfig, store: Store) -> Store | None:
     """
     if config.external.data is None:
         return None
-    other = open_store(config.external.data)
-    other.require_labels()
     where = f"external.data {config.external.data}"
+    try:
+        other = open_store(config.external.data)
+        other.require_labels()
+    except CompkitError as error:
+        raise CompkitError(f"{where}: {error}") from None
     if other.pixels != store.pixels:
         told = [f"{p.channels} channel(s) of {p.bits} bits" for p in (other.pixels, store.pixels)]
         raise CompkitError(f"{where} has images of {told[0]}, but these data {told[1]}: convert it")
