@@ -13,9 +13,9 @@ import pytest
 from compkit.cli import main
 from compkit.phantom.kinds import LABELLED
 from compkit.phantom.volumes import write_volume
-from compkit.volumes.organs import _expected_numbers, described
+from compkit.volumes.organs import _expected_numbers, _rates, described
 
-DATA = "phantom:size=64,labelled=60,unlabelled=0,test=2"
+DATA = "phantom:size=64,labelled=60,unlabelled=40,test=2"
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +93,20 @@ def test_frequencies_are_found_though_regions_are_taken_for_others() -> None:
     seen = [rng.choice(3, size=n, p=row) for n, row in zip(true, confusion, strict=True)]
     odds = confusion[:, np.concatenate(seen)].T  # of each class, that it looks so
     assert _expected_numbers(odds, np.ones(800)) == pytest.approx(true, abs=50)
+
+
+def test_rates_scatter_as_groups_of_images_do() -> None:
+    odds = np.tile([[1.0, 0.0]], (300, 1))
+    image_of = np.repeat(np.arange(100), 3)  # three regions an image
+    rng = np.random.default_rng(0)
+    alone = _rates(odds, image_of, np.arange(100), rng)
+    few = _rates(odds, np.repeat(np.arange(10), 30), np.repeat(np.arange(2), 5), rng)
+    for drawn in (alone, few):
+        assert drawn[:, 0].mean() == pytest.approx(300.5, rel=0.02)
+        assert drawn[:, 1].mean() == pytest.approx(0.5, abs=0.2)
+    assert drawn[:, 0].std() == pytest.approx(300**0.5, rel=0.2)
+    uneven = _rates(odds[:100], np.arange(100) // 10 % 3, np.array([0, 1, 1, 2]), rng)
+    assert uneven[:, 0].std() > 1.5 * uneven[:, 0].mean() ** 0.5
 
 
 def test_a_region_is_described_by_its_size_place_and_shape() -> None:

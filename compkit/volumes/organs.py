@@ -79,7 +79,7 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
     """
     rng = np.random.default_rng(seed)
     found = [cut for volume in volumes for cut in cuts(volume, look, _SLICES, rng)]
-    parts = [described(cut.image, cut.labels) for cut in found]
+    learnt = [described(cut.image, cut.labels) for cut in found]
     organs, kind, counts = np.unique(
         [organ for cut in found for organ in cut.organs], return_inverse=True, return_counts=True
     )
@@ -87,27 +87,46 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
         described(as_shown(store.images[index]), store.labels_of(index))
         for index in store.labelled.tolist()
     ]
-    for rows, what in ((parts, "slice of the volumes shows an organ"), (own, "label is a region")):
+    for rows, what in (
+        (learnt, "slice of the volumes shows an organ"),
+        (own, "label is a region"),
+    ):
         if not sum(map(len, rows)):
             raise CompkitError(f"organs cannot be told, as no {what}: leave --organs shown out")
-    images = len(own)
-    image_of = np.repeat(np.arange(images), [len(rows) for rows in own])
     forest = ExtraTreesClassifier(200, min_samples_leaf=3, n_jobs=-1, random_state=seed)
-    odds = forest.fit(np.concatenate(parts), kind).predict_proba(np.concatenate(own))
+    odds = forest.fit(np.concatenate(learnt), kind).predict_proba(np.concatenate(own))
     odds /= counts / counts.sum()
-    expected = counts / len(found) * images
+    expected = counts / len(found) * len(own)
     numbers = _expected_numbers(odds, np.ones(len(odds)))
     _refuse_strangers(organs, numbers, expected)
-    group = find_duplicates(store).group
-    groups = int(group.max()) + 1
-    drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=_RESAMPLES)[:, group]
-    rates = np.stack([
-        rng.gamma(_expected_numbers(odds, times[image_of]) * images / times.sum() + 0.5)
-        for times in drawn
-    ])  # fmt: skip
-    chances = (rates >= _SHARE * expected).mean(axis=0)
+    _, group = np.unique(find_duplicates(store).group[store.labelled], return_inverse=True)
+    image_of = np.repeat(np.arange(len(own)), [len(rows) for rows in own])
+    chances = (_rates(odds, image_of, group, rng) >= _SHARE * expected).mean(axis=0)
     each = zip(organs.tolist(), (numbers / expected).tolist(), chances.tolist(), strict=True)
     return sorted((Shown(*one) for one in each), key=lambda one: (-one.chance, -one.share))
+
+
+def _rates(
+    odds: np.ndarray, image_of: np.ndarray, group: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw how many regions of each class there are in as many images, groups resampled.
+
+    Parameters
+    ----------
+    image_of : ndarray of int, shape (regions,)
+    group : ndarray of int, shape (images,)
+        From 0 on.
+
+    Returns
+    -------
+    ndarray of float, shape (resamples, classes)
+    """
+    groups = int(group.max()) + 1
+    drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=_RESAMPLES)[:, group]
+    return np.stack([
+        rng.gamma(_expected_numbers(odds, times[image_of]) * len(group) / times.sum() + 0.5)
+        for times in drawn
+    ])  # fmt: skip
 
 
 def _refuse_strangers(organs: np.ndarray, numbers: np.ndarray, expected: np.ndarray) -> None:
@@ -130,6 +149,8 @@ def _expected_numbers(odds: np.ndarray, weights: np.ndarray, rounds: int = 100) 
         Chances of the classes, over their frequencies where they were learnt.
     weights : ndarray of float, shape (regions,)
     """
+    if not weights.any():
+        return np.zeros(odds.shape[1])
     shares = np.full(odds.shape[1], 1 / odds.shape[1])
     for _ in range(rounds):
         chances = odds * shares
