@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with files that train most, so that no process waits for another at the end."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Begin with the files that take longest, so that no process waits for another at the end."""
+    minutes = Counter[Path]()
+    for item in items:
+        if marker := item.get_closest_marker("slow"):
+            minutes[item.path] += marker.kwargs.get("minutes", 0.25)
+    items.sort(key=lambda item: -minutes[item.path])

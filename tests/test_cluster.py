@@ -100,7 +100,7 @@ def wait(process: subprocess.Popen, until: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 def test_fits_outlive_a_node_and_a_head_and_are_those_of_one_process(place, cluster):
     process = train("--run", "spread", "--ray", cluster.address)
     begun(process, "spread", 3, 1)

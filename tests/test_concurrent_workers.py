@@ -27,7 +27,7 @@ def workplace(tmp_path, monkeypatch):
     return study_place(tmp_path, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 @pytest.mark.parametrize(
     "storage",
     [DATABASE, pytest.param("runs/s/study.log", marks=pytest.mark.skipif(

@@ -91,7 +91,7 @@ def stop_after_epoch(
     return process
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_killed_and_resumed_equals_uninterrupted(workplace):
     argv = command("killed", fold="0")
     part = workplace / "runs/killed/resnet10t/fold0"
