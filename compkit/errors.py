@@ -18,12 +18,12 @@ class InUseError(CompkitError):
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word closest to `word`, else ``""``.
+    """Return ``" (did you mean 'x'?)"`` for the known word closest to `word`, else ``""``.
 
     `prefix` goes before what is found.
     """
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {prefix + close[0]!r}?" if close else ""
+    return f" (did you mean {prefix + close[0]!r}?)" if close else ""
 
 
 def brief(value: object) -> str:

@@ -54,9 +54,9 @@ def test_unknown_keys_are_all_named_with_the_nearest(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("training: {stepz: 3}\nencoder: a\nlr: 1\n")
     sentence = refusal("--config", str(path))
-    assert "'training.stepz'; did you mean 'training.steps'?" in sentence
-    assert "'encoder'; did you mean 'encoders'?" in sentence
-    assert "'lr'; did you mean 'training.lr'?" in sentence
+    assert "'training.stepz' (did you mean 'training.steps'?)" in sentence
+    assert "'encoder' (did you mean 'encoders'?)" in sentence
+    assert "'lr' (did you mean 'training.lr'?)" in sentence
     assert str(path) in sentence
 
 

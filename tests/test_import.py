@@ -173,7 +173,7 @@ def test_a_broken_case_is_told_and_left_out(
         (("--window", 5, 5), "is not from a lower to a higher"),
         (("--planes", 0, 0, 0), "are no shares"),
         (("--turn", "left"), "--turn left is none of identity"),
-        (("--classes", "MAP"), "names no organ of the volumes (livver); did you mean"),
+        (("--classes", "MAP"), "names no organ of the volumes (livver) (did you mean"),
         (("--like", "nowhere"), "nowhere"),
     ],
 )

@@ -232,12 +232,12 @@ def test_the_competition_of_the_docs_is_one(tmp_path):
 
 
 LAYOUT = {
-    "key": ("images: {trian: x}", r"images\.trian: there is no such key; did you mean 'train'"),
+    "key": ("images: {trian: x}", r"images\.trian: there is no such key .did you mean 'train'"),
     "deep": (
         "images: {train: x}\nsubmission: {run_lengths: {zzz: 1}}",
         r"submission\.run_lengths\.zzz: there is no such key; there are image, runs, down",
     ),
-    "top": ("images: {train: x}\nrankin: v_rand", "rankin: .* did you mean 'ranking'"),
+    "top": ("images: {train: x}\nrankin: v_rand", "rankin: .*did you mean 'ranking'"),
     "outside": ("images: {train: ../x}", r"images\.train is '\.\./x', which leaves the folder"),
     "absolute": ("images: {train: /x}", r"images\.train is '/x', which leaves"),
     "two forms": ("images: {train: x}\nlabels: {coco: a, pixels: b}", "but coco, pixels given"),

@@ -38,8 +38,8 @@ def test_encoders_of_several_families(encoder):
 @pytest.mark.parametrize(
     ("encoder", "decoder", "expected"),
     [
-        ("resnet43", "unet", r"no timm encoder 'resnet43'; did you mean 'resnet\d+"),
-        ("resnet18", "unnet", "no decoder 'unnet'; did you mean 'unet'"),
+        ("resnet43", "unet", r"no timm encoder 'resnet43' .did you mean 'resnet\d+"),
+        ("resnet18", "unnet", "no decoder 'unnet' .did you mean 'unet'"),
     ],
 )
 def test_unknown_names_suggest_the_nearest(encoder, decoder, expected):

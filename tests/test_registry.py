@@ -156,8 +156,8 @@ def test_an_entry_point_and_a_decorator_may_say_the_same(fresh):
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"ranking": "adjusted_al"}, "no metric 'adjusted_al'; did you mean 'adjusted_all'"),
-        ({"head": "bounday+slots"}, "no head 'bounday'; did you mean 'boundary'.*foreground, aff"),
+        ({"ranking": "adjusted_al"}, "no metric 'adjusted_al' .did you mean 'adjusted_all'"),
+        ({"head": "bounday+slots"}, "no head 'bounday' .did you mean 'boundary'.*foreground, aff"),
         ({"ranking": "loss"}, "no metric 'loss'"),
     ],
 )
@@ -176,7 +176,7 @@ def test_an_unknown_name_is_answered_by_what_there_is(config, sentence):
         ("", "mine.txt", "cannot be imported under this name"),
         (
             "from compkit.registry import register\nregister('compkit.metric', 'x')", "mine.py",
-            "no group 'compkit.metric'; did you mean 'compkit.metrics'",
+            "no group 'compkit.metric' .did you mean 'compkit.metrics'",
         ),
     ],
 )  # fmt: skip
@@ -310,7 +310,7 @@ def test_a_command_of_compkit_stays_its_own(fresh, capsys):
     assert main(["scan"]) == 2
     assert "'scan' of the package theirs (theirs:fill) cannot be" in capsys.readouterr().err
     assert main(["scann"]) == 2
-    assert "no command 'scann'; did you mean 'scan'" in capsys.readouterr().err
+    assert "no command 'scann' (did you mean 'scan'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     assert re.search(r"scan +from the package theirs", capsys.readouterr().out)

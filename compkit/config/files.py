@@ -89,7 +89,8 @@ def from_plain(
     try:
         check(config)
     except CompkitError as error:
-        raise CompkitError(f"{where}: {error}: {remedy}") from None
+        reason = str(error).removeprefix("the configuration cannot work: ")
+        raise CompkitError(f"{where} {fault} ({reason}): {remedy}") from None
     return config
 
 
@@ -133,7 +134,7 @@ def _unknown(values: Mapping[str, Any], default: Any, prefix: str) -> Iterator[s
 
 def _suggest(key: str, prefix: str, known: dict[str, Any]) -> str:
     if elsewhere := [name for name in setting_names() if name.endswith(f".{key}")]:
-        return f"; did you mean {elsewhere[0]!r}?"
+        return f" (did you mean {elsewhere[0]!r}?)"
     return nearest(key, known, prefix) or nearest(key, setting_names())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import filter as matching
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -254,8 +254,7 @@ def _import_case(
         with (folder / _REGIONS).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
         write_json(folder / _TOLD, told)
-    fault: str | None = told["fault"]
-    return fault
+    return cast(str | None, told["fault"])
 
 
 def _write(folder: Path, name: str, cut: Cut) -> list[tuple[str, int, str]]:
