@@ -112,7 +112,7 @@ def without_tta(run: Run) -> Run:
             save(config, copy / "config.yaml")
     plain = open_run(name)
     for encoder, fold in plain.parts():
-        write_maps_of(plain, encoder, (fold,), "oof")
+        write_maps_of(plain, encoder, fold)
     return plain
 
 

@@ -20,6 +20,7 @@ from compkit.config.files import to_plain
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder, out_of_fold_regions, tune_decoder
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.model import Model
 from compkit.metrics.rand import METRICS
 from compkit.run import open_run, read_fitted
 from compkit.schema import checked
@@ -151,10 +152,9 @@ def _test(mixture: Mixture, decoder: Decoder, data: str) -> dict[str, list[float
     truth = _truth(data)
     if truth is None:
         return None
-    regions = (
-        mixture.head.decode(mixture.test(image), decoder.params, one.shape)
-        for image, one in zip(mixture.store.test, truth, strict=True)
-    )
+    networks = [(m.run.config, m.checkpoints(m.networks)) for m in mixture.members]
+    found = Model("test", networks, decoder.params).regions(mixture.store.test_images, len(truth))
+    regions = (labels for _, labels in found)
     return _scores(report_of(mixture.store.test, zip(truth, regions, strict=True)))
 
 

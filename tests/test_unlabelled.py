@@ -53,11 +53,15 @@ def test_a_fold_learns_only_from_its_own_teachers(workplace):
     unsure = replace(TAUGHT, unlabelled=replace(TAUGHT.unlabelled, confidence=0.5))
     run = start_run("student", unsure, DATA)
     teacher = open_run("teacher")
+    others = [teacher.part(encoder, 1) / "last.ckpt" for encoder in teacher.config.encoders]
+    for path in others:
+        path.rename(path.with_name("away"))
     labels = pseudo_labelled(run, run.head(), 0)
+    with pytest.raises(CompkitError, match="no checkpoint"):
+        pseudo_labelled(run, run.head(), 1)
+    for path in others:
+        path.with_name("away").rename(path)
     assert len(labels) == 3
-    for encoder in teacher.config.encoders:
-        assert (teacher.part(encoder, 0) / "unlabelled/maps.json").is_file()
-        assert not (teacher.part(encoder, 1) / "unlabelled").exists()
     decoder = json.loads((teacher.directory / "decoder.json").read_text())
     _, opened = open_teacher("teacher", run.store, run.folds)
     assert opened.fold_params["0"] == decoder["fold_params"]["0"]

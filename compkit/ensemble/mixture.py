@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from compkit.folds import ALL
 from compkit.heads import HEADS, make_head
 from compkit.heads.base import Head
 from compkit.inference.maps import Maps
-from compkit.inference.members import maps_of
+from compkit.inference.members import maps_of, proven
 from compkit.resample import resized, seen
 from compkit.run import Run
 
@@ -57,17 +58,16 @@ class Member:
     @cached_property
     def maps_by_fold(self) -> tuple[Maps, ...]:
         """The out-of-fold maps of `folds`, predicted anew where the run predicts otherwise now."""
-        return tuple(maps_of(self.run, self.encoder, (fold,), "oof") for fold in self.folds)
+        return tuple(maps_of(self.run, self.encoder, fold) for fold in self.folds)
 
     @cached_property
     def out_of_fold(self) -> dict[str, Maps]:
         """By labelled image, the maps of the network that did not see it."""
         return {image: maps for maps in self.maps_by_fold for image in maps.images}
 
-    @cached_property
-    def test(self) -> Maps:
-        """The mean of its networks' maps of the test images, predicted if it is not there yet."""
-        return maps_of(self.run, self.encoder, self.networks, "test")
+    def checkpoints(self, folds: Sequence[int]) -> list[Path]:
+        """Return those of some of its networks, each proven to be what was trained there."""
+        return [proven(self.run, self.encoder, fold) for fold in folds]
 
 
 def members_of(
@@ -225,7 +225,7 @@ class OutOfFold:
 
 
 class Mixture:
-    """The mean of members' maps, out of fold and on the test images.
+    """The mean of members' maps out of fold.
 
     Parameters
     ----------
@@ -261,7 +261,11 @@ class Mixture:
         self.indices = [i for i in self.store.labelled.tolist() if names[i] in known]
         self.images = tuple(names[i] for i in self.indices)
         shapes = shapes_of(self.store.images)
-        grids = {names[i]: self.grid(tuple(shapes[i].tolist())) for i in self.indices}
+        sizes = {member.run.config.input.size for member in members}
+        grids = {
+            names[i]: max((seen(tuple(shapes[i]), size) for size in sizes), key=math.prod)
+            for i in self.indices
+        }
         self.out_of_fold = OutOfFold(self.mean, [m.out_of_fold for m in members], grids)
 
     @property
@@ -273,13 +277,3 @@ class Mixture:
             maps = [one.sha256 for one in member.maps_by_fold]
             told.append([member.run.head().name, member.run.ranking, *maps])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-    def test(self, image: str) -> np.ndarray:
-        """Return the mean, float32 (M, h, w), of all networks' maps of a test image."""
-        shape = self.store.test_images[self.store.test.index(image)].shape
-        return self.mean([member.test.of(image) for member in self.members], self.grid(shape))
-
-    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Return the (h, w) of an image's maps: the finest that a member has of it."""
-        sizes = (member.run.config.input.size for member in self.members)
-        return max((seen(shape, size) for size in sizes), key=math.prod)

@@ -28,7 +28,7 @@ from compkit.inference.members import (
     trained_weights,
 )
 from compkit.inference.predict import batches
-from compkit.models.checkpoint import read_card, weights_digest
+from compkit.models.checkpoint import Card, read_card, weights_digest
 from compkit.parallel import each_image
 from compkit.pixels import CHANNELS, fitted
 from compkit.root import KINDS, runs_root
@@ -69,11 +69,11 @@ class Model:
         self._members = [
             Networks(tuple(paths), config.inference, config.machine) for config, paths in members
         ]
-        told: list[object] = []
+        cards, told = list[Card](), list[object]()
         for config, paths in members:
+            cards.append(read_card(paths[0]))
             views = config.inference.views
             told.append([views, config.inference.tile, *map(weights_digest, paths)])
-        cards = [read_card(paths[0]) for _, paths in members]
         self.pixels = cards[0].pixels
         if any(card.pixels != self.pixels for card in cards):
             raise CompkitError(
@@ -246,7 +246,6 @@ def _member(
         raise CompkitError(f"{directory / encoder} holds no trained network: train it")
     paths = [checkpoint_of(part, config) for part in parts]
     for path in paths:
-        read_card(path)  # which says so if it is not there
         trained_weights(path)
         refuse_other_settings(path, config, directory)
     return config, paths

@@ -1,4 +1,4 @@
-"""What trained networks predicted, one by one or in the mean of an encoder's."""
+"""What trained networks predict; and on disk what each did of the images that it did not see."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,94 +26,71 @@ from compkit.resample import seen
 from compkit.run import Run, fold_name, read_fitted
 from compkit.tasks import each
 
-#: Out-of-fold maps are of the images that validated the network, test maps of all test images, and
-#: unlabelled ones of all training images without labels.
-Kind = Literal["oof", "test", "unlabelled"]
 
+def maps_of(run: Run, encoder: str, fold: int) -> Maps:
+    """Open the out-of-fold maps of one network: of the images that validated it.
 
-def maps_of(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> Maps:
-    """Open the maps of one network, or the mean of those of several of an encoder.
-
-    They are predicted if they are not there, or are of another origin: of other checkpoints,
-    views, tiles or data. What is found damaged is said and predicted anew, as long as there are
-    checkpoints to predict it with. Of a mean nothing is written but itself.
+    They are predicted if they are not there, or are of another origin: of another checkpoint,
+    views, tiles or data. What is found damaged is said and predicted anew, as long as there is a
+    checkpoint to predict it with.
 
     Raises
     ------
     CompkitError
-        If they cannot be predicted, or a checkpoint is not what was trained here.
+        If they cannot be predicted, or the checkpoint is not what was trained here.
     """
-    maps = _current(run, encoder, folds, kind)
+    maps = _current(run, encoder, fold)
     if maps is None:
         # Others may ask for the same maps at the time.
-        with locked(_place(run, encoder, folds), "predicting", wait=True):
-            maps = write_maps_of(run, encoder, folds, kind)
+        with locked(run.part(encoder, fold), "predicting", wait=True):
+            maps = write_maps_of(run, encoder, fold)
     return maps
 
 
-def write_maps_of(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> Maps:
-    """Do as `maps_of` for the process that holds the lock of the maps' directory."""
-    if (maps := _current(run, encoder, folds, kind, tell=False)) is not None:
+def write_maps_of(run: Run, encoder: str, fold: int) -> Maps:
+    """Do as `maps_of` for the process that holds the lock of the network's directory."""
+    if (maps := _current(run, encoder, fold, tell=False)) is not None:
         return maps
-    directory, store, config = _place(run, encoder, folds) / kind, run.store, run.config
-    made = _origin(run, encoder, folds, kind)
-    paths = tuple(checkpoint_of(run.part(encoder, k), config) for k in folds)
-    networks = Networks(paths, config.inference, config.machine)
-    pixels = store.test_images if kind == "test" else store.images
-    indices, names = _images(run, folds[0], kind)
-    stacks = batches((pixels[i] for i in indices), config.inference.batch)
+    directory, config, made = (
+        run.part(encoder, fold) / "oof",
+        run.config,
+        _origin(run, encoder, fold),
+    )
+    networks = Networks((proven(run, encoder, fold),), config.inference, config.machine)
+    indices = run.folds.valid_indices(fold).tolist()
+    stacks = batches((run.store.images[i] for i in indices), config.inference.batch)
     maps_by_image = (one for (maps,) in predicted([networks], stacks) for one in maps)
-    whose = fold_name(encoder, folds[0]) if len(folds) == 1 else f"{len(folds)} {encoder}"
-    tracked = track(maps_by_image, f"{kind} maps of {whose}", len(names))
+    label = f"out-of-fold maps of {fold_name(encoder, fold)}"
+    tracked = track(maps_by_image, label, len(indices))
+    names = [run.store.train[i] for i in indices]
     write_maps(directory, names, run.head().maps, tracked, made)
     return read_maps(directory)
 
 
-def _place(run: Run, encoder: str, folds: Sequence[int]) -> Path:
-    """Return where maps of these networks lie: of one in its directory, else in the encoder's."""
-    return run.part(encoder, folds[0]) if len(folds) == 1 else run.directory / encoder
-
-
-def _current(
-    run: Run, encoder: str, folds: Sequence[int], kind: Kind, tell: bool = True
-) -> Maps | None:
+def _current(run: Run, encoder: str, fold: int, tell: bool = True) -> Maps | None:
     """Return maps if they are what would be predicted now; tell if they are not."""
-    directory = _place(run, encoder, folds) / kind
+    directory, store = run.part(encoder, fold) / "oof", run.store
     if not directory.is_dir():
         return None
     reason = f"{directory} was made with other weights, views or data"
-    names, origin = tuple(_images(run, folds[0], kind)[1]), _origin(run, encoder, folds, kind)
+    indices, origin = run.folds.valid_indices(fold).tolist(), _origin(run, encoder, fold)
     try:
         maps = read_maps(directory)
-        channels = run.head().maps
-        shapes = shapes_of(run.store.test_images if kind == "test" else run.store.images)
-        grids = [
-            (len(channels), *seen(tuple(shapes[i]), run.config.input.size))
-            for i in _images(run, folds[0], kind)[0]
-        ]
-        wanted = (names, channels, grids, origin)
+        channels, shapes = run.head().maps, shapes_of(store.images)
+        grids = [(len(channels), *seen(tuple(shapes[i]), run.config.input.size)) for i in indices]
+        wanted = (tuple(store.train[i] for i in indices), channels, grids, origin)
         made = maps.made
-        if made.data != origin.data and run.store.is_of(made.data):
+        if made.data != origin.data and store.is_of(made.data):
             made = replace(made, data=origin.data)  # by an older compkit, of training and test
         if (maps.images, maps.channels, maps.grids, made) == wanted:
             return maps
-        tell = tell and (kind != "test" or made.data == origin.data)  # another test is no fault
     except CompkitError as error:
-        if not all(checkpoint_of(run.part(encoder, k), run.config).is_file() for k in folds):
+        if not checkpoint_of(run.part(encoder, fold), run.config).is_file():
             raise
         reason = str(error)
     if tell:
         say(f"predicting anew: {reason}")
     return None
-
-
-def _images(run: Run, fold: int, kind: Kind) -> tuple[list[int], list[str]]:
-    """Return which images maps are of: their numbers among training or test images, and names."""
-    store = run.store
-    if kind == "test":
-        return list(range(len(store.test))), list(store.test)
-    chosen = store.unlabelled if kind == "unlabelled" else run.folds.valid_indices(fold)
-    return chosen.tolist(), [store.train[i] for i in chosen]
 
 
 @dataclass(frozen=True)
@@ -175,17 +152,19 @@ def checkpoint_of(part: Path, config: RunConfig) -> Path:
     return part / f"{kept}.ckpt"
 
 
-def _origin(run: Run, encoder: str, folds: Sequence[int], kind: Kind) -> Origin:
-    """Return what maps of networks are made from; refuse one that was not trained here."""
-    found = []
-    for fold in folds:
-        path = checkpoint_of(run.part(encoder, fold), run.config)
-        found.append(trained_weights(path))
-        if path.is_file():
-            _refuse_stranger(run, encoder, fold, path)
-    inference, store = run.config.inference, run.store
-    data = store.test_content if kind == "test" else store.content
-    return Origin("+".join(found), data, inference.views, inference.tile)
+def _origin(run: Run, encoder: str, fold: int) -> Origin:
+    """Return what a network's out-of-fold maps are made from."""
+    path, inference = proven(run, encoder, fold), run.config.inference
+    return Origin(trained_weights(path), run.store.content, inference.views, inference.tile)
+
+
+def proven(run: Run, encoder: str, fold: int) -> Path:
+    """Return the checkpoint of a network, which may have gone; refuse one not trained here."""
+    path = checkpoint_of(run.part(encoder, fold), run.config)
+    trained_weights(path)
+    if path.is_file():
+        _refuse_stranger(run, encoder, fold, path)
+    return path
 
 
 def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:

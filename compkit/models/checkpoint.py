@@ -150,8 +150,9 @@ def weights_digest(path: Path) -> str:
     Raises
     ------
     CompkitError
-        If it is not a checkpoint.
+        If it is absent, or not a checkpoint.
     """
+    require_file(path, "checkpoint", again(path))
     return _weights_digest(path.absolute(), path.stat().st_mtime_ns, path.stat().st_size)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from compkit.crossfit import written
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import out_of_fold_regions
+from compkit.ensemble.model import Model
 from compkit.files import replacing
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
-from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.submission.forms import form_of
 from compkit.submission.publish import (
@@ -49,12 +49,11 @@ def submit(
     if any(source.run.has_other_test for source in sources):
         say(f"another test than when training began: its {len(store.test)} images are predicted, "
             f"and {out} is for them")  # fmt: skip
-    work = ((mixture.test(image), decoder.params, shape) for image, shape in shapes.items())
-    count = len(store.test)
-    maps = each_image(mixture.head.decode, work, "decoding", count, count * mixture.pixels)
-    labels = at_most(limit, maps)
+    networks = [(source.run.config, source.checkpoints(source.networks)) for source in sources]
+    model = Model("+".join(names), networks, decoder.params)
+    found = model.regions(store.test_images, len(store.test))
+    labels = at_most(limit, (regions for _, regions in found))
     doubts = doubts_about(source.run.folds for source in sources)
-    networks = sum(len(source.networks) for source in sources)
     about = {
         "data": store.content,
         "test": store.test_content,
@@ -68,11 +67,11 @@ def submit(
         "doubts": doubts,
     }
     publish(
-        out, form, shapes, labels, limit, "+".join(names), networks, about,
+        out, form, shapes, labels, limit, model.name, model.networks, about,
         overwrite=overwrite,
     )  # fmt: skip
     score = decoder.scores[decoder.ranking]
-    say(f"{out}: {len(store.test)} images from {networks} networks; out-of-fold "
+    say(f"{out}: {len(store.test)} images from {model.networks} networks; out-of-fold "
         f"{decoder.ranking} {score:.4f} (95 % {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
     for doubt in doubts:

@@ -60,7 +60,7 @@ def fit_fold(
         if not (part / FITTED).is_file():
             finish(part, _fit(run, encoder, fold, f"{prefix}{label}", watch))
         if fold != ALL:
-            write_maps_of(run, encoder, (fold,), "oof")
+            write_maps_of(run, encoder, fold)
 
 
 def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 
@@ -13,11 +10,11 @@ from compkit.data.store import Store
 from compkit.ensemble.build import open_mixture
 from compkit.ensemble.decoder import Decoder
 from compkit.ensemble.mixture import Mixture
+from compkit.ensemble.model import Model
 from compkit.errors import CompkitError
 from compkit.folds import ALL, Folds
 from compkit.heads.base import Head
 from compkit.heads.partition import Params
-from compkit.inference.members import Kind, maps_of
 from compkit.parallel import each_image
 from compkit.resample import resized, seen, shrunk_labels
 from compkit.run import Run
@@ -81,29 +78,18 @@ def pseudo_labelled(run: Run, head: Head, fold: int) -> TrainingSet:
     images = unlabelled_images(store, u.test)
     mixture, decoder = open_teacher(u.teacher, store, run.folds)
     params = decoder.params if fold == ALL else decoder.fold_params[str(fold)]
-    means, count = _means(mixture, fold, u.test), len(images)
-    shapes = [(image.shape[0], image.shape[1]) for image in images]
-    grids = [seen(shape, run.config.input.size) for shape in shapes]
-    each = zip(means, shapes, grids, strict=True)
-    work = ((mixture.head, maps, params, *sizes, u.confidence) for maps, *sizes in each)
+    # Of a network on every labelled image all of the teacher's may tell.
+    members = [
+        (m.run.config, m.checkpoints(m.folds if fold == ALL else (fold,))) for m in mixture.members
+    ]
+    maps, count = Model(str(u.teacher), members, params).each(images), len(images)
+    work = (
+        (mixture.head, of_image, params, image.shape[:2], run.config.input.size, u.confidence)
+        for image, of_image in maps
+    )
     found = each_image(_regions, work, f"labels by {u.teacher}", count, count * mixture.pixels)
     labels, known = map(Packed, zip(*found, strict=True))
     return TrainingSet(images, labels, run.config, head, known, stream=1)
-
-
-def _means(mixture: Mixture, fold: int, test: bool) -> Iterator[np.ndarray]:
-    """Yield the teacher's maps (M, h, w) of every unlabelled image."""
-    kinds: list[Kind] = ["unlabelled"] if len(mixture.store.unlabelled) else []
-    kinds += ["test"] if test else []
-    for kind in kinds:
-        # Of a network on every labelled image all of the teacher's may tell.
-        maps = [
-            maps_of(m.run, m.encoder, m.folds if fold == ALL else (fold,), kind)
-            for m in mixture.members
-        ]
-        for image in maps[0].images:
-            given = [one.of(image) for one in maps]
-            yield mixture.mean(given, max((one.shape[-2:] for one in given), key=math.prod))
 
 
 def _regions(
@@ -111,7 +97,7 @@ def _regions(
     maps: np.ndarray,
     params: Params,
     shape: tuple[int, int],
-    grid: tuple[int, int],
+    size: int | None,
     confidence: float,
 ) -> tuple[bytes, bytes]:
     """Return a label map, uint16 (h, w), and where it is sure, uint8, both `packed`."""
@@ -119,4 +105,5 @@ def _regions(
     labels = head.decode(maps, {**params, "fill": False}, shape)
     foreground = resized(torch.from_numpy(maps[None, :1]), shape)[0, 0].numpy()
     sure = (np.maximum(foreground, 1 - foreground) >= confidence) * np.uint8(255)
+    grid = seen(shape, size)
     return packed(shrunk_labels(labels.astype(np.uint16), grid)), packed(shrunk_labels(sure, grid))
