@@ -1,11 +1,22 @@
 """Images in other processes: in order, few at a time, errors told, workers kept."""
 
+import importlib
 import math
 import os
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
+from compkit import plugins
 from compkit.parallel import each_image
+
+PLUGIN = """
+import os
+
+class Head:
+    def decode(self, number):
+        return os.getpid(), number
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +55,19 @@ def test_an_error_comes_through_and_the_workers_stay(error):
         list(each_image(math.sqrt, numbers(), "roots", 9, 1))
     assert os.getpid() not in before
     assert workers() & before
+
+
+def test_what_a_plugin_defines_reaches_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    file = tmp_path / "roots_of_mine.py"
+    file.write_text(PLUGIN)
+    get_reusable_executor().shutdown(wait=True)  # processes that began before know no plugin
+    plugins.add(file)
+    plugins.load()
+    head = importlib.import_module("compkit.plugins.roots_of_mine").Head()
+    try:
+        found = list(each_image(head.decode, ((number,) for number in range(3)), "heads", 3, 1))
+    finally:
+        get_reusable_executor().shutdown(wait=True)
+    assert [number for _, number in found] == [0, 1, 2]
+    assert os.getpid() not in {process for process, _ in found}
