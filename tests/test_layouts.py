@@ -191,10 +191,14 @@ def test_from_images_of_several_sizes_to_a_submission(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     data = str(mixed(tmp_path / "data"))
     settings = (
-        "--encoders=[plain_unet16] --head=boundary --folds.k=2 --input.crop=16 --input.batch=2 "
+        "--encoders=[plain_unet16] --head=boundary --folds.k=2 --input.batch=2 "
         "--training.steps=2 --training.steps_per_epoch=1 --training.warmup=0 --machine.device=cpu"
     )
-    assert main(["train", "--data", data, "--run", "a", *settings.split()]) == 0
+    train = ["train", "--data", data, "--run", "a", *settings.split()]
+    assert main(train) == 2
+    assert "give input.crop, for instance 17, the smallest side" in capsys.readouterr().err
+    assert not Path("runs/a").exists()  # a run has its settings for good
+    assert main([*train, "--input.crop", "16"]) == 0
     assert "average_precision" in capsys.readouterr().out
     assert main(["submit", "--run", "a", "--out", "x.csv"]) == 2
     assert "give it a name ending in .zip" in capsys.readouterr().err

@@ -90,15 +90,7 @@ class Examples(Dataset[Any], Sized):
 
     def __init__(self, images: Iterable[np.ndarray], config: RunConfig, stream: int) -> None:
         self.images = as_seen(images, config)
-        shapes = [image.shape[:2] for image in self.images]
-        several = len(set(shapes)) > 1
-        side = int(np.median([max(shape) for shape in shapes]))
-        if several and config.input.crop is None:
-            raise CompkitError(
-                "images differ in size, so that a batch of whole ones cannot be: give input.crop"
-            )
-        if not several:
-            shown_side(min(shapes[0]), config)  # refuses a crop that is larger
+        side = seen_side((image.shape for image in self.images), config)
         self.augment = Augment(config.augment, side, config.input.crop, config.input.focus)
         self._seed, self._stream = config.seed, stream
 
@@ -109,6 +101,26 @@ class Examples(Dataset[Any], Sized):
         """Return one of the seeds of a place: 31 bits, as augmentations' generators take them."""
         key = (self._seed, place, self._stream)
         return int(np.random.SeedSequence(key).generate_state(number + 1)[number] >> 1)
+
+
+def seen_side(shapes: Iterable[tuple[int, ...]], config: RunConfig) -> int:
+    """Return the median longer side of images whose shapes a network sees.
+
+    Raises
+    ------
+    CompkitError
+        If they cannot be in one batch, or a crop would be larger than all of them.
+    """
+    found = [shape[:2] for shape in shapes]
+    smallest = min(map(min, found))
+    if len(set(found)) == 1:
+        shown_side(smallest, config)  # refuses a crop that is larger
+    elif config.input.crop is None:
+        raise CompkitError(
+            "images differ in size, so that a batch of whole ones cannot be: give input.crop, for "
+            f"instance {smallest}, the smallest side"
+        )
+    return int(np.median([max(shape) for shape in found]))
 
 
 def shown_side(side: int, config: RunConfig) -> int:

@@ -8,6 +8,7 @@ from compkit.begin import split_of, start_run
 from compkit.cluster import is_on_ray, room
 from compkit.config import RunConfig
 from compkit.config.check import check_all
+from compkit.data.dataset import seen_side
 from compkit.data.store import open_store
 from compkit.display import print_scores
 from compkit.ensemble.decoder import tuned_decoder
@@ -19,6 +20,7 @@ from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
+from compkit.resample import seen
 from compkit.root import runs_option, runs_root
 from compkit.run import Run, fold_name, open_run, read_fitted
 from compkit.tasks import spread
@@ -101,11 +103,16 @@ def _check_weights(config: RunConfig, fold: int) -> None:
 
 
 def _check_others(config: RunConfig, data: str) -> None:
-    open_external(config, open_store(data))
+    """Prove that all images which it learns from fit together, so that no run is made else."""
+    store = open_store(data)
+    sets = [[store.images[i] for i in store.labelled]]
+    if (other := open_external(config, store)) is not None:
+        sets.append([other.images[i] for i in other.labelled])
     if config.unlabelled.weight:
-        store = open_store(data)
-        unlabelled_images(store, config.unlabelled.test)
+        sets.append(unlabelled_images(store, config.unlabelled.test))
         open_teacher(config.unlabelled.teacher, store, split_of(config, store))
+    for images in filter(None, sets):
+        seen_side((seen(image.shape, config.input.size) for image in images), config)
 
 
 def _finish(run: Run) -> None:
