@@ -16,10 +16,8 @@ from compkit.errors import CompkitError
 from compkit.registry import Registry
 from compkit.root import RAY_HELP, RUNS_HELP, runs_at
 
-_MOVED = (
-    "where the data lie now, if not where the runs were trained; or another test, alone or beside "
-    "the same training data"
-)
+_MOVED = "where the data lie now, if not where the runs were trained"
+_MOVED_OR_TEST = f"{_MOVED}; or another test, alone or beside the same training data"
 
 #: Commands that take every setting of a run, which their own modules parse; and what they do.
 _WITH_SETTINGS = {
@@ -93,7 +91,9 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
         "compkit.ensemble.build:build", "name names encoder partial data overwrite",
     )  # fmt: skip
     p.add_argument("--name", required=True, help="of the ensemble, as runs/NAME")
-    _add_members(p, "a run of compkit train, whose encoders are members; again for more runs")
+    _add_members(
+        p, "a run of compkit train, whose encoders are members; again for more runs", _MOVED
+    )
     p.add_argument("--partial", action="store_true", help="take members that lack folds, too")
     p.add_argument("--overwrite", action="store_true", help="replace an ensemble of other members")
 
@@ -103,7 +103,8 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
          "compkit.submission.submit:write_out_of_fold"),
     ):  # fmt: skip
         p = add_command(commands, name, text, calls, "names out data encoder overwrite")
-        _add_members(p, "a run of compkit train, or an ensemble; again for the mean of several")
+        text = "a run of compkit train, or an ensemble; again for the mean of several"
+        _add_members(p, text, _MOVED_OR_TEST if name == "submit" else _MOVED)
         add_out(p, "the submission to write, in submissions/")
 
     p = add_command(
@@ -121,10 +122,10 @@ def _add_run_commands(commands: argparse._SubParsersAction) -> None:
     _add_places(p)
 
 
-def _add_members(p: argparse.ArgumentParser, text: str) -> None:
+def _add_members(p: argparse.ArgumentParser, text: str, data: str) -> None:
     p.add_argument("--run", dest="names", action="append", required=True, metavar="NAME", help=text)
     p.add_argument("--encoder", help="take the members of this encoder alone")
-    p.add_argument("--data", help=_MOVED)
+    p.add_argument("--data", help=data)
     _add_places(p)
 
 
@@ -140,7 +141,7 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     p.add_argument("inputs", type=Path, nargs="+", metavar="SUBMISSION", help="two or more")
     add_out(p, "the submission to write, in submissions/")
-    metrics = "agree by this one, or by adjusted_foreground or plain_foreground"
+    metrics = "what they agree by: adjusted_all, adjusted_foreground or plain_foreground"
     p.add_argument("--metric", default="adjusted_all", help=metrics)
     p.add_argument("--data", help="tells the highest id allowed; else what the inputs hold does")
     p.add_argument("--weights", type=float, nargs="+", metavar="W", help="a number an input")
@@ -161,7 +162,7 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--data", help=f"{DATA_HELP}, where submissions are no tables of pixels")
     p.add_argument(
         "--metric", dest="metrics", action="append", default=[], metavar="NAME",
-        help="score by this one too, which a plugin or package adds; give it again for more",
+        help="score by this one too, of docs/scores.md or added; give it again for more",
     )  # fmt: skip
     p.add_argument("--json", action="store_true", help="print everything, per image too, as JSON")
 
@@ -171,7 +172,7 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     where = "the ledger of the submissions"
     p.add_argument("--ledger", type=Path, default=Path("submissions/ledger.csv"), help=where)
-    actions = p.add_subparsers(title="instead of showing", metavar="set")
+    actions = p.add_subparsers(title="in place of showing", metavar="ACTION")
     p = add_command(actions, "set", "record what the platform said of a submission", _ledger_set)
     p.add_argument("id", metavar="ID", help="its number in the ledger, or its file name")
     p.add_argument("--public", type=float, help="its public score")

@@ -22,6 +22,14 @@ from compkit.failures import sentence_of
 DATA_HELP = "a folder with a competition's data, or phantom:size=128,labelled=40,... (built in)"
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default is False or action.default in (None, [])
+        return action.help if silent else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """Tells in one sentence what is wrong, as everything else does."""
 
@@ -38,9 +46,7 @@ def add_command(
     takes: str = "",
 ) -> argparse.ArgumentParser:
     """Add a command and what it calls: a function, or with some arguments a ``"module:name"``."""
-    p = commands.add_parser(
-        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    p = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
     p.set_defaults(command=partial(_call, calls, takes) if isinstance(calls, str) else calls)
     return p
 

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from compkit.config import RunConfig
 from compkit.config.files import read_yaml, setting_names, without_removed
+from compkit.entry import DATA_HELP
 from compkit.errors import CompkitError, brief, nearest
 from compkit.inputs import (
     StrictLoader,
@@ -24,9 +25,8 @@ from compkit.inputs import (
 )
 from compkit.root import RUNS_HELP
 
-_DATA = "folder in the challenge's layout, or phantom:size=128,labelled=40"
 _RUN: dict[str, dict[str, Any]] = {
-    "data": {"type": str, "help": _DATA},
+    "data": {"type": str, "help": DATA_HELP},
     "run": {"type": str, "help": "name of the run, under runs/"},
 }
 _RUNS: dict[str, dict[str, Any]] = {"runs": {"type": str, "metavar": "DIR", "help": RUNS_HELP}}

@@ -24,7 +24,7 @@ class FoldsConfig:
     Parameters
     ----------
     file
-        Path of a CSV made by ``compkit folds``, or by hand with the columns image and fold; null
+        Path of a CSV made by compkit folds, or by hand with the columns image and fold; null
         makes a split with the settings below.
     k
         Number of folds.
@@ -119,8 +119,8 @@ class InferenceConfig:
         Side in pixels of the overlapping tiles, blended smoothly, in which an image is predicted
         that is larger; null shows the network whole images.
     checkpoint
-        Last, or best: the epoch of the highest score on the fold that is then predicted, so that
-        out-of-fold scores are too high.
+        The epoch that predicts: last; or best, of the highest score on the fold that is then
+        predicted, so that out-of-fold scores are too high.
     batch
         Images in a prediction batch.
     """
@@ -138,9 +138,9 @@ class MachineConfig:
     Parameters
     ----------
     device
-        Auto, cpu or cuda.
+        Where networks are: auto (a GPU where there is one), cpu or cuda.
     precision
-        Auto (16-bit mixed where the device has it), 32, 16-mixed or bf16-mixed.
+        Of numbers: auto (16-bit mixed where the device has it), 32, 16-mixed or bf16-mixed.
     workers
         Loader processes; null takes none on a CPU and one a core, up to 12, on a GPU.
     cores
@@ -177,8 +177,8 @@ class RunConfig:
     seed
         Seed of weights, order and augmentation.
     ranking
-        The metric that decoding is tuned, and best epochs told, by (adjusted_all,
-        adjusted_foreground, plain_foreground, or one that is added); null takes the competition's.
+        The metric by which decoding is tuned and the best epoch chosen: one of docs/scores.md
+        (adjusted_all, average_precision, ...), or one that is added; null takes the competition's.
     """
 
     encoders: tuple[str, ...] = ("tf_efficientnet_lite0",)

@@ -148,7 +148,7 @@ class TrainingConfig:
         Images of the validation fold that score an epoch, chosen at random once; null takes all.
         Out-of-fold maps, and the scores that a run ends with, are of all of them in any case.
     optimizer
-        Adamw or sgd.
+        The optimiser: adamw or sgd.
     lr
         Peak learning rate.
     encoder_lr
@@ -158,7 +158,7 @@ class TrainingConfig:
     weight_decay
         Decay of weight matrices (biases and norms are spared).
     schedule
-        Poly (power 0.9) or cosine, down to zero at the last step.
+        How the rate falls, to zero at the last step: poly (power 0.9) or cosine.
     warmup
         Steps of linear warm-up.
     clip
@@ -189,7 +189,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ExternalConfig:
-    """Labelled images of other data, as ``compkit data import`` makes, in every batch.
+    """Labelled images of other data, as compkit data import makes, in every batch.
 
     Parameters
     ----------
