@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
@@ -9,8 +10,8 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import Literal
 
-#: Columns of text outside a terminal, where nothing tells a width.
-_PLAIN_WIDTH = 160
+#: Columns of text between two columns of a table.
+_BETWEEN = 3
 
 
 def printable(text: str) -> str:
@@ -42,28 +43,52 @@ def flush_output() -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text; the first column is flush left, the others are flush right."""
+    """Print rows of text; the first column is flush left, the others are flush right.
+
+    What is wider than the terminal follows in further blocks, which repeat the first column.
+    """
     # Imported here: who only tells of an error need not wait for it.
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=printable(title), title_justify="left", box=box.SIMPLE)
-    for number, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if number else "left"
-        table.add_column(printable(column), justify=justify, no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*map(printable, row))
     if sys.stdout is None:  # it is closed
         return
-    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    cells = [list(map(printable, row)) for row in (columns, *rows)]
+    widths = [max(map(cell_len, column)) + _BETWEEN for column in zip(*cells, strict=True)]
+    widths[0] += 2  # the edges
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else sum(widths)
+    blocks = list(_blocks(widths, terminal))
+    needed = max(sum(widths[column] for column in block) for block in blocks)
     with StringIO() as text:
         # As text first: at a pipe that nobody reads, rich would end the process by itself.
-        Console(
-            file=text, width=width, force_terminal=sys.stdout.isatty(), highlight=False,
-            markup=False, emoji=False,
-        ).print(table)  # fmt: skip
+        console = Console(
+            file=text, width=max(terminal, needed), force_terminal=sys.stdout.isatty(),
+            highlight=False, markup=False, emoji=False,
+        )  # fmt: skip
+        for number, block in enumerate(blocks):
+            head = None if number else printable(title)
+            table = Table(title=head, title_justify="left", box=box.SIMPLE)
+            for column in block:
+                justify: Literal["left", "right"] = "right" if column else "left"
+                table.add_column(cells[0][column], justify=justify, no_wrap=True)
+            for row in cells[1:]:
+                table.add_row(*(row[column] for column in block))
+            console.print(table)
         print_text(text.getvalue())
+
+
+def _blocks(widths: Sequence[int], terminal: int) -> Iterator[list[int]]:
+    """Yield columns that a terminal has place for beside the first; one at least."""
+    block, used = [0], widths[0]
+    for column in range(1, len(widths)):
+        if len(block) > 1 and used + widths[column] > terminal:
+            yield block
+            block, used = [0], widths[0]
+        block.append(column)
+        used += widths[column]
+    yield block
 
 
 def marked(

@@ -14,6 +14,7 @@ from compkit.begin import start_run
 from compkit.cli import _parser
 from compkit.cli import main as compkit
 from compkit.config import RunConfig
+from compkit.display import print_table
 from compkit.errors import CompkitError
 from compkit.phantom.layouts import LAYOUTS
 from compkit.root import runs_at, runs_option, runs_root
@@ -95,3 +96,17 @@ def test_every_layout_of_the_phantom_can_be_asked_for(capsys):
         _parser("phantom").parse_args(["phantom", "--help"])
     listed = ",".join(("raidium", *LAYOUTS))
     assert f"{{{listed}}}" in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("columns", [10, 60, 80, 300, None])
+def test_no_terminal_is_too_narrow_for_a_table(columns, monkeypatch, capsys):
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    names = ["name", *(f"column_{number}" for number in range(9))]
+    rows = [[f"{row}" * 40, *(f"0.{row}{number}23 to 0.5" for number in range(9))] for row in "12"]
+    print_table("scores", names, rows)
+    lines = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).splitlines()
+    shown = {cell.strip() for line in lines for cell in line.split("  ")}
+    assert shown >= {*names, *rows[0], *rows[1]}
+    assert max(map(len, lines)) <= max(columns or 999, 62)  # a name and one column
