@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from compkit.display import print_line
+from compkit.display import print_table
 from compkit.entry import DATA_HELP, add_command, add_out
 
 
@@ -132,10 +132,11 @@ def _folds(a: argparse.Namespace) -> None:
     claim_folds(a.out, a.overwrite, a.groups)
     folds = make_folds(open_store(a.data), a.k, a.seed, not a.random, a.groups, similar=a.similar)
     folds.write(a.out, a.overwrite)
-    print_line(f"{a.out}: {' '.join(f'{key}={value}' for key, value in folds.made.items())}")
-    print_line("fold  images  groups  regions  coverage")
-    line = "{fold:4}  {images:6}  {groups:6}  {regions:7.1f}  {coverage:8.3f}"
-    for row in folds.summary():
-        print_line(line.format(**row))
+    told = "{fold} {images} {groups} {regions:.1f} {coverage:.1%}"
+    print_table(
+        f"{a.out}: {folds.k} folds, seed {a.seed}",
+        ["fold", "images", "groups", "regions an image", "pixels labelled"],
+        [told.format(**row).split() for row in folds.summary()],
+    )
     for doubt in folds.doubts():
         say(doubt)

@@ -75,10 +75,8 @@ def test_the_same_network_under_other_names_loads_in_order(tmp_path, classifier,
     config = ModelConfig(weights=str(tmp_path / "renamed.pth"))
     own = Network("resnet10t", 2, config).model.encoder.model.state_dict()
     assert all(torch.equal(own[k], v) for k, v in classifier.state_dict().items() if "layer" in k)
-    assert (
-        "in their order, as names differ, and 2 that are not an encoder's left aside"
-        in capsys.readouterr().err
-    )
+    wanted = "by order, since names differ (2 others in the file are not the encoder's)"
+    assert wanted in capsys.readouterr().err
 
 
 def test_weights_in_a_package(monkeypatch, tmp_path, classifier):
@@ -401,7 +399,7 @@ def test_foundation_encoders_take_weights_under_dpt(tmp_path, capsys, encoder, s
     if "dinov2" in encoder:
         resampled = resample_abs_pos_embed(given["pos_embed"], [37, 37])
         assert torch.equal(own["pos_embed"], resampled)
-    assert f"all {len(own)} tensors of the encoder loaded by name" in capsys.readouterr().err
+    assert f"all {len(own)} weights of the encoder are loaded by name" in capsys.readouterr().err
     side = 4 * stride
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert network(torch.rand(1, 1, side, side)).shape == (1, 3, side, side)
@@ -429,7 +427,7 @@ def test_a_convolutional_encoder_takes_the_names_of_its_authors(tmp_path, capsys
     own = network.encoder.model.state_dict()
     for name in ("stages_1.downsample.1.weight", "stages_3.blocks.1.mlp.fc2.weight"):
         assert torch.equal(own[name], given[name.replace("_", ".", 1)])
-    assert "tensors of the encoder loaded by name" in capsys.readouterr().err
+    assert "weights of the encoder are loaded by name" in capsys.readouterr().err
 
 
 def test_dinov2_is_taken_as_transformers_saves_it(tmp_path):
@@ -472,7 +470,7 @@ def test_weights_of_a_hierarchical_transformer_load_by_name(tmp_path, capsys):
     own = Network(encoder, 2, ModelConfig(weights=str(tmp_path / "w.pth"))).encoder
     kept = own.model.state_dict()["layers_1.blocks.0.mlp.fc1.weight"]
     assert torch.equal(kept, given["layers.1.blocks.0.mlp.fc1.weight"])
-    assert "tensors of the encoder loaded by name" in capsys.readouterr().err
+    assert "weights of the encoder are loaded by name" in capsys.readouterr().err
 
 
 def test_a_frozen_encoder_stays_as_it_is_in_training():

@@ -91,7 +91,8 @@ def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
     known = _shipped(data)
     if known is not None:
         path = Path(__file__).parent / "shipped" / f"{known.name}.yaml"
-        return yaml.safe_load(path.read_text()), [f"this is the layout of {known.name}"]
+        line = f"compkit knows this layout: {known.name}, {known.locator}"
+        return yaml.safe_load(path.read_text()), [line]
     groups = sorted(_groups(data), key=lambda group: (-group.files, group.pattern))
     if not groups:
         raise CompkitError(f"{data} holds no image ({', '.join(SUFFIXES)}): give --data another")

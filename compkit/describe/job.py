@@ -96,7 +96,7 @@ def _rows(found: dict[str, dict[str, Any]]) -> list[list[str]]:
     return [
         ["training images", train],
         ["test images", str(images["test"])],
-        ["size, pixels", _sizes(*images["sizes"])],
+        ["width × height, pixels", _sizes(*images["sizes"])],
         ["channels, bits", f"{images['channels']}, {images['bits']}"],
         ["grey levels", f"{images['grey_min']} to {images['grey_max']}, "
          f"mean {images['grey_mean']:.1f}"],

@@ -98,8 +98,9 @@ class Decoder:
             return "tuned"
         tuned, default = (s[self.ranking] for s in (self.tuned_scores, self.default_scores))
         return (
-            f"not tuned: parameters tuned on the other folds score no better ({self.ranking} "
-            f"{tuned:.4f}) than the head's own ({default:.4f}), which are kept"
+            "not tuned: parameters tuned on the other folds score no better, other metrics counted "
+            f"a little ({self.ranking} {tuned:.4f}), than the head's own ({default:.4f}), which "
+            "are kept"
         )
 
     def save(self, path: Path) -> None:

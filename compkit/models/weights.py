@@ -96,11 +96,11 @@ def load_encoder(encoder: nn.Module, path: str, channels: int = 1) -> None:
             raise CompkitError(
                 f"{path} holds NaN or infinite values, first in {name}: give other weights"
             )
-    way = "by name" if named else "in their order, as names differ"
+    way = "by name" if named else "by order, since names differ"
     way += f" under {prefix!r}" if prefix else ""
     if more := len(held) - len(wanted):
-        way += f", and {more} that are not an encoder's left aside"
-    _say_once(f"{path}: all {len(wanted)} tensors of the encoder loaded {way}")
+        way += f" ({more} others in the file are not the encoder's)"
+    _say_once(f"{path}: all {len(wanted)} weights of the encoder are loaded {way}")
 
 
 def save_encoder(state: Mapping[str, Tensor], path: Path, seen: Sequence[str]) -> None:

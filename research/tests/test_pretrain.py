@@ -140,9 +140,8 @@ def test_train_takes_the_encoder_of_simclr(workplace, capsys):
     own, given = network.encoder.model.state_dict(), load_file(path)
     assert own.keys() == given.keys()
     assert all(torch.equal(own[name], given[name]) for name in own)
-    assert (
-        f"{path}: all {len(own)} tensors of the encoder loaded by name" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert f"{path}: all {len(own)} weights of the encoder are loaded by name" in said
     with pytest.raises(CompkitError, match="does not fit the encoder"):
         Network(ENCODER, 2, ModelConfig(weights=path), channels=3)
     with pytest.raises(CompkitError, match=r"give model\.weights the encoder\.safetensors"):
