@@ -41,7 +41,7 @@ def main() -> None:
             axes[row, column].imshow(picture)
             if name != "truth":
                 score = image_scores(truth[index], labels[index])["adjusted_all"]
-                axes[row, column].set_title(f"{score:.2f}", fontsize=8)
+                axes[row, column].set_xlabel(f"adjusted_all {score:.2f}", fontsize=8)
     for axis, name in zip(axes[:, 0], ["image", *rows], strict=True):
         axis.set_ylabel(name)
     for axis in axes.flat:
