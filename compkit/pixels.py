@@ -36,14 +36,19 @@ def grey(pixels: np.ndarray, what: str = "the image") -> np.ndarray:
 
 
 def as_shown(image: np.ndarray) -> np.ndarray:
-    """Return an image of any kind as people see it, grey, uint8 (H, W).
+    """Return an image of any kind as screens show it, uint8, (H, W) or (H, W, 3).
 
     One of 16 bits is shown from its darkest to its brightest.
     """
     if image.dtype == np.uint16:
         low, high = int(image.min()), int(image.max())
         image = ((image - low) * (255 / max(1, high - low))).astype(np.uint8)
-    return grey(np.asarray(image))
+    return np.asarray(image)
+
+
+def as_grey(image: np.ndarray) -> np.ndarray:
+    """Return an image of any kind as screens show it, without colours, uint8 (H, W)."""
+    return grey(as_shown(image))
 
 
 def fitted(image: np.ndarray, channels: int, bits: int, what: str) -> np.ndarray:

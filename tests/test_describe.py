@@ -91,9 +91,13 @@ def test_touching_regions_have_different_colours(labels):
         assert (colours[above] != colours[below])[meet].all()
     for number in np.unique(labels):
         assert len(np.unique(colours[labels == number])) == 1
-    picture = coloured(labels, np.full((8, 8), 255, np.uint8))
-    assert picture.shape == (8, 8, 3)
-    assert picture.min() >= 0 and picture.max() <= 1
+    for shape in ((8, 8), (8, 8, 3)):
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        picture = coloured(labels, image)
+        assert picture.shape == (8, 8, 3)
+        assert picture.min() >= 0 and picture.max() <= 1
+        plain = image[..., None] if image.ndim == 2 else image
+        assert np.abs(picture * 255 - plain)[labels == 0].max(initial=0) < 0.5
 
 
 def test_a_palette_that_does_not_suffice_gets_longer():

@@ -12,7 +12,7 @@ import numpy as np
 from compkit.baselines.watershed import PASSES, WatershedParams, tune_watershed, watershed
 from compkit.data.store import Store, open_store
 from compkit.parallel import each_image
-from compkit.pixels import as_shown
+from compkit.pixels import as_grey
 from compkit.progress import say
 from compkit.submission.forms import form_of
 from compkit.submission.publish import at_most, claim, publish, require_form
@@ -41,7 +41,7 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     if tune:
         params, about["out_of_fold"] = tune_watershed(store)
         method = "tuned watershed"
-    work = ((as_shown(image), params) for image in store.test_images)
+    work = ((as_grey(image), params) for image in store.test_images)
     pixels = PASSES * store.test_images.size
     maps = each_image(watershed, work, method, len(store.test), pixels)
     submit_maps(store, out, maps, method, "basins", {"params": asdict(params), **about}, overwrite)

@@ -23,7 +23,7 @@ from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside
 from compkit.parameters import Param
-from compkit.pixels import as_shown
+from compkit.pixels import as_grey
 from compkit.progress import say
 
 #: What is tried. The default comes first, and is the organisers'. What decides most is tuned first.
@@ -167,7 +167,7 @@ def _decoded(store: Store, rows: np.ndarray, index: int, params: dict[str, Any])
 
 @lru_cache(maxsize=1)  # what is background changes nothing else, and is tried image by image
 def _cut(store: Store, row: int, settings: WatershedParams) -> tuple[np.ndarray, np.ndarray]:
-    image = as_shown(store.images[row])
+    image = as_grey(store.images[row])
     smooth = smoothed(image, settings.median_radius)
     return smooth, basins(image, smooth, settings)
 

@@ -24,28 +24,28 @@ _OPAQUE = 0.6
 
 
 def coloured(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return a grey image with its regions in colours, float64 (H, W, 3) between 0 and 1.
+    """Return an image with its regions in colours, float64 (H, W, 3) between 0 and 1.
 
     Parameters
     ----------
     labels : integer ndarray, shape (H, W)
-        Ids from 0, the background, which stays grey.
-    image : ndarray of uint8, shape (H, W)
+        Ids from 0, the background, which stays as it is.
+    image : ndarray of uint8, shape (H, W) or (H, W, 3)
     """
     return _painted(image, colour_numbers(labels), _OPAQUE)
 
 
 def outlined(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Return a grey image with its regions' outlines in colours, as `coloured` returns regions."""
+    """Return an image with its regions' outlines in colours, as `coloured` returns regions."""
     colours = colour_numbers(labels)
     return _painted(image, np.where(find_boundaries(labels, mode="inner"), colours, 0), 1.0)
 
 
 def _painted(image: np.ndarray, colours: np.ndarray, opaque: float) -> np.ndarray:
-    """Return a grey image with colours by number where they are above 0."""
+    """Return an image with colours by number where they are above 0."""
     more = range(len(_PALETTE) + 1, int(colours.max(initial=0)) + 1)
     wheel = [*_PALETTE, *(colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.7, 0.8) for number in more)]
-    return label2rgb(colours, image, wheel, opaque, bg_color=None)
+    return label2rgb(colours, image, wheel, opaque, bg_color=None, saturation=1)
 
 
 def colour_numbers(labels: np.ndarray) -> np.ndarray:

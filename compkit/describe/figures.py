@@ -57,7 +57,8 @@ def draw_gallery(slices: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Pat
     for axis, (name, image, regions) in zip(axes, slices, strict=False):
         image = as_shown(image)
         gap = np.ones((len(image), max(1, len(image) // 64), 3))
-        axis.imshow(np.concatenate([gray2rgb(image / 255), gap, coloured(regions, image)], axis=1))
+        plain = (gray2rgb(image) if image.ndim == 2 else image) / 255
+        axis.imshow(np.concatenate([plain, gap, coloured(regions, image)], axis=1))
         count = len(np.unique(regions[regions > 0]))
         short = name if len(name) <= _LETTERS else f"{name[:_LETTERS]}…"
         axis.set_title(f"{short}: {count} region{'s' * (count != 1)}", fontsize=9)

@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from compkit.data.store import Store, image_digest
-from compkit.pixels import as_shown
+from compkit.pixels import as_grey
 
 #: Two images at least this similar are neighbours. Between slices of a real CT, medians are 0.85
 #: for adjacent ones, 0.54 three apart and 0.24 eight apart. Between different patients the most
@@ -148,7 +148,7 @@ def details_of(images: Sequence[np.ndarray]) -> np.ndarray:
     """
     details = np.empty((len(images), _SIDE * _SIDE), np.float32)
     for row, image in zip(details, images, strict=True):
-        small = cv2.resize(as_shown(image), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(as_grey(image), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         small = small.astype(np.float32)
         band = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
         band -= band.mean()

@@ -12,7 +12,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.folds.duplicates import find_duplicates
-from compkit.pixels import as_shown
+from compkit.pixels import as_grey
 from compkit.volumes.cases import Volume
 from compkit.volumes.slices import DARK, Look, body_of, box_of, cuts
 
@@ -84,7 +84,7 @@ def shown(store: Store, volumes: Sequence[Volume], look: Look, seed: int = 0) ->
         [organ for cut in found for organ in cut.organs], return_inverse=True, return_counts=True
     )
     own = [
-        described(as_shown(store.images[index]), store.labels_of(index))
+        described(as_grey(store.images[index]), store.labels_of(index))
         for index in store.labelled.tolist()
     ]
     for rows, what in (

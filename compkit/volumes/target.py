@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from compkit.data.arrays import shapes_of
 from compkit.data.store import Store
-from compkit.pixels import as_shown
+from compkit.pixels import as_grey
 from compkit.volumes.cases import Volume
 from compkit.volumes.slices import (
     AIR,
@@ -99,7 +99,7 @@ def _some(store: Store) -> list[np.ndarray]:
     """Return images of a competition, uint8 in grey, spread evenly."""
     count = len(store.images)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _IMAGES)).astype(int))
-    return [as_shown(store.images[index]) for index in chosen.tolist()]
+    return [as_grey(store.images[index]) for index in chosen.tolist()]
 
 
 def _bodies(volume: Volume) -> list[tuple[np.ndarray, tuple[float, float]]]:
