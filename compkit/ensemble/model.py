@@ -246,6 +246,7 @@ def _member(
         raise CompkitError(f"{directory / encoder} holds no trained network: train it")
     paths = [checkpoint_of(part, config) for part in parts]
     for path in paths:
+        read_card(path)  # which says so if it is not there
         trained_weights(path)
         refuse_other_settings(path, config, directory)
     return config, paths
