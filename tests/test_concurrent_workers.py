@@ -62,12 +62,12 @@ def test_a_killed_workers_trial_goes_on(workplace, storage):
 @pytest.mark.slow
 def test_workers_share_a_journal_file(workplace):
     storage = str(workplace / "study.log")
-    workers = [worker(trials="5", storage=storage) for _ in range(2)]
+    workers = [worker(trials="3", storage=storage) for _ in range(2)]
     for process in workers:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     found = states(storage)
-    assert len(found) == 5
+    assert len(found) == 3
     assert set(found) <= {TrialState.COMPLETE, TrialState.PRUNED}
 
 
