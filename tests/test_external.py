@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from compkit.cli import main
@@ -55,6 +56,20 @@ def test_networks_learn_of_both_and_validate_on_their_own(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_background_of_a_run_s_own_images_may_weigh_less(tmp_path):
+    """Where nothing is learnt, losses are of the same network."""
+    still = replace(BESIDE, training=Training(steps=1, steps_per_epoch=1, warmup=0, lr=1e-30))
+    losses = {}
+    for name, weight in (("full", 1.0), ("tenth", 0.1), ("none", 0.0)):
+        config = replace(still, external=replace(still.external, background=weight))
+        train(config, DATA, name, fold=0)
+        table = pd.read_csv(tmp_path / "runs" / name / "plain_unet16/fold0/metrics.csv")
+        losses[name] = (table.loss[0], table.external_loss[0])
+    assert len({round(own, 6) for own, _ in losses.values()}) == 3
+    assert len({round(other, 6) for _, other in losses.values()}) == 1
+
+
+@pytest.mark.slow
 def test_a_run_is_bound_to_the_other_data(tmp_path):
     folder = tmp_path / "other"
     words = "--layout folder --size 48 --labelled 4 --unlabelled 0 --test 1 --seed 6"
@@ -91,5 +106,9 @@ def test_what_cannot_teach_is_refused(data, sentence):
 def test_without_other_data_there_is_none():
     assert open_external(BASE, open_store(DATA)) is None
     assert BASE.batches == (2,) and BESIDE.batches == (2, 3)
-    with pytest.raises(CompkitError, match=r"external\.weight must be positive"):
-        check(replace(BESIDE, external=ExternalConfig(OTHER, 0.0)))
+    for wrong, sentence in (
+        (ExternalConfig(OTHER, 0.0), "weight must be positive"),
+        (ExternalConfig(OTHER, background=1.5), "background must be from 0 to 1"),
+    ):
+        with pytest.raises(CompkitError, match=rf"external\.{sentence}"):
+            check(replace(BESIDE, external=wrong))

@@ -77,6 +77,7 @@ def check(config: RunConfig) -> None:
             t.steps_per_epoch > 0 and t.steps > 0 and t.steps % t.steps_per_epoch == 0
         ),
         "loss.ignored must be from 0 to 1": 0 <= config.loss.ignored <= 1,
+        "external.background must be from 0 to 1": 0 <= config.external.background <= 1,
         "training.lr must be positive": t.lr > 0,
         "training.momentum must be at least 0 and under 1": 0 <= t.momentum < 1,
         "training.warmup must be from 0 to training.steps": 0 <= t.warmup <= t.steps,

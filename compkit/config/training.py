@@ -199,11 +199,15 @@ class ExternalConfig:
         Weight of their loss beside that of the run's own images.
     batch
         How many of them a batch has, beside the run's own.
+    background
+        Weight, from 0 to 1, of the background of the run's own images: under 1 where these label
+        structures that the run's own images have, but do not label.
     """
 
     data: str | None = None
     weight: float = 1.0
     batch: int = 8
+    background: float = 1.0
 
 
 @dataclass(frozen=True)

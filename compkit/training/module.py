@@ -101,7 +101,11 @@ class SegmentationModule(pl.LightningModule):
 
     def _share(self, batch: Batches, number: int) -> Tensor:
         """Return what one micro-batch adds to the loss of a batch."""
-        loss = self._supervised_share("loss", batch["labelled"], number)
+        own = batch["labelled"]
+        if "external" in batch:
+            weights = torch.where(own["labels"] > 0, 1.0, self.config.external.background)
+            own = cast(Batch, {**own, "weights": weights[:, None] * own["weights"]})
+        loss = self._supervised_share("loss", own, number)
         if "external" in batch:
             other = self._supervised_share("external_loss", batch["external"], number)
             loss = loss + self.config.external.weight * other
