@@ -68,7 +68,7 @@ def train(
     config
         The settings that differ from the defaults, as nested mappings; or all of them; or a YAML.
     data
-        A folder in the challenge's layout, or ``phantom:size=128,labelled=40,…``.
+        A folder with a competition's data, or ``phantom:size=128,labelled=40,…``.
     run
         Its name; it lies in ``runs/``, or where COMPKIT_RUNS says.
     fold, encoder
@@ -140,7 +140,7 @@ def score(truth: Any, labels: Any, metrics: Sequence[str] = ()) -> dict[str, flo
     truth, labels : integer ndarray, or sequence of such
         Region ids; 0 is background. One image (H, W), or several alike in number and sizes.
     metrics
-        Those of plugins and packages by which to score, too.
+        Those by which to score, too: of docs/scores.md, or added.
 
     Examples
     --------
@@ -181,10 +181,10 @@ def submit(
     run
         A run or an ensemble by name, or several runs, whose mean is taken.
     out
-        The CSV to write.
+        The submission to write, in the form that the competition wants.
     data
-        Where the data lie now, if not where the run was trained: the same training data, beside any
-        test.
+        Where the data lie now, if not where the run was trained; or another test, alone or beside
+        the same training data.
     encoder
         Take the networks of this encoder alone.
     overwrite
@@ -212,6 +212,8 @@ def _label_maps(given: Any, what: str) -> list[np.ndarray]:
         maps = []
     if not maps or any(one.ndim != 2 or one.dtype.kind not in "iu" or not one.size for one in maps):
         raise CompkitError(f"{what} takes label maps of whole numbers, arrays (H, W) each")
+    if any(one.min() < 0 for one in maps):
+        raise CompkitError(f"{what} holds ids below 0: regions have ids from 1, 0 is background")
     return maps
 
 

@@ -192,8 +192,9 @@ def test_scores_are_of_one_image_or_the_mean_of_several():
     alone = [compkit.score(*pair) for pair in zip(truth, labels, strict=True)]
     several = compkit.score(truth, list(labels))
     assert several == pytest.approx({n: np.mean([one[n] for one in alone]) for n in alone[0]})
-    for wrong in (labels[:2], labels[..., 1:], labels / 2, labels[0, 0], None, [[[1, 2], [3]]], {}):
-        with pytest.raises(CompkitError, match=r"of the same images|whole numbers"):
+    shapes = (labels[:2], labels[..., 1:], labels[0, 0], [[[1, 2], [3]]])
+    for wrong in (*shapes, labels / 2, labels - 3, None, {}):
+        with pytest.raises(CompkitError, match=r"of the same images|whole numbers|below 0"):
             compkit.score(truth, wrong)
 
 

@@ -93,6 +93,9 @@ class Model:
             ) from None
         self.made = hashlib.sha256(json.dumps([told, self.params]).encode()).hexdigest()
 
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.networks} networks>"
+
     @overload
     def predict(self, images: np.ndarray) -> np.ndarray: ...
     @overload
@@ -101,11 +104,11 @@ class Model:
         """Return the regions of an image or of several, int32 label maps; 0 is background.
 
         Networks see images as their run was configured: resized (of one that is not square, the
-        longer side), equalised, in tiles. Label maps have the images' own size.
+        longer side), in tiles. Label maps have the images' own size.
 
         Parameters
         ----------
-        images : ndarray of uint8, or list of such
+        images : ndarray of uint8 (uint16 for networks that learnt from 16 bits), or list of such
             One image, (H, W) or (H, W, C) with 1, 3 or 4 channels; or an array (N, H, W) or (N, H,
             W, C); or a list of images of any sizes. They are turned grey, or into three channels,
             as the training images were.
@@ -118,7 +121,7 @@ class Model:
         Raises
         ------
         CompkitError
-            For what is no image of 8 bits.
+            For what is no image of as many bits as networks learnt from.
         """
         given = _listed(images)
         found = [labels for _, labels in self.regions(_fitted(given, self.pixels), len(given))]

@@ -46,7 +46,7 @@ def packaged(encoder: str) -> str:
     path = PACKAGED.get(encoder)
     if path is not None and find_spec(path.removeprefix("package:").split("/")[0]) is not None:
         return path
-    say(f"{encoder} starts from random weights: no installed package carries its own")
+    _say_once(f"{encoder} starts from random weights: no installed package carries its own")
     return "none"
 
 
