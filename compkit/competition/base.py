@@ -136,16 +136,20 @@ class SubmissionAs:
     ----------
     form
         Pixels is a CSV with a row a pixel; run_lengths one with a row a region; images a zip with a
-        label image each.
+        label image each; membranes a TIFF with a page an image, white within regions and black
+        outside and between them.
     run_lengths
         How run lengths are written.
+    bits
+        Of the pixels of membranes: 8, and white is 255, or 32, fractions, and white is 1.
     sample
         A sample submission, whose order of images is taken.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
-    form: Literal["pixels", "run_lengths", "images"] = "pixels"
+    form: Literal["pixels", "run_lengths", "images", "membranes"] = "pixels"
     run_lengths: RunLengths = field(default_factory=RunLengths)
+    bits: Literal[8, 32] = 8
     sample: str | None = None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from compkit.competition import competition_of
@@ -18,7 +19,7 @@ from compkit.competition.described import OWN, Described
 from compkit.competition.layout import read_layout
 from compkit.errors import CompkitError
 from compkit.files import replacing
-from compkit.images import SUFFIXES, page_count
+from compkit.images import SUFFIXES, page_count, read_ids
 from compkit.progress import say
 
 #: What folders and files of labels, and of a test, are called.
@@ -111,8 +112,9 @@ def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
     else:
         values["labels"], line = found
         told.append(line)
-    values["ranking"] = "average_precision"
-    values["submission"] = {"form": "images"}
+    membranes = "labels" in values and "parts" in values["labels"]
+    values["ranking"] = "v_rand" if membranes else "average_precision"
+    values["submission"] = {"form": "membranes" if membranes else "images"}
     told.append("ranking and submission are a guess: see docs/data.md for others")
     return values, told
 
@@ -205,6 +207,12 @@ def _parted(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
     return labels, [group for group in groups if group not in labels]
 
 
+def _is_of_membranes(path: Path) -> bool:
+    """Whether a stack of labels holds 0 and one other value."""
+    pages = (read_ids(path, page) for page in range(page_count(path)))
+    return len({0}.union(*(np.unique(page).tolist() for page in pages))) == 2
+
+
 def _labels_of(
     data: Path, train: Group | None, labels: list[Group]
 ) -> tuple[dict[str, Any], str] | None:
@@ -218,9 +226,15 @@ def _labels_of(
             return {"coco": path.name}, f"labels: {path.name}, a COCO file"
     fitting = [group for group in labels if train is not None and group.names & train.names]
     stack = [group for group in labels if "{name}" not in group.pattern]
-    for group in (*fitting, *stack):
+    for group in sorted([*fitting, *stack], key=lambda one: bool(_TEST.search(one.pattern))):
         several = group.files > len(group.names)
         form = "masks" if several else "images"
+        if group in stack and _is_of_membranes(data / group.pattern):
+            where = {"images": group.pattern, "parts": "split", "blank_is_unlabelled": True}
+            return where, (
+                f"labels: {group.pattern}, in which each white part is a region; a page without "
+                "any has no labels"
+            )
         kind = "masks, one a region" if several else "label images, in which each value is a region"
         return {form: group.pattern}, f"labels: {len(group.names)} images' {kind}, {group.pattern}"
     for path in sorted(data.glob("*.csv")):

@@ -201,7 +201,10 @@ def require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     controls = any(unicodedata.category(character) == "Cc" for character in out.name)
     among_images = out.absolute().parent.name in ("X_train", "X_test")
     for wrong, why in (
-        (out.suffix not in (".csv", ".zip"), "becomes a CSV: give it a name ending in .csv"),
+        (
+            out.suffix not in (".csv", ".zip", ".tif"),
+            "becomes a CSV: give it a name ending in .csv",
+        ),
         (controls, "has control characters, which the ledger would keep: take another name"),
         (among_images, "would lie among a competition's images: give another --out"),
         (out.name.lower() == LEDGER, "is the ledger of the submissions: give another --out"),

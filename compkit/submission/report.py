@@ -199,9 +199,9 @@ def _asked(data: str | None) -> tuple[Form, Shapes, tuple[str, ...]]:
     if data is None:
         return UntoldForm(), {}, ()
     competition = competition_of(data)
-    store = open_store(data)
+    form, store = form_of(competition), open_store(data)
     shapes = dict(store.shapes("train")) | dict(store.shapes("test"))
-    return form_of(competition), shapes, (competition.rules.ranking,)
+    return form, shapes if form.tells_names else {}, (competition.rules.ranking,)
 
 
 def _say_left_out(reports: dict[str, Report], count: int, truth: Path) -> None:
