@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import tifffile
 
 import compkit
+from compkit.baselines.watershed import WatershedParams, watershed
 from compkit.cli import main
 from compkit.competition.layout import read_layout
 from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
@@ -21,9 +24,11 @@ from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds.make import make_folds
 from compkit.labels.paint import parted
+from compkit.metrics.named import image_score
 from compkit.phantom.layouts import LAYOUTS, TRUTH
+from compkit.pixels import as_shown
 from compkit.regions import inside, numbered
-from compkit.submission.forms import Membranes, form_of
+from compkit.submission.forms import LabelImages, Membranes, form_of
 
 SMALL = PhantomSettings(size=48, labelled=7, unlabelled=2, test=3)
 SOURCE = PhantomSource(SMALL)
@@ -251,6 +256,14 @@ LAYOUT = {
     "a word": ("images: {train: x}\nmax_label: many", "max_label"),
     "no YAML": ("images: {", "is not valid YAML"),
     "no images": ("ranking: v_rand", "images"),
+    "annotators of masks": (
+        "images: {train: x}\nlabels: {masks: 'a/{name}/{annotator}/*.png'}",
+        r"\{annotator\} stands in labels\.masks, but only labels\.images may have it",
+    ),
+    "annotators alone": (
+        "images: {train: x}\nlabels: {images: '{annotator}.png'}",
+        r"may have it, beside \{name\}",
+    ),
 }
 
 
@@ -318,6 +331,81 @@ def test_a_competition_file_of_stacks_is_written(written, tmp_path):
     assert found.test_content == wanted.test_content
     assert found.competition.rules == wanted.competition.rules
     assert found.competition.submission.form == "membranes"
+
+
+def annotated(folder: Path, seed: int) -> list[np.ndarray]:
+    """Write images of two sizes, and labels of one to three annotators; return these, in order."""
+    rng = np.random.default_rng(seed)
+    truths = []
+    for number, count in enumerate((1, 2, 3, 3)):
+        shape = (16, 12) if number == 3 else (12, 16)
+        maps = rng.integers(1, 4, (count, *shape), np.uint8)
+        if count == 3:  # the second agrees with both others, and these not with one another
+            maps[1] = np.where(np.arange(shape[1]) < 6, maps[0], maps[2])
+        truths.append(maps)
+        for annotator, labels in enumerate(maps):
+            path = folder / f"gt/s{number}/{'abc'[annotator]}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), labels)
+        for place in ("raw", "test"):
+            (folder / place).mkdir(exist_ok=True)
+            grey = rng.integers(0, 256, shape, np.uint8)
+            cv2.imwrite(str(folder / place / f"s{number}.png"), grey)
+    return truths
+
+
+def test_of_several_annotators_one_is_learned_from_and_all_score(tmp_path, capsys):
+    data = tmp_path / "data"
+    truths = annotated(data, 0)
+    assert main(["data", "init", "--data", str(data)]) == 0
+    assert "gt/{name}/{annotator}.png" in (data / "competition.yaml").read_text()
+    store = open_store(str(data))
+    assert "3 images have several annotators: training learns" in capsys.readouterr().err
+    for index, maps in enumerate(truths):
+        best = {1: 0, 2: 0, 3: 1}[len(maps)]
+        np.testing.assert_array_equal(store.labels_of(index), maps[best])
+        kept = pickle.loads(pickle.dumps(store)).truth_of(index)
+        np.testing.assert_array_equal(kept, [maps[best], *maps[:best], *maps[best + 1 :]])
+    # Another annotation that nothing is learned from changes what the data are.
+    last = data / "gt/s3/a.png"
+    cv2.imwrite(str(last), 4 - cv2.imread(str(last), cv2.IMREAD_UNCHANGED))
+    changed = open_store(str(data))
+    assert changed.content != store.content
+    place = tmp_path / "sole"
+    shutil.copytree(data, place)
+    for path in [*place.glob("gt/*/[bc]*.png")]:
+        path.unlink()
+    assert open_store(str(place)).annotations is None
+
+
+def test_a_watershed_is_tuned_for_all_annotators(tmp_path, capsys):
+    truths = annotated(tmp_path / "data", 1)
+    assert main(["data", "init", "--data", str(tmp_path / "data")]) == 0
+    out = tmp_path / "w.zip"
+    words = ["baseline", "watershed", "--data", str(tmp_path / "data"), "--out", str(out)]
+    assert main([*words, "--tune"]) == 0
+    kept = json.loads(out.with_suffix(".json").read_text())
+    store = open_store(str(tmp_path / "data"))
+    defaults = [watershed(as_shown(image), WatershedParams()) for image in store.images]
+    wanted = np.mean([
+        np.mean([image_score(one, found, "average_precision") for one in maps])
+        for maps, found in zip(truths, defaults, strict=True)])  # fmt: skip
+    assert kept["out_of_fold"]["default_scores"]["average_precision"] == pytest.approx(wanted)
+    # Files of several annotators, each of the images that it holds.
+    form = LabelImages()
+    names = [name for name, _ in store.shapes("train")]
+    form.fill(tmp_path / "p.zip", names, defaults, 65535, tmp_path / "p.zip")
+    given = []
+    for number in range(3):
+        held = [i for i, maps in enumerate(truths) if number < len(maps)]
+        path = tmp_path / f"t{number}.zip"
+        form.fill(path, [names[i] for i in held], [truths[i][number] for i in held], 65535, path)
+        given += ["--truth", str(path)]
+    capsys.readouterr()
+    score = ["score", str(tmp_path / "p.zip"), *given, "--data", str(tmp_path / "data"), "--json"]
+    assert main(score) == 0
+    means = json.loads(capsys.readouterr().out)["means"]
+    assert means["average_precision"] == pytest.approx(wanted)
 
 
 def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):

@@ -138,7 +138,7 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
     if len(chosen) < count:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
     rows = store.labelled[chosen]
-    truths, pixels = [store.labels_of(row) for row in rows.tolist()], len(rows) * store.size**2
+    truths, pixels = [store.truth_of(row) for row in rows.tolist()], len(rows) * store.size**2
     cheap = {"background_below": SPACE["background_below"]}
     evaluate = Evaluation(
         partial(_decoded, store, rows), truths, PASSES * pixels, cheap, beside(ranking)

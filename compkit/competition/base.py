@@ -58,8 +58,9 @@ class LabelMaps:
     ----------
     images : tuple of str
         Names, in order.
-    labels : iterable of ndarray of unsigned integers, shape (H, W), or None
-        Region ids, 0 is background; None is of an image without labels. Asked for once.
+    labels : iterable of ndarray of unsigned integers, shape (H, W) or (A, H, W), or None
+        Region ids, 0 is background; None is of an image without labels. Of several annotators,
+        training learns from the first, and scores are the mean over all. Asked for once.
     """
 
     images: tuple[str, ...]

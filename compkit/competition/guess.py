@@ -16,7 +16,7 @@ import yaml
 
 from compkit.competition import competition_of
 from compkit.competition.described import OWN, Described
-from compkit.competition.layout import read_layout
+from compkit.competition.layout import ANNOTATOR, globbed, read_layout
 from compkit.errors import CompkitError
 from compkit.files import replacing
 from compkit.images import SUFFIXES, page_count, read_ids
@@ -191,8 +191,9 @@ def _below(path: Path, owner: Path, common: frozenset[str]) -> str:
     inside = path.relative_to(owner)
     if path.stem == owner.name:
         file = f"{{name}}{path.suffix}"
-    else:
-        file = path.name if path.name in common else f"*{path.suffix}"
+    else:  # below a folder of labels, all files are labels, as of several annotators
+        told = path.name in common and not _LABELS.search(owner.parent.as_posix())
+        file = path.name if told else f"*{path.suffix}"
     return (owner.parent / "{name}" / inside.parent / file).as_posix()
 
 
@@ -207,10 +208,10 @@ def _parted(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
     return labels, [group for group in groups if group not in labels]
 
 
-def _is_of_membranes(path: Path) -> bool:
-    """Whether a stack of labels holds 0 and one other value."""
+def _has_two_values(path: Path) -> bool:
+    """Whether labels, on all pages, are 0 or one other value."""
     pages = (read_ids(path, page) for page in range(page_count(path)))
-    return len({0}.union(*(np.unique(page).tolist() for page in pages))) == 2
+    return len({0}.union(*(np.unique(page).tolist() for page in pages))) <= 2
 
 
 def _labels_of(
@@ -229,7 +230,11 @@ def _labels_of(
     for group in sorted([*fitting, *stack], key=lambda one: bool(_TEST.search(one.pattern))):
         several = group.files > len(group.names)
         form = "masks" if several else "images"
-        if group in stack and _is_of_membranes(data / group.pattern):
+        two = _has_two_values(next(data.glob(globbed(group.pattern))))
+        if several and not two:
+            pattern = group.pattern.replace("*", ANNOTATOR)
+            return {"images": pattern}, f"labels: label images of several annotators, {pattern}"
+        if group in stack and two:
             where = {"images": group.pattern, "parts": "split", "blank_is_unlabelled": True}
             return where, (
                 f"labels: {group.pattern}, in which each white part is a region; a page without "

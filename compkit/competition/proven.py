@@ -107,10 +107,10 @@ class Proven(Source):
             with COMPETITIONS.blaming(self._name, f"fails in the labels of {name}"):
                 one = next(given)
             if one is not None:
-                if np.ndim(one) != 2:
-                    self._refuse(f"labels of {name}", one, "an array of shape (H, W)")
+                if np.ndim(one) not in (2, 3) or not len(one):
+                    self._refuse(f"labels of {name}", one, "an array (H, W), or several (A, H, W),")
                 self._require_ids(one)
-                self._shapes[index] = one.shape
+                self._shapes[index] = one.shape[-2:]
             yield one
         for _ in given:  # which lets it end, too
             self._refuse("labels", "more", f"{len(self.train)} label maps")

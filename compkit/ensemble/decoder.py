@@ -186,7 +186,7 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
         Tune for this metric instead of the runs' own.
     """
     run, head = mixture.members[0].run, mixture.head
-    truths = [mixture.store.labels_of(index) for index in mixture.indices]
+    truths = [mixture.store.truth_of(index) for index in mixture.indices]
     ranking = ranking or run.ranking
     maps = partial(_rounded, mixture.out_of_fold, mixture.images)
     fit = cross_fit(
@@ -222,7 +222,7 @@ def evaluation(
     pixels : int
         Of all maps.
     """
-    decode = partial(_decoded, head, maps, [truth.shape for truth in truths])
+    decode = partial(_decoded, head, maps, [truth.shape[-2:] for truth in truths])
     return Evaluation(decode, truths, pixels, metrics=beside(ranking))
 
 
@@ -245,7 +245,7 @@ def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
     """Return the score of each image, float64 (N,), decoded with the head's default parameters."""
     store, metric = mixture.store, mixture.members[0].run.ranking
     work = (
-        (mixture.head, mixture.out_of_fold(i), store.labels_of(store.train.index(i)), metric)
+        (mixture.head, mixture.out_of_fold(i), store.truth_of(store.train.index(i)), metric)
         for i in images
     )
     label, count = f"scoring {_called(mixture)}", len(images)
@@ -253,7 +253,7 @@ def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
 
 
 def _score(head: Head, maps: np.ndarray, truth: np.ndarray, metric: str) -> float:
-    return image_score(truth, head.decode(maps, head.defaults, truth.shape), metric)
+    return image_score(truth, head.decode(maps, head.defaults, truth.shape[-2:]), metric)
 
 
 def out_of_fold_regions(
