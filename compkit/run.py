@@ -107,6 +107,11 @@ class Run:
         return self.config.ranking or self.store.competition.rules.ranking
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """The metrics that people are told, what ranks among them."""
+        return self.store.competition.rules.told(self.ranking)
+
+    @property
     def has_other_test(self) -> bool:
         """Whether the test is another one than lay beside the training data when it began."""
         return read_run(self.directory)[0].test not in (None, self.store.test_content)

@@ -408,6 +408,33 @@ def test_a_watershed_is_tuned_for_all_annotators(tmp_path, capsys):
     assert means["average_precision"] == pytest.approx(wanted)
 
 
+def test_a_competition_says_which_metrics_are_told(tmp_path, capsys):
+    annotated(tmp_path, 2)
+    assert main(["data", "init", "--data", str(tmp_path)]) == 0
+    own, out = tmp_path / "competition.yaml", tmp_path / "w.zip"
+    text = own.read_text()
+    words = ["baseline", "watershed", "--data", str(tmp_path), "--out", str(out), "--tune"]
+    own.write_text(text + "metrics: [v_info, v_rnad]\n")
+    assert main(words) == 2
+    assert "there is no metric 'v_rnad' (did you mean 'v_rand'?" in capsys.readouterr().err
+    shown, kept = [], []
+    for metrics in ("", "metrics: [v_info, average_precision]\n", "metrics: []\n"):
+        own.write_text(text + metrics)
+        assert main(words) == 0
+        kept.append(json.loads(out.with_suffix(".json").read_text())["out_of_fold"])
+        shown.append(capsys.readouterr().out)
+        assert main(["score", str(out), "--truth", str(out), "--data", str(tmp_path)]) == 0
+        shown.append(capsys.readouterr().out)
+    told = [(one.count("v_info"), one.count("adjusted_all")) for one in shown]
+    assert told == [(0, 1), (0, 1), (1, 0), (1, 0), (0, 0), (0, 0)]
+    assert all("average_precision" in one for one in shown)
+    # What is told changes neither what is tuned nor what the ledger keeps.
+    assert kept[1]["scores"].pop("v_info") >= 0
+    for other in kept[1:]:
+        assert other["scores"] == kept[0]["scores"]
+        assert other["fold_params"] == kept[0]["fold_params"]
+
+
 def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):
     folder, own = tmp_path / "data", tmp_path / "mine" / "my.yaml"
     place(folder, *(f"{kind}/s{i}.png" for i in range(4) for kind in ("raw", "gt_masks")))

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 
 from compkit.errors import CompkitError
 from compkit.labels.run_lengths import RunLengths
+from compkit.metrics.rand import METRICS
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -110,12 +111,19 @@ class Rules:
         Whether an image whose label map is all background counts as one without labels.
     ignored : int
         The id, in label maps, of pixels that nobody looked at; 0 if there are none.
+    metrics : sequence of str
+        Those that are told beside what ranks.
     """
 
     ranking: str = "adjusted_all"
     max_label: int = 255
     blank_is_unlabelled: bool = True
     ignored: int = 0
+    metrics: Sequence[str] = METRICS
+
+    def told(self, ranking: str | None = None) -> tuple[str, ...]:
+        """Return the metrics that people are told, with that which ranks, or with another."""
+        return tuple(dict.fromkeys([*self.metrics, ranking or self.ranking]))
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranking, str):

@@ -24,6 +24,7 @@ from compkit.errors import CompkitError, brief
 from compkit.images import SUFFIXES, page_count
 from compkit.inputs import load_yaml
 from compkit.labels.run_lengths import RunLengths
+from compkit.metrics.rand import METRICS
 from compkit.schema import checked
 
 #: A file by name, and which image in it.
@@ -132,6 +133,8 @@ class Layout:
         Where the data are, from where the YAML lies; only of one that lies elsewhere.
     ranking
         The metric that ranks.
+    metrics
+        Those that are told beside it.
     max_label
         The highest id of a region in a submission.
     """
@@ -143,6 +146,7 @@ class Layout:
     groups: str | None = None
     folder: str | None = None
     ranking: str = "adjusted_all"
+    metrics: tuple[str, ...] = METRICS
     max_label: int = HIGHEST
     submission: SubmissionAs = field(default_factory=SubmissionAs)
 
@@ -156,7 +160,7 @@ class Layout:
         """What the competition ranks by and accepts."""
         blank = self.labels is not None and self.labels.blank_is_unlabelled
         ignored = self.labels.ignored if self.labels is not None else 0
-        return Rules(self.ranking, self.max_label, blank, ignored)
+        return Rules(self.ranking, self.max_label, blank, ignored, self.metrics)
 
 
 def read_layout(path: Path) -> Layout:

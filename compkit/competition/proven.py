@@ -48,10 +48,14 @@ class Proven(Source):
         self._refuse: Callable[..., NoReturn] = partial(COMPETITIONS.refuse, self._name)
         if not isinstance(competition.rules, Rules):
             self._refuse("rules", competition.rules, "Rules(…)")
-        try:
-            beside(competition.rules.ranking)
-        except CompkitError as error:
-            raise CompkitError(f"the competition {self._name!r} cannot rank: {error}") from None
+        for fault, names in (
+            ("cannot rank", (competition.rules.ranking,)),
+            ("cannot be told of by its metrics", competition.rules.metrics),
+        ):
+            try:
+                beside(*names)
+            except CompkitError as error:
+                raise CompkitError(f"the competition {self._name!r} {fault}: {error}") from None
         self._source = self._ask(competition, "source", data)
         self.train, self.test = self._names("train"), self._names("test")
         self.groups = self._source.groups

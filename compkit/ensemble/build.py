@@ -131,7 +131,8 @@ def _show(mixture: Mixture) -> None:
 def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
     doubts = doubts_about(m.run.folds for m in mixture.members)
     mark = "*" * bool(doubts)
-    measured = ", ".join(f"{metric} {score:.4f}{mark}" for metric, score in decoder.scores.items())
+    told = mixture.members[0].run.told
+    measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}{mark}" for metric in told)
     say(f"{name}: {len(mixture.members)} members; out of fold {measured} (95 % of "
         f"{decoder.ranking}: {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip

@@ -161,9 +161,12 @@ def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Dec
                 f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
                 f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
             )
-        if decoder.maps == mixture.fingerprint:
+        run = mixture.members[0].run
+        lacking = [name for name in run.told if name not in decoder.scores]
+        if decoder.maps == mixture.fingerprint and not lacking:
             return decoder
-        say(f"{path} was tuned on other out-of-fold maps: tuning anew")
+        why = f"has no scores by {lacking[0]}" if lacking else "was tuned on other out-of-fold maps"
+        say(f"{path} {why}: tuning anew")
     decoder = tune_decoder(mixture)
     decoder.save(path)
     return decoder
@@ -187,16 +190,17 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
     """
     run, head = mixture.members[0].run, mixture.head
     truths = [mixture.store.truth_of(index) for index in mixture.indices]
-    ranking = ranking or run.ranking
+    ranking, told = ranking or run.ranking, mixture.store.competition.rules.metrics
     maps = partial(_rounded, mixture.out_of_fold, mixture.images)
     fit = cross_fit(
         head.space,
-        evaluation(head, maps, truths, len(truths) * mixture.pixels, ranking),
+        evaluation(head, maps, truths, len(truths) * mixture.pixels, ranking, told),
         run.folds.fold[mixture.indices],
         ranking,
         f"tuning the decoding of {_called(mixture)}",
         STARTS,
         run.folds.group[mixture.indices],
+        told,
     )
     return Decoder(
         head=head.name,
@@ -212,6 +216,7 @@ def evaluation(
     truths: Sequence[np.ndarray],
     pixels: int,
     ranking: str,
+    told: Sequence[str] = (),
 ) -> Evaluation:
     """Return the scores of all images by settings of a head's decoder.
 
@@ -221,9 +226,11 @@ def evaluation(
         Takes an image's number to its maps, float32 (M, h, w); survives being sent to a process.
     pixels : int
         Of all maps.
+    ranking, told
+        As for `compkit.crossfit.cross_fit`.
     """
     decode = partial(_decoded, head, maps, [truth.shape[-2:] for truth in truths])
-    return Evaluation(decode, truths, pixels, metrics=beside(ranking))
+    return Evaluation(decode, truths, pixels, metrics=beside(ranking, *told))
 
 
 def _decoded(

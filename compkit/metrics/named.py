@@ -39,7 +39,7 @@ _TAKEN = (
 
 
 def beside(*names: str) -> tuple[str, ...]:
-    """Return the metrics that are told where these are asked for: the built-in ones, and these.
+    """Return the metrics that are measured where these are asked for: the Rand indices, and these.
 
     Raises
     ------

@@ -182,14 +182,15 @@ def score(
         If a file is not what it should be, or they differ in images or size. Images without
         labels, all zero in `truths`, may be absent from all submissions alike.
     """
-    form, shapes, ranking = _asked(data)
-    shown_first = beside(*ranking, *metrics)
+    form, shapes, told = _asked(data)
+    shown_first = tuple(dict.fromkeys([*told, *metrics]))
+    measured = beside(*shown_first)
     wanted = _in_order(_truth(truths, form, shapes), shapes)
     reports: dict[str, Report] = {}
     for path in submissions:
         found = _in_order(form.read(path, shapes, HIGHEST), shapes)
         labelled = {name: one for name, one in wanted.items() if name in found or one.any()}
-        reports[str(path)] = score_maps(labelled, found, str(path), shown_first, form.unit)
+        reports[str(path)] = score_maps(labelled, found, str(path), measured, form.unit)
     _say_left_out(reports, len(wanted), ", ".join(map(str, truths)))
     if as_json:
         values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
@@ -221,13 +222,13 @@ def _in_order(labels: dict[str, np.ndarray], shapes: Shapes) -> dict[str, np.nda
 
 
 def _asked(data: str | None) -> tuple[Form, Shapes, tuple[str, ...]]:
-    """Return the form of files, the sizes of images that may be in them, and what ranks."""
+    """Return the form of files, the sizes of images that may be in them, and metrics to tell."""
     if data is None:
-        return UntoldForm(), {}, ()
+        return UntoldForm(), {}, METRICS
     competition = competition_of(data)
     form, store = form_of(competition), open_store(data)
     shapes = dict(store.shapes("train")) | dict(store.shapes("test"))
-    return form, shapes if form.tells_names else {}, (competition.rules.ranking,)
+    return form, shapes if form.tells_names else {}, competition.rules.told()
 
 
 def _say_left_out(reports: dict[str, Report], count: int, truth: str) -> None:
