@@ -15,7 +15,9 @@ import pytest
 import tifffile
 
 import compkit
+from compkit.baselines import submission as baselines
 from compkit.baselines.watershed import WatershedParams, watershed
+from compkit.blend import job
 from compkit.cli import main
 from compkit.competition.layout import read_layout
 from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
@@ -492,6 +494,11 @@ def test_a_competition_of_ones_own(tmp_path, capsys):
     assert store.labels_of(0)[0].tolist() == [1, 1, 1, 2, 2, 2, 0, 0]
     folds = make_folds(store, 2)
     assert folds.fold[0] == folds.fold[1]
+    (folder / "who.csv").rename(folder / "whom.csv")
+    with pytest.raises(
+        CompkitError, match=r"who\.csv: put it there, or correct groups in its YAML"
+    ):
+        open_store(str(folder))
     with (folder / "y.csv").open() as file:
         assert len(list(csv.reader(file))) == 5
 
@@ -552,12 +559,21 @@ def test_what_is_wrong_with_a_stack_of_membranes_is_told(written, tmp_path, page
         form_of(store.competition).check(path, dict(store.shapes("test")), 255)
 
 
-def test_stacks_of_membranes_are_submitted_checked_scored_and_blended(written, tmp_path, capsys):
+def test_a_wrong_ending_is_refused_before_data_are_read(written, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(baselines, "open_store", None)
+    monkeypatch.setattr(job, "test_shapes", None)
+    out = ["--data", str(written["isbi2012"]), "--out", str(tmp_path / "w.csv")]
+    for words in (["baseline", "watershed"], ["blend", "a.tif", "b.tif"]):
+        assert main([*words, *out]) == 2
+        assert (
+            "w.csv becomes a submission: give it a name ending in .tif" in capsys.readouterr().err
+        )
+
+
+def test_stacks_of_membranes_are_submitted_checked_scored_and_blended(written, tmp_path):
     data, out = str(written["isbi2012"]), tmp_path / "w.tif"
     truth = str(written["isbi2012"] / TRUTH["isbi2012"])
     baseline = ["baseline", "watershed", "--data", data, "--out"]
-    assert main([*baseline, str(tmp_path / "w.zip")]) == 2
-    assert "ending in .tif" in capsys.readouterr().err
     assert main([*baseline, str(out)]) == 0
     assert main(["check", str(out), "--data", data]) == 0
     assert main(["score", str(out), truth, "--truth", truth, "--data", data]) == 0

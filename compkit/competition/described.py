@@ -168,9 +168,7 @@ class DescribedSource(Source):
         for path in self._files():
             where = path.relative_to(self.folder).as_posix()
             key = next((key for key, given in paths_of(self.layout) if given == where), None)
-            remedy = (
-                f"fetch it again, or correct {key} of the competition" if key else "fetch it again"
-            )
+            remedy = f"put it there, or correct {key} in its YAML" if key else "fetch it again"
             require_file(path, "file of the competition", remedy)
             state = path.stat()
             told = (

@@ -19,7 +19,7 @@ from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
 from compkit.root import claim, runs_option, runs_root
-from compkit.run import open_run
+from compkit.run import known_run, open_run
 from compkit.schema import read_record, write_record
 
 #: Where an ensemble says what it is of, in its directory under `runs_root`.
@@ -146,6 +146,14 @@ def listed_in(directory: Path) -> tuple[Listed, ...]:
     """Return what an ensemble's ``ensemble.json`` lists."""
     remedy = "run compkit ensemble again, with --overwrite"
     return read_record(_Ensemble, directory / ENSEMBLE, remedy).mean_of
+
+
+def data_of(name: str) -> str:
+    """Return the locator of the data that a run was made on, or the first of an ensemble."""
+    directory = runs_root() / name
+    return known_run(listed_in(directory)[0].run if (directory / ENSEMBLE).is_file() else name)[
+        0
+    ].data
 
 
 def open_mixture(

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from compkit.competition import competition_of
 from compkit.competition.base import NUMBERED, Competition, SubmissionAs, require_images
 from compkit.competition.table import BEGINNING, fill_table, read_table
 from compkit.errors import CompkitError, brief
@@ -268,3 +269,8 @@ def form_of(competition: Competition) -> Form:
         "membranes": Membranes(told.bits),
     }
     return forms[told.form]
+
+
+def form_at(data: str | None) -> Form:
+    """Return the form of submissions for the data at a locator, which are not read, or for none."""
+    return UntoldForm() if data is None else form_of(competition_of(data))
