@@ -130,6 +130,11 @@ class Rules:
             raise CompkitError(
                 f"a competition's rules have ranking {self.ranking!r}: give a metric's name"
             )
+        told = self.metrics if isinstance(self.metrics, list | tuple) else [None]
+        if not all(isinstance(name, str) for name in told):
+            raise CompkitError(
+                f"a competition's rules have metrics {self.metrics!r}: give a list of names"
+            )
         if type(self.max_label) is not int or not 0 < self.max_label <= HIGHEST:
             raise CompkitError(
                 f"a competition's rules have max_label {self.max_label!r}: give a whole number "
