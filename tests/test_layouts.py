@@ -374,6 +374,14 @@ def test_of_several_annotators_one_is_learned_from_and_all_score(tmp_path, capsy
     cv2.imwrite(str(last), 4 - cv2.imread(str(last), cv2.IMREAD_UNCHANGED))
     changed = open_store(str(data))
     assert changed.content != store.content
+    (changed.directory / "annotations.npy").write_bytes(b"x")
+    with pytest.raises(CompkitError, match=r"annotations\.npy is damaged .*: delete"):
+        open_store(str(data))
+    own = data / "competition.yaml"
+    own.write_text(own.read_text().replace("gt/{name}/{ann", "gt/{name}/x{ann"))
+    with pytest.raises(CompkitError, match=r"has no image gt/.* .labels\.images.: correct the pat"):
+        open_store(str(data))
+    own.write_text(own.read_text().replace("x{ann", "{ann"))
     place = tmp_path / "sole"
     shutil.copytree(data, place)
     for path in [*place.glob("gt/*/[bc]*.png")]:

@@ -99,8 +99,7 @@ class Labels:
         if at.images is not None:
             return self._of_label_images(at.images)
         if at.masks is not None:
-            masks = files_by_name(self.folder, at.masks)
-            self._require_known(masks, at.masks)
+            masks = self._files(at.masks, "labels.masks")
             return lambda index, name: (
                 read_masks(masks[name], self.shape_of(index)) if name in masks else None
             )
@@ -124,12 +123,12 @@ class Labels:
 
     def _of_label_images(self, pattern: str) -> _Read:
         if ANNOTATOR in pattern:
-            files = files_by_name(self.folder, pattern)
+            files = self._files(pattern, "labels.images")
             places = {name: [(path, 0) for path in paths] for name, paths in files.items()}
         else:
             found = places_of(self.folder, pattern, "labels.images")
             places = {name: [place] for name, place in found.items()}
-        self._require_known(places, pattern)
+            self._require_known(places, pattern)
 
         def read(index: int, name: str) -> np.ndarray | None:
             if name not in places:
@@ -144,6 +143,14 @@ class Labels:
             return np.stack(maps) if len(maps) > 1 else maps[0]
 
         return read
+
+    def _files(self, pattern: str, key: str) -> dict[str, list[Path]]:
+        """Return the files of a pattern by image, of which each may have several."""
+        found = files_by_name(self.folder, pattern)
+        if not found:
+            raise CompkitError(f"{self.folder} has no image {pattern} ({key}): correct the pattern")
+        self._require_known(found, pattern)
+        return found
 
     def _of_pixels(self, path: Path) -> _Read:
         from compkit.competition.table import read_table

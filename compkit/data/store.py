@@ -256,23 +256,26 @@ def _opened(directory: Path, competition: Competition, test: Path | None = None)
     """Return the store in a directory, whose digest is for `open_store` to prove."""
     test = test or directory
     meta, of_test, arrays = _meta(directory), _meta(test), dict[str, Any]()
-    for name in (*_TRAINING, *_TEST):
+    for name in (*_training(directory), *_TEST):
         path = (test if name in _TEST else directory) / f"{name}.npy"
         try:
             arrays[name] = open_images(path)
         except (OSError, ValueError, OverflowError) as error:
             raise CompkitError(f"{path} is damaged ({error}): {_anew(directory)}") from None
     arrays["labelled"] = np.array(arrays["labelled"])
-    if (directory / "annotations.npy").exists():
-        arrays["annotations"] = open_images(directory / "annotations.npy")
     arrays |= {"content": meta.content, "test_content": of_test.test_content}
     return Store(competition, directory, test, meta.train, of_test.test, **arrays)
 
 
 def _contents(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> tuple[str, str]:
     """Return the digests of a directory's training data and of its test."""
-    several = ("annotations",) * (directory / "annotations.npy").exists()
-    return _digest(directory, train, (*_TRAINING, *several)), _digest(directory, test, _TEST)
+    return _digest(directory, train, _training(directory)), _digest(directory, test, _TEST)
+
+
+def _training(directory: Path) -> tuple[str, ...]:
+    """Return which arrays of training data there are."""
+    several = ("annotations",) if (directory / "annotations.npy").exists() else ()
+    return (*_TRAINING, *several)
 
 
 def _digest(directory: Path, listed: tuple[object, ...], arrays: tuple[str, ...]) -> str:
