@@ -155,10 +155,13 @@ def _add_submission_commands(commands: argparse._SubParsersAction) -> None:
 
     p = add_command(
         commands, "score", "score submissions as the leaderboard would",
-        "compkit.submission.report:score", "submissions truth json metrics data",
+        "compkit.submission.report:score", "submissions truths json metrics data",
     )  # fmt: skip
     p.add_argument("submissions", type=Path, nargs="+", metavar="SUBMISSION", help="what to score")
-    p.add_argument("--truth", type=Path, required=True, help="true labels, as a submission")
+    p.add_argument(
+        "--truth", dest="truths", action="append", type=Path, required=True, metavar="FILE",
+        help="true labels, as a submission; give it again for other annotators, whose mean is told",
+    )  # fmt: skip
     p.add_argument("--data", help=f"{DATA_HELP}, where submissions are no tables of pixels")
     p.add_argument(
         "--metric", dest="metrics", action="append", default=[], metavar="NAME",

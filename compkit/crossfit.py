@@ -168,6 +168,7 @@ def cross_fit(
     label: str,
     starts: Sequence[Params] = ({},),
     groups: np.ndarray | None = None,
+    told: Sequence[str] = (),
 ) -> CrossFit:
     """Tune parameters on all images, and score every fold with those tuned on the others.
 
@@ -175,7 +176,8 @@ def cross_fit(
     ----------
     space : mapping of str to Param
     evaluate : callable
-        From one setting to the metrics of every image, shape (N, M): those `beside` what ranks.
+        From one setting to the metrics of every image, shape (N, M): those `beside` what ranks and
+        what is told.
     folds : ndarray of int64, shape (N,)
         The fold of every image, from 0.
     ranking : str
@@ -186,8 +188,10 @@ def cross_fit(
         As of `descend`.
     groups : ndarray of shape (N,), optional
         The group of every image, as of `compkit.metrics.bootstrap.interval`.
+    told : sequence of str
+        Metrics that are measured, too, and tuned by in nothing.
     """
-    metrics = beside(ranking)
+    metrics, used = beside(ranking, *told), len(beside(ranking))
     column = metrics.index(ranking)
     honest = np.zeros((len(folds), len(metrics)))
     numbers = sorted(set(folds.tolist()))
@@ -197,7 +201,7 @@ def cross_fit(
 
         def tuned_on(chosen: np.ndarray) -> dict[str, Any]:
             def score(params: Params) -> np.ndarray:
-                return objective(evaluate(params)[chosen], column)
+                return objective(evaluate(params)[chosen, :used], column)
 
             of = None if groups is None else groups[chosen]
             return descend(space, score, starts, progress.advance, of)
@@ -209,7 +213,9 @@ def cross_fit(
         params = tuned_on(folds >= 0)
     defaults = defaults_of(space)
     default = evaluate(defaults)
-    tuned = bool(mean(objective(honest, column) - objective(default, column)) > 0)
+    tuned = bool(
+        mean(objective(honest[:, :used], column) - objective(default[:, :used], column)) > 0
+    )
     return CrossFit(
         params=params if tuned else defaults,
         tuned=tuned,

@@ -107,6 +107,11 @@ class Run:
         return self.config.ranking or self.store.competition.rules.ranking
 
     @property
+    def told(self) -> tuple[str, ...]:
+        """The metrics that people are told, what ranks among them."""
+        return self.store.competition.rules.told(self.ranking)
+
+    @property
     def has_other_test(self) -> bool:
         """Whether the test is another one than lay beside the training data when it began."""
         return read_run(self.directory)[0].test not in (None, self.store.test_content)
@@ -173,6 +178,16 @@ def open_run(name: str, data: str | None = None) -> Run:
     CompkitError
         If there is no such run or it cannot be called so, or `data` are not what it was trained on.
     """
+    made, config = known_run(name)
+    store = open_store(data or made.data)
+    if data is not None and not store.train:  # a test alone
+        store = _trained_on(name, made).beside(store)
+    refuse_other_data(name, made.content, store)
+    return Run(name, config, store, read_folds(runs_root() / name / "folds.csv", store))
+
+
+def known_run(name: str) -> tuple[Made, RunConfig]:
+    """Return what a run was made of and with; `CompkitError` if there is no such run."""
     refuse_name(name)  # a path would be a second name of the same run
     directory = runs_root() / name
     if not (directory / "run.json").is_file():
@@ -181,12 +196,7 @@ def open_run(name: str, data: str | None = None) -> Run:
             f"there is no run or ensemble {name!r} in {directory.parent}/{nearest(name, known)}: "
             "make it with compkit train or compkit ensemble"
         )
-    made, config = read_run(directory)
-    store = open_store(data or made.data)
-    if data is not None and not store.train:  # a test alone
-        store = _trained_on(name, made).beside(store)
-    refuse_other_data(name, made.content, store)
-    return Run(name, config, store, read_folds(directory / "folds.csv", store))
+    return read_run(directory)
 
 
 def read_run(directory: Path) -> tuple[Made, RunConfig]:

@@ -227,7 +227,7 @@ LONG = 5000 * "x"
         lambda: compkit.load(LONG),
         lambda: compkit.load(f"{LONG}.ckpt"),
         lambda: compkit.submit(LONG, out="x.csv"),
-        lambda: compkit.submit("x", out=f"{LONG}.csv"),
+        lambda: compkit.submit("demo", out=f"{LONG}.csv"),
         lambda: compkit.train({}, DATA, run=LONG),
         lambda: compkit.train({}, LONG, run="x"),
         lambda: compkit.train(LONG, DATA, run="x"),

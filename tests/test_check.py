@@ -1,13 +1,11 @@
 """What may be submitted, and one sentence for what may not."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from compkit.cli import main
-from compkit.competition.phantom import Phantom
 from compkit.competition.table import write_table
 from compkit.errors import CompkitError
 from compkit.submission import submit
@@ -143,8 +141,8 @@ def test_out_of_fold_regions_replace_a_file_only_if_told(tmp_path, capsys, monke
     arguments = ["oof", "--run", "absent", "--out", str(tmp_path / "oof.csv")]
     assert main([*arguments, "--overwrite"]) == 2
     assert "there is no run or ensemble 'absent'" in capsys.readouterr().err
-    mixture = SimpleNamespace(store=SimpleNamespace(competition=Phantom()))
-    monkeypatch.setattr(submit, "open_mixture", lambda *_: (mixture, None))
+    monkeypatch.setattr(submit, "data_of", lambda _: "phantom")
+    monkeypatch.setattr(submit, "open_mixture", None)  # before any data are read
     assert main(arguments) == 2
     assert "oof.csv is there and holds something else: give --over" in capsys.readouterr().err
     assert main([*arguments[:-1], str(tmp_path / "oof.zip")]) == 2

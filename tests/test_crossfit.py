@@ -52,6 +52,18 @@ def test_what_is_chosen_is_of_the_space_and_kept_only_if_it_helps(table):
             np.testing.assert_array_equal(fit.honest[inside], row[inside])
 
 
+@given(tables(), tables())
+def test_what_is_only_told_changes_nothing_that_is_tuned(table, other):
+    def evaluate(params):
+        index = SETTINGS.index(dict(params))
+        return np.concatenate([table[index], other[index, :, :1]], axis=1)
+
+    fit, alone = cross_fit(SPACE, evaluate, FOLDS, METRICS[0], "", told=["v_rand"]), fitted(table)
+    assert (fit.params, fit.fold_params) == (alone.params, alone.fold_params)
+    assert fit.metrics == (*METRICS, "v_rand")
+    np.testing.assert_array_equal(fit.honest[:, : len(METRICS)], alone.honest)
+
+
 @given(tables(), st.permutations(range(len(SETTINGS))), st.integers(0, 2))
 def test_no_fold_is_tuned_by_its_own_images(table, order, fold):
     """Whatever its images score, a fold's parameters come from the others."""

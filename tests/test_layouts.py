@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -13,6 +15,9 @@ import pytest
 import tifffile
 
 import compkit
+from compkit.baselines import submission as baselines
+from compkit.baselines.watershed import WatershedParams, watershed
+from compkit.blend import job
 from compkit.cli import main
 from compkit.competition.layout import read_layout
 from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
@@ -20,9 +25,13 @@ from compkit.data.arrays import Ragged
 from compkit.data.store import open_store
 from compkit.errors import CompkitError
 from compkit.folds.make import make_folds
+from compkit.labels.paint import parted
+from compkit.metrics.named import image_score
+from compkit.metrics.rand import METRICS
 from compkit.phantom.layouts import LAYOUTS, TRUTH
-from compkit.regions import numbered
-from compkit.submission.forms import form_of
+from compkit.pixels import as_shown
+from compkit.regions import inside, numbered
+from compkit.submission.forms import LabelImages, Membranes, form_of
 
 SMALL = PhantomSettings(size=48, labelled=7, unlabelled=2, test=3)
 SOURCE = PhantomSource(SMALL)
@@ -67,8 +76,11 @@ def test_the_truth_is_a_sound_submission_that_scores_1(written, layout, capsys, 
     assert main(["check", truth, "--data", data]) == 0
     assert "a sound submission of 3 images of 48×48" in capsys.readouterr().out
     assert main(["score", truth, "--truth", truth, "--data", data]) == 0
-    assert "average_precision" in (shown := capsys.readouterr().out)
+    store = open_store(data)
+    assert store.competition.rules.ranking in (shown := capsys.readouterr().out)
     assert "1.0000" in shown
+    if layout == "isbi2012":
+        return  # whose pages tell no names
     if truth.endswith(".csv"):  # in whatever order
         header, *rows = Path(truth).read_text().splitlines()
         (tmp_path / "x.csv").write_text("\n".join([header, *rows[::-1]]))
@@ -84,6 +96,8 @@ def test_submissions_are_read_as_they_were_written(written, layout, tmp_path):
     form, shapes = form_of(store.competition), dict(store.shapes("test"))
     labels = [numbered(each) for each in SOURCE.draw("test")]
     labels[1][:] = 0
+    if layout == "isbi2012":  # in whose form no two regions touch
+        labels = [numbered(parted(inside(each).astype(np.uint8))) for each in labels]
     path = tmp_path / f"x{form.suffix}"
     form.fill(path, list(shapes), labels, 255, path)
     found = form.check(path, shapes, 255)
@@ -249,6 +263,14 @@ LAYOUT = {
     "a word": ("images: {train: x}\nmax_label: many", "max_label"),
     "no YAML": ("images: {", "is not valid YAML"),
     "no images": ("ranking: v_rand", "images"),
+    "annotators of masks": (
+        "images: {train: x}\nlabels: {masks: 'a/{name}/{annotator}/*.png'}",
+        r"\{annotator\} stands in labels\.masks, but only labels\.images may have it",
+    ),
+    "annotators alone": (
+        "images: {train: x}\nlabels: {images: '{annotator}.png'}",
+        r"may have it, beside \{name\}",
+    ),
 }
 
 
@@ -304,6 +326,130 @@ def test_a_first_competition_file_is_written(tmp_path, case, capsys):
     assert store.competition.name == "own"
     assert main(["data", "init", "--data", str(folder)]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_competition_file_of_stacks_is_written(written, tmp_path):
+    for name in ("train-volume", "train-labels", "test-volume", "test-labels"):
+        copy = tmp_path / f"{name.replace('volume', 'em')}.tif"
+        shutil.copy(written["isbi2012"] / f"{name}.tif", copy)
+    assert main(["data", "init", "--data", str(tmp_path)]) == 0
+    found, wanted = open_store(str(tmp_path)), open_store(str(written["isbi2012"]))
+    assert found.content == wanted.content
+    assert found.test_content == wanted.test_content
+    assert found.competition.rules == wanted.competition.rules
+    assert found.competition.submission.form == "membranes"
+
+
+def annotated(folder: Path, seed: int) -> list[np.ndarray]:
+    """Write images of two sizes, and labels of one to three annotators; return these, in order."""
+    rng = np.random.default_rng(seed)
+    truths = []
+    for number, count in enumerate((1, 2, 3, 3)):
+        shape = (16, 12) if number == 3 else (12, 16)
+        maps = rng.integers(1, 4, (count, *shape), np.uint8)
+        if count == 3:  # the second agrees with both others, and these not with one another
+            maps[1] = np.where(np.arange(shape[1]) < 6, maps[0], maps[2])
+        truths.append(maps)
+        for annotator, labels in enumerate(maps):
+            path = folder / f"gt/s{number}/{'abc'[annotator]}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), labels)
+        for place in ("raw", "test"):
+            (folder / place).mkdir(exist_ok=True)
+            grey = rng.integers(0, 256, shape, np.uint8)
+            cv2.imwrite(str(folder / place / f"s{number}.png"), grey)
+    return truths
+
+
+def test_of_several_annotators_one_is_learned_from_and_all_score(tmp_path, capsys):
+    data = tmp_path / "data"
+    truths = annotated(data, 0)
+    assert main(["data", "init", "--data", str(data)]) == 0
+    assert "gt/{name}/{annotator}.png" in (data / "competition.yaml").read_text()
+    store = open_store(str(data))
+    assert "3 images have several annotators: training learns" in capsys.readouterr().err
+    for index, maps in enumerate(truths):
+        best = {1: 0, 2: 0, 3: 1}[len(maps)]
+        np.testing.assert_array_equal(store.labels_of(index), maps[best])
+        kept = pickle.loads(pickle.dumps(store)).truth_of(index)
+        np.testing.assert_array_equal(kept, [maps[best], *maps[:best], *maps[best + 1 :]])
+    # Another annotation that nothing is learned from changes what the data are.
+    last = data / "gt/s3/a.png"
+    cv2.imwrite(str(last), 4 - cv2.imread(str(last), cv2.IMREAD_UNCHANGED))
+    changed = open_store(str(data))
+    assert changed.content != store.content
+    (changed.directory / "annotations.npy").write_bytes(b"x")
+    with pytest.raises(CompkitError, match=r"annotations\.npy is damaged .*: delete"):
+        open_store(str(data))
+    own = data / "competition.yaml"
+    own.write_text(own.read_text().replace("gt/{name}/{ann", "gt/{name}/x{ann"))
+    with pytest.raises(CompkitError, match=r"has no image gt/.* .labels\.images.: correct the pat"):
+        open_store(str(data))
+    own.write_text(own.read_text().replace("x{ann", "{ann"))
+    place = tmp_path / "sole"
+    shutil.copytree(data, place)
+    for path in [*place.glob("gt/*/[bc]*.png")]:
+        path.unlink()
+    assert open_store(str(place)).annotations is None
+
+
+def test_a_watershed_is_tuned_for_all_annotators(tmp_path, capsys):
+    truths = annotated(tmp_path / "data", 1)
+    assert main(["data", "init", "--data", str(tmp_path / "data")]) == 0
+    out = tmp_path / "w.zip"
+    words = ["baseline", "watershed", "--data", str(tmp_path / "data"), "--out", str(out)]
+    assert main([*words, "--tune"]) == 0
+    kept = json.loads(out.with_suffix(".json").read_text())
+    store = open_store(str(tmp_path / "data"))
+    defaults = [watershed(as_shown(image), WatershedParams()) for image in store.images]
+    wanted = np.mean([
+        np.mean([image_score(one, found, "average_precision") for one in maps])
+        for maps, found in zip(truths, defaults, strict=True)])  # fmt: skip
+    assert kept["out_of_fold"]["default_scores"]["average_precision"] == pytest.approx(wanted)
+    # Files of several annotators, each of the images that it holds.
+    form = LabelImages()
+    names = [name for name, _ in store.shapes("train")]
+    form.fill(tmp_path / "p.zip", names, defaults, 65535, tmp_path / "p.zip")
+    given = []
+    for number in range(3):
+        held = [i for i, maps in enumerate(truths) if number < len(maps)]
+        path = tmp_path / f"t{number}.zip"
+        form.fill(path, [names[i] for i in held], [truths[i][number] for i in held], 65535, path)
+        given += ["--truth", str(path)]
+    capsys.readouterr()
+    score = ["score", str(tmp_path / "p.zip"), *given, "--data", str(tmp_path / "data"), "--json"]
+    assert main(score) == 0
+    means = json.loads(capsys.readouterr().out)["means"]
+    assert means["average_precision"] == pytest.approx(wanted)
+
+
+def test_a_competition_says_which_metrics_are_told(tmp_path, capsys):
+    annotated(tmp_path, 2)
+    assert main(["data", "init", "--data", str(tmp_path)]) == 0
+    own, out = tmp_path / "competition.yaml", tmp_path / "w.zip"
+    text = own.read_text()
+    words = ["baseline", "watershed", "--data", str(tmp_path), "--out", str(out), "--tune"]
+    own.write_text(text + "metrics: [v_info, v_rnad]\n")
+    assert main(words) == 2
+    assert "there is no metric 'v_rnad' (did you mean 'v_rand'?" in capsys.readouterr().err
+    shown, kept = [], []
+    for metrics in ("", "metrics: [v_info, average_precision]\n"):
+        own.write_text(text + metrics)
+        assert main(words) == 0
+        kept.append(json.loads(out.with_suffix(".json").read_text())["out_of_fold"])
+        shown.append(capsys.readouterr().out)
+        assert main(["score", str(out), "--truth", str(out), "--data", str(tmp_path)]) == 0
+        shown.append(capsys.readouterr().out)
+    told = [(one.count("v_info"), one.count("adjusted_all")) for one in shown]
+    assert told == [(0, 1), (0, 1), (1, 0), (1, 0)]
+    assert all("average_precision" in one for one in shown)
+    # What is told changes neither what is tuned nor what the ledger keeps.
+    assert kept[1]["scores"].pop("v_info") >= 0
+    assert kept[1]["scores"] == kept[0]["scores"]
+    assert kept[1]["fold_params"] == kept[0]["fold_params"]
+    own.write_text(text + "metrics: []\n")
+    assert main(["score", str(out), "--truth", str(out), "--data", str(tmp_path), "--json"]) == 0
+    assert {"average_precision", *METRICS} <= json.loads(capsys.readouterr().out)["means"].keys()
 
 
 def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):
@@ -363,5 +509,92 @@ def test_a_competition_of_ones_own(tmp_path, capsys):
     assert store.labels_of(0)[0].tolist() == [1, 1, 1, 2, 2, 2, 0, 0]
     folds = make_folds(store, 2)
     assert folds.fold[0] == folds.fold[1]
+    (folder / "who.csv").rename(folder / "whom.csv")
+    with pytest.raises(
+        CompkitError, match=r"who\.csv: put it there, or correct groups in its YAML"
+    ):
+        open_store(str(folder))
     with (folder / "y.csv").open() as file:
         assert len(list(csv.reader(file))) == 5
+
+
+def read_back(labels: list[np.ndarray], path: Path, bits: int = 8) -> list[np.ndarray]:
+    form, shapes = Membranes(bits), {str(i): each.shape for i, each in enumerate(labels)}
+    form.fill(path, list(shapes), labels, 65535, path)
+    return list(form.check(path, shapes, 65535).values())
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_membranes_give_regions_back_but_for_a_line_between_them(tmp_path, bits):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 4, (9, 13)).astype(np.uint16) for _ in range(20)]
+    rows, columns = np.indices((40, 40))
+    cells = []  # Voronoi's, of seeds in a grid: none of them is thin, and all touch
+    for _ in range(5):
+        y, x = (np.indices((4, 4)) * 10 + rng.integers(3, 8, (2, 4, 4))).reshape(2, 16, 1, 1)
+        cells.append(((rows - y) ** 2 + (columns - x) ** 2).argmin(axis=0).astype(np.uint16) + 1)
+    drawn = [numbered(each).astype(np.uint16) for each in SOURCE.draw("test")]
+    for labels in [*noise, *cells, *drawn]:
+        (found,) = read_back([labels], tmp_path / "x.tif", bits)
+        # Each part lies in one region, and what is lost lies beside a region that is no larger.
+        kept = found > 0
+        assert all(len(np.unique(labels[found == part])) == 1 for part in np.unique(found[kept]))
+        assert (labels[kept] > 0).all()
+        areas = np.where(labels, np.bincount(labels.ravel())[labels], labels.size + 1)
+        for row, column in np.argwhere((labels > 0) & ~kept):
+            window = np.s_[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+            others = areas[window][(labels[window] != labels[row, column])]
+            assert others.min() <= areas[row, column]
+        # So a second time nothing is lost.
+        np.testing.assert_array_equal(read_back([found], tmp_path / "x.tif", bits)[0], found)
+    for labels, found in zip(cells, read_back(cells, tmp_path / "x.tif", bits), strict=True):
+        np.testing.assert_array_equal(numbered(np.where(found, labels, 0)), numbered(found))
+        assert found.max() == labels.max() == 16
+    pages = tifffile.imread(tmp_path / "x.tif", key=slice(None))
+    assert set(np.unique(pages)) == {0, 255 if bits == 8 else 1}
+    assert pages.dtype == (np.uint8 if bits == 8 else np.float32)
+
+
+@pytest.mark.parametrize(
+    ("pages", "sentence"),
+    [
+        ([np.zeros((48, 48))] * 2, "has 2 pages, but of 3 images each needs its own"),
+        ([np.zeros((48, 47))] * 3, "page 0 is 47×48, but the image 0 48×48"),
+        ([np.zeros((48, 48)), np.ones((48, 48)), np.full((48, 48), 2)], "page 2.* are 1 and 2"),
+        ([np.full((48, 48), 0.5)] * 3, "holds fractions"),
+        ([], "cannot be read as"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_stack_of_membranes_is_told(written, tmp_path, pages, sentence):
+    path, store = tmp_path / "x.tif", open_store(str(written["isbi2012"]))
+    path.write_bytes(b"II*\0")
+    if pages:
+        tifffile.imwrite(path, np.stack(pages).astype(np.float32), photometric="minisblack")
+    with pytest.raises(CompkitError, match=rf"x\.tif.*{sentence}"):
+        form_of(store.competition).check(path, dict(store.shapes("test")), 255)
+
+
+def test_a_wrong_ending_is_refused_before_data_are_read(written, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(baselines, "open_store", None)
+    monkeypatch.setattr(job, "test_shapes", None)
+    out = ["--data", str(written["isbi2012"]), "--out", str(tmp_path / "w.csv")]
+    for words in (["baseline", "watershed"], ["blend", "a.tif", "b.tif"]):
+        assert main([*words, *out]) == 2
+        assert (
+            "w.csv becomes a submission: give it a name ending in .tif" in capsys.readouterr().err
+        )
+
+
+def test_stacks_of_membranes_are_submitted_checked_scored_and_blended(written, tmp_path):
+    data, out = str(written["isbi2012"]), tmp_path / "w.tif"
+    truth = str(written["isbi2012"] / TRUTH["isbi2012"])
+    baseline = ["baseline", "watershed", "--data", data, "--out"]
+    assert main([*baseline, str(out)]) == 0
+    assert main(["check", str(out), "--data", data]) == 0
+    assert main(["score", str(out), truth, "--truth", truth, "--data", data]) == 0
+    blend = ["blend", str(out), truth, "--out", str(tmp_path / "b.tif"), "--data", data]
+    assert main([*blend, "--weights", "1", "3"]) == 0
+    form, shapes = Membranes(8), dict(open_store(data).shapes("test"))
+    wanted, found = (form.read(p, shapes, 255) for p in (Path(truth), tmp_path / "b.tif"))
+    for name in shapes:
+        np.testing.assert_array_equal(found[name] > 0, wanted[name] > 0)

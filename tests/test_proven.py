@@ -80,6 +80,10 @@ WRONG = {
     "labels too high": (table(LABELS + np.int64(1 << 32)), "labels int64 .* from 0 to 4294967295"),
     "labels as they are": ({"labels": LABELS}, "as labels uint8 .*, where a Table"),
     "no rules": ({"rules": {"ranking": "adjusted_all"}}, "as rules {'ranking'"),
+    "none beside": (
+        {"rules": Rules(metrics=("v_rnad",))},
+        "'given' cannot be told of by its metrics: there is no metric 'v_rnad' .did you mean 'v_r",
+    ),
     "no such metric": ({"rules": Rules("adjusted")}, "'given' cannot rank: there is no metric"),
 }  # fmt: skip
 
@@ -120,6 +124,9 @@ def test_a_competition_without_a_name_and_one_that_fails_as_it_is_asked_are_told
         Proven(Given(), "x")
     with pytest.raises(CompkitError, match="rules have ranking 3: give a metric's name"):
         Rules(ranking=3)
+    for metrics in ("v_rand", [3], None):
+        with pytest.raises(CompkitError, match=r"have metrics .*: give a list of names"):
+            Rules(metrics=metrics)
 
 
 @pytest.mark.parametrize("limit", [0, 65536, 2.5, True, None])

@@ -73,6 +73,7 @@ BAD = {
     "beyond the last": ("a,12 2", r"line 3: a run ends at pixel 13 of an image of 3×4 \(12 pixels"),
     "over one another": ("a,1 3 2 1", "line 3: runs of the region overlap one another"),
     "nothing beside something": ("a,", "line 3: 'a' has a row without runs"),
+    "repeated": ("a,1 2", "line 3 repeats line 2, the same runs of 'a': remove one of them"),
     "huge": ("a,99999999999999999999 2", "line 3: runs must be whole numbers"),
 }
 

@@ -14,8 +14,8 @@ from compkit.data.store import Store, open_store
 from compkit.parallel import each_image
 from compkit.pixels import as_grey
 from compkit.progress import say
-from compkit.submission.forms import form_of
-from compkit.submission.publish import at_most, claim, publish, require_form
+from compkit.submission.forms import form_at, form_of
+from compkit.submission.publish import at_most, claim, publish
 
 
 def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool = False) -> None:
@@ -33,9 +33,8 @@ def submit_watershed(data: str, out: Path, tune: bool = False, overwrite: bool =
     CompkitError
         If there are too few labels to tune on, or `out` is not ours to write to.
     """
-    claim(out, overwrite)
+    claim(out, form := form_at(data), overwrite)
     store = open_store(data)
-    require_form(out, form := form_of(store.competition))
     form.require(dict(store.shapes("test")))
     params, about, method = WatershedParams(), {}, "watershed"
     if tune:

@@ -131,22 +131,23 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
             "a single image is labelled, or copies of one, so none is left to judge what is tuned "
             "on it: label another one, or leave out --tune"
         )
-    ranking = store.competition.rules.ranking
+    ranking, told = store.competition.rules.ranking, store.competition.rules.metrics
     split = make_folds(store, min(_FOLDS, different))
     folds, groups = split.fold[store.labelled], split.group[store.labelled]
     chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
     if len(chosen) < count:
         say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
     rows = store.labelled[chosen]
-    truths, pixels = [store.labels_of(row) for row in rows.tolist()], len(rows) * store.size**2
+    truths, pixels = [store.truth_of(row) for row in rows.tolist()], len(rows) * store.size**2
     cheap = {"background_below": SPACE["background_below"]}
     evaluate = Evaluation(
-        partial(_decoded, store, rows), truths, PASSES * pixels, cheap, beside(ranking)
+        partial(_decoded, store, rows), truths, PASSES * pixels, cheap, beside(ranking, *told)
     )
     fit = cross_fit(
-        SPACE, evaluate, folds[chosen], ranking, "tuning the watershed", groups=groups[chosen]
-    )
-    _show(fit, ranking, split.doubts())
+        SPACE, evaluate, folds[chosen], ranking, "tuning the watershed",
+        groups=groups[chosen], told=told,
+    )  # fmt: skip
+    _show(fit, ranking, store.competition.rules.told(), split.doubts())
     names = [store.train[row] for row in rows]
     return WatershedParams(**fit.params), written(fit.record(ranking, names))
 
@@ -172,18 +173,22 @@ def _cut(store: Store, row: int, settings: WatershedParams) -> tuple[np.ndarray,
     return smooth, basins(image, smooth, settings)
 
 
-def _show(fit: CrossFit, ranking: str, doubts: Sequence[str]) -> None:
+def _show(fit: CrossFit, ranking: str, told: Sequence[str], doubts: Sequence[str]) -> None:
+    columns = [fit.metrics.index(name) for name in told]
     rows = [
         [
             name,
-            *(f"{mean(one):.3f} ({shown(interval(one, fit.groups), '.3f')})" for one in scores.T),
+            *(
+                f"{mean(one):.3f} ({shown(interval(one, fit.groups), '.3f')})"
+                for one in scores.T[columns]
+            ),
         ]
         for name, scores in (("organisers' parameters", fit.default), ("tuned", fit.honest))
     ]
     images = len(fit.kept)
     over = resampling(images, fit.groups)
     title = f"watershed, out of fold, mean over {images} labelled images (95 %: {over})"
-    print_scores(title, ["", *fit.metrics], rows, fit.metrics, doubts)
+    print_scores(title, ["", *told], rows, told, doubts)
     if fit.tuned:
         texts = (f"{name} {value:g}" for name, value in fit.params.items())
         print_line(f"tuned for {ranking}: {', '.join(texts)}")

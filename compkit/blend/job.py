@@ -21,8 +21,8 @@ from compkit.metrics.rand import METRICS
 from compkit.parallel import each_image
 from compkit.progress import say
 from compkit.submission.check import test_shapes
-from compkit.submission.forms import Form, PixelTable, UntoldForm, form_of
-from compkit.submission.publish import at_most, claim, limit_of, publish, require_form
+from compkit.submission.forms import Form, PixelTable, form_at
+from compkit.submission.publish import at_most, claim, limit_of, publish
 
 
 def blend(
@@ -61,9 +61,8 @@ def blend(
         ours to write to.
     """
     _require_sense(inputs, metric, weights)
-    claim(out, overwrite, inputs)
-    form, shapes, limit = _asked(data)
-    require_form(out, form)
+    claim(out, form := form_at(data), overwrite, inputs)
+    shapes, limit = _asked(data, form)
     tables = _read_alike(inputs, form, shapes)
     shares = np.array(weights or [1.0] * len(inputs))
     shares = shares / math.fsum(shares)  # exact: the order of the inputs must not matter
@@ -126,14 +125,14 @@ def _require_sense(inputs: Sequence[Path], metric: str, weights: Sequence[float]
         raise CompkitError("weights that do not fit: nothing holds their sum: give smaller ones")
 
 
-def _asked(data: str | None) -> tuple[Form, Shapes, int | None]:
-    """Return what a competition's data tell: the form, the sizes of its test, the highest id."""
+def _asked(data: str | None, form: Form) -> tuple[Shapes, int | None]:
+    """Return what a competition's data tell: the sizes of its test, the highest id."""
     if data is None:
-        return UntoldForm(), {}, None
+        return {}, None
     competition = competition_of(data)
-    form, limit = form_of(competition), competition.rules.max_label
     # A table of pixels tells its own sizes.
-    return form, {} if isinstance(form, PixelTable) else test_shapes(competition, data), limit
+    shapes = {} if isinstance(form, PixelTable) else test_shapes(competition, data)
+    return shapes, competition.rules.max_label
 
 
 def _read_alike(paths: Sequence[Path], form: Form, shapes: Shapes) -> list[dict[str, np.ndarray]]:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 
 from compkit.errors import CompkitError
 from compkit.labels.run_lengths import RunLengths
+from compkit.metrics.rand import METRICS
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -58,8 +59,9 @@ class LabelMaps:
     ----------
     images : tuple of str
         Names, in order.
-    labels : iterable of ndarray of unsigned integers, shape (H, W), or None
-        Region ids, 0 is background; None is of an image without labels. Asked for once.
+    labels : iterable of ndarray of unsigned integers, shape (H, W) or (A, H, W), or None
+        Region ids, 0 is background; None is of an image without labels. Of several annotators,
+        training learns from the first, and scores are the mean over all. Asked for once.
     """
 
     images: tuple[str, ...]
@@ -109,17 +111,29 @@ class Rules:
         Whether an image whose label map is all background counts as one without labels.
     ignored : int
         The id, in label maps, of pixels that nobody looked at; 0 if there are none.
+    metrics : sequence of str
+        Those that are told beside what ranks.
     """
 
     ranking: str = "adjusted_all"
     max_label: int = 255
     blank_is_unlabelled: bool = True
     ignored: int = 0
+    metrics: Sequence[str] = METRICS
+
+    def told(self, ranking: str | None = None) -> tuple[str, ...]:
+        """Return the metrics that people are told, with that which ranks, or with another."""
+        return tuple(dict.fromkeys([*self.metrics, ranking or self.ranking]))
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranking, str):
             raise CompkitError(
                 f"a competition's rules have ranking {self.ranking!r}: give a metric's name"
+            )
+        told = self.metrics if isinstance(self.metrics, list | tuple) else [None]
+        if not all(isinstance(name, str) for name in told):
+            raise CompkitError(
+                f"a competition's rules have metrics {self.metrics!r}: give a list of names"
             )
         if type(self.max_label) is not int or not 0 < self.max_label <= HIGHEST:
             raise CompkitError(
@@ -136,16 +150,20 @@ class SubmissionAs:
     ----------
     form
         Pixels is a CSV with a row a pixel; run_lengths one with a row a region; images a zip with a
-        label image each.
+        label image each; membranes a TIFF with a page an image, white within regions and black
+        outside and between them.
     run_lengths
         How run lengths are written.
+    bits
+        Of the pixels of membranes: 8, and white is 255, or 32, fractions, and white is 1.
     sample
         A sample submission, whose order of images is taken.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
-    form: Literal["pixels", "run_lengths", "images"] = "pixels"
+    form: Literal["pixels", "run_lengths", "images", "membranes"] = "pixels"
     run_lengths: RunLengths = field(default_factory=RunLengths)
+    bits: Literal[8, 32] = 8
     sample: str | None = None
 
 

@@ -18,6 +18,7 @@ from compkit.competition.layout import (
     Layout,
     Place,
     files_by_name,
+    globbed,
     paths_of,
     places_of,
     read_layout,
@@ -167,9 +168,7 @@ class DescribedSource(Source):
         for path in self._files():
             where = path.relative_to(self.folder).as_posix()
             key = next((key for key, given in paths_of(self.layout) if given == where), None)
-            remedy = (
-                f"fetch it again, or correct {key} of the competition" if key else "fetch it again"
-            )
+            remedy = f"put it there, or correct {key} in its YAML" if key else "fetch it again"
             require_file(path, "file of the competition", remedy)
             state = path.stat()
             told = (
@@ -242,4 +241,4 @@ class DescribedSource(Source):
 
 
 def _anything(folder: Path, pattern: str) -> bool:
-    return any(True for _ in folder.glob(pattern.replace("{name}", "*")))
+    return any(True for _ in folder.glob(globbed(pattern)))

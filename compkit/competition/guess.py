@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from compkit.competition import competition_of
 from compkit.competition.described import OWN, Described
-from compkit.competition.layout import read_layout
+from compkit.competition.layout import ANNOTATOR, globbed, read_layout
 from compkit.errors import CompkitError
 from compkit.files import replacing
-from compkit.images import SUFFIXES, page_count
+from compkit.images import SUFFIXES, page_count, read_ids
 from compkit.progress import say
 
 #: What folders and files of labels, and of a test, are called.
@@ -112,8 +113,9 @@ def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
     else:
         values["labels"], line = found
         told.append(line)
-    values["ranking"] = "average_precision"
-    values["submission"] = {"form": "images"}
+    membranes = "labels" in values and "parts" in values["labels"]
+    values["ranking"] = "v_rand" if membranes else "average_precision"
+    values["submission"] = {"form": "membranes" if membranes else "images"}
     told.append("ranking and submission are a guess: see docs/data.md for others")
     return values, told
 
@@ -190,8 +192,9 @@ def _below(path: Path, owner: Path, common: frozenset[str]) -> str:
     inside = path.relative_to(owner)
     if path.stem == owner.name:
         file = f"{{name}}{path.suffix}"
-    else:
-        file = path.name if path.name in common else f"*{path.suffix}"
+    else:  # below a folder of labels, all files are labels, as of several annotators
+        told = path.name in common and not _LABELS.search(owner.parent.as_posix())
+        file = path.name if told else f"*{path.suffix}"
     return (owner.parent / "{name}" / inside.parent / file).as_posix()
 
 
@@ -204,6 +207,12 @@ def _parted(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
     """Return the groups that are labels by what they are called, and the others."""
     labels = [group for group in groups if _LABELS.search(group.pattern)]
     return labels, [group for group in groups if group not in labels]
+
+
+def _has_two_values(path: Path) -> bool:
+    """Whether labels, on all pages, are 0 or one other value."""
+    pages = (read_ids(path, page) for page in range(page_count(path)))
+    return len({0}.union(*(np.unique(page).tolist() for page in pages))) <= 2
 
 
 def _labels_of(
@@ -219,9 +228,19 @@ def _labels_of(
             return {"coco": path.name}, f"labels: {path.name}, a COCO file"
     fitting = [group for group in labels if train is not None and group.names & train.names]
     stack = [group for group in labels if "{name}" not in group.pattern]
-    for group in (*fitting, *stack):
+    for group in sorted([*fitting, *stack], key=lambda one: bool(_TEST.search(one.pattern))):
         several = group.files > len(group.names)
         form = "masks" if several else "images"
+        two = _has_two_values(next(data.glob(globbed(group.pattern))))
+        if several and not two:
+            pattern = group.pattern.replace("*", ANNOTATOR)
+            return {"images": pattern}, f"labels: label images of several annotators, {pattern}"
+        if group in stack and two:
+            where = {"images": group.pattern, "parts": "split", "blank_is_unlabelled": True}
+            return where, (
+                f"labels: {group.pattern}, in which each white part is a region; a page without "
+                "any has no labels"
+            )
         kind = "masks, one a region" if several else "label images, in which each value is a region"
         return {form: group.pattern}, f"labels: {len(group.names)} images' {kind}, {group.pattern}"
     for path in sorted(data.glob("*.csv")):

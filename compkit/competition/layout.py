@@ -24,10 +24,14 @@ from compkit.errors import CompkitError, brief
 from compkit.images import SUFFIXES, page_count
 from compkit.inputs import load_yaml
 from compkit.labels.run_lengths import RunLengths
+from compkit.metrics.rand import METRICS
 from compkit.schema import checked
 
 #: A file by name, and which image in it.
 Place = tuple[Path, int]
+
+#: Stands in a pattern for what tells the labels of several annotators apart.
+ANNOTATOR = "{annotator}"
 
 #: Unknown keys are refused.
 _STRICT = ConfigDict(extra="forbid")
@@ -76,7 +80,7 @@ class LabelsAt:
     ----------
     images
         Pattern of label images: whole numbers are ids, or each colour is one; 0 and black are
-        background.
+        background. In it, {annotator} stands for what tells those of several annotators apart.
     masks
         Pattern of the masks of an image's regions, a file each.
     run_lengths
@@ -129,6 +133,8 @@ class Layout:
         Where the data are, from where the YAML lies; only of one that lies elsewhere.
     ranking
         The metric that ranks.
+    metrics
+        Those that are told beside it.
     max_label
         The highest id of a region in a submission.
     """
@@ -140,6 +146,7 @@ class Layout:
     groups: str | None = None
     folder: str | None = None
     ranking: str = "adjusted_all"
+    metrics: tuple[str, ...] = METRICS
     max_label: int = HIGHEST
     submission: SubmissionAs = field(default_factory=SubmissionAs)
 
@@ -153,7 +160,7 @@ class Layout:
         """What the competition ranks by and accepts."""
         blank = self.labels is not None and self.labels.blank_is_unlabelled
         ignored = self.labels.ignored if self.labels is not None else 0
-        return Rules(self.ranking, self.max_label, blank, ignored)
+        return Rules(self.ranking, self.max_label, blank, ignored, self.metrics)
 
 
 def read_layout(path: Path) -> Layout:
@@ -176,6 +183,12 @@ def read_layout(path: Path) -> Layout:
                 f"{path}: {key} is {brief(value)}, which leaves the folder of the data: give a "
                 "path in it"
             )
+    several = [key for key, value in paths_of(layout) if ANNOTATOR in value]
+    if several and (several != ["labels.images"] or "{name}" not in str(layout.label_files[0])):
+        raise CompkitError(
+            f"{path}: {ANNOTATOR} stands in {several[0]}, but only labels.images may have it, "
+            "beside {name}: leave it out"
+        )
     if layout.labels is not None and layout.labels.ignored and layout.labels.parts == "split":
         raise CompkitError(
             f"{path}: labels.ignored is an id, but labels.parts: split numbers anew: leave one out"
@@ -216,6 +229,7 @@ def inside(path: str) -> bool:
 
 def files_by_name(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Return the files of a pattern by the name that they have in it, each name's sorted."""
+    pattern = pattern.replace(ANNOTATOR, "*")
     expression, named = "", False
     for piece in re.split(r"(\{name\}|\*)", pattern):
         if piece == "{name}":
@@ -225,7 +239,7 @@ def files_by_name(folder: Path, pattern: str) -> dict[str, list[Path]]:
             expression += "[^/]*" if piece == "*" else re.escape(piece)
     matches = re.compile(expression).fullmatch
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(pattern.replace("{name}", "*"))):
+    for path in sorted(folder.glob(globbed(pattern))):
         match = matches(path.relative_to(folder).as_posix())
         if match and path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             found.setdefault(match["name"], []).append(path)
@@ -253,6 +267,11 @@ def places_of(folder: Path, pattern: str, key: str) -> dict[str, Place]:
                 "or make the pattern narrower"
             )
     return {name: (found[name][0], 0) for name in in_order(found)}
+
+
+def globbed(pattern: str) -> str:
+    """Return a pattern in which anything stands for names, as `Path.glob` takes it."""
+    return pattern.replace("{name}", "*").replace(ANNOTATOR, "*")
 
 
 def in_order(names: Mapping[str, Any] | Sequence[str]) -> list[str]:

@@ -48,10 +48,14 @@ class Proven(Source):
         self._refuse: Callable[..., NoReturn] = partial(COMPETITIONS.refuse, self._name)
         if not isinstance(competition.rules, Rules):
             self._refuse("rules", competition.rules, "Rules(…)")
-        try:
-            beside(competition.rules.ranking)
-        except CompkitError as error:
-            raise CompkitError(f"the competition {self._name!r} cannot rank: {error}") from None
+        for fault, names in (
+            ("cannot rank", (competition.rules.ranking,)),
+            ("cannot be told of by its metrics", competition.rules.metrics),
+        ):
+            try:
+                beside(*names)
+            except CompkitError as error:
+                raise CompkitError(f"the competition {self._name!r} {fault}: {error}") from None
         self._source = self._ask(competition, "source", data)
         self.train, self.test = self._names("train"), self._names("test")
         self.groups = self._source.groups
@@ -107,10 +111,10 @@ class Proven(Source):
             with COMPETITIONS.blaming(self._name, f"fails in the labels of {name}"):
                 one = next(given)
             if one is not None:
-                if np.ndim(one) != 2:
-                    self._refuse(f"labels of {name}", one, "an array of shape (H, W)")
+                if np.ndim(one) not in (2, 3) or not len(one):
+                    self._refuse(f"labels of {name}", one, "an array (H, W), or several (A, H, W),")
                 self._require_ids(one)
-                self._shapes[index] = one.shape
+                self._shapes[index] = one.shape[-2:]
             yield one
         for _ in given:  # which lets it end, too
             self._refuse("labels", "more", f"{len(self.train)} label maps")

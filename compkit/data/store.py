@@ -66,6 +66,8 @@ class Store:
         SHA-256 of the test images and their names, likewise.
     groups : Path or None
         As of `compkit.competition.base.Source`.
+    annotations : memmap of the type of `labels`, shape (L, A, H, W), or Ragged, or None
+        Where an image has several annotators: of all, `labels` being of the first.
     """
 
     competition: Competition
@@ -80,6 +82,7 @@ class Store:
     content: str
     test_content: str
     groups: Path | None = None
+    annotations: Images | None = None
 
     @cached_property
     def size(self) -> int:
@@ -106,17 +109,27 @@ class Store:
         return list(zip(self.test if split == "test" else self.train, found, strict=True))
 
     def labels_of(self, index: int) -> np.ndarray:
-        """Return the region ids, shape (H, W), of the image `index` of `train`.
+        """Return the region ids, shape (H, W), that the image `index` of `train` is learned by.
 
         Raises
         ------
         CompkitError
             If that image is unlabelled or does not exist.
         """
+        return self._of(self.labels, index)
+
+    def truth_of(self, index: int) -> np.ndarray:
+        """Return what the image `index` of `train` is scored by, as `labels_of`.
+
+        Where annotations are, it is that of each annotator, shape (A, H, W).
+        """
+        return self._of(self.labels if self.annotations is None else self.annotations, index)
+
+    def _of(self, maps: Images, index: int) -> np.ndarray:
         row = int(np.searchsorted(self.labelled, index))
         if row == len(self.labelled) or self.labelled[row] != index:
             raise CompkitError(f"training image number {index} is unlabelled: ask a labelled one")
-        labels, ignored = self.labels[row], self.competition.rules.ignored
+        labels, ignored = maps[row], self.competition.rules.ignored
         return np.where(labels == ignored, 0, labels) if ignored else labels
 
     def ignored_of(self, index: int) -> np.ndarray | None:
@@ -243,7 +256,7 @@ def _opened(directory: Path, competition: Competition, test: Path | None = None)
     """Return the store in a directory, whose digest is for `open_store` to prove."""
     test = test or directory
     meta, of_test, arrays = _meta(directory), _meta(test), dict[str, Any]()
-    for name in (*_TRAINING, *_TEST):
+    for name in (*_training(directory), *_TEST):
         path = (test if name in _TEST else directory) / f"{name}.npy"
         try:
             arrays[name] = open_images(path)
@@ -256,7 +269,13 @@ def _opened(directory: Path, competition: Competition, test: Path | None = None)
 
 def _contents(directory: Path, train: tuple[str, ...], test: tuple[str, ...]) -> tuple[str, str]:
     """Return the digests of a directory's training data and of its test."""
-    return _digest(directory, train, _TRAINING), _digest(directory, test, _TEST)
+    return _digest(directory, train, _training(directory)), _digest(directory, test, _TEST)
+
+
+def _training(directory: Path) -> tuple[str, ...]:
+    """Return which arrays of training data there are."""
+    several = ("annotations",) if (directory / "annotations.npy").exists() else ()
+    return (*_TRAINING, *several)
 
 
 def _digest(directory: Path, listed: tuple[object, ...], arrays: tuple[str, ...]) -> str:

@@ -15,7 +15,11 @@ from compkit.progress import track
 
 
 def write_source(source: Source, directory: Path, blank_is_unlabelled: bool) -> None:
-    """Write ``labelled.npy``, ``labels.npy``, ``images.npy`` and ``test_images.npy``."""
+    """Write ``labelled.npy``, ``labels.npy``, ``images.npy`` and ``test_images.npy``.
+
+    Where an image has several annotators also ``annotations.npy``, which holds all, (A, H, W), of
+    every image; ``labels.npy`` holds the first.
+    """
     empty = _write_labels(source, directory, blank_is_unlabelled)
     files: dict[Split, str] = {"train": "images", "test": "test_images"}
     for split, name in files.items():
@@ -35,7 +39,7 @@ def _write_labels(source: Source, directory: Path, blank_is_unlabelled: bool) ->
         for index, labels in enumerate(table):
             if labels is None:
                 continue
-            empty, highest = labels.shape, int(labels.max(initial=0))
+            empty, highest = labels.shape[-2:], int(labels.max(initial=0))
             if blank_is_unlabelled and not highest:
                 continue
             most = max(most, highest)
@@ -47,12 +51,16 @@ def _write_labels(source: Source, directory: Path, blank_is_unlabelled: bool) ->
         empty = table.shape[1:]
     write_array(directory / "labelled.npy", np.array(labelled), np.int64)
     dtype = np.min_scalar_type(most)
-    with spool.open("rb") as file:
-        found = (
-            np.fromfile(file, own, int(np.prod(shape))).reshape(shape).astype(dtype)
-            for shape, own in kept
-        )
-        _write(directory / "labels.npy", found, empty)
+
+    def found() -> Iterator[np.ndarray]:
+        with spool.open("rb") as file:
+            for shape, own in kept:
+                whole = np.fromfile(file, own, int(np.prod(shape))).astype(dtype)
+                yield whole.reshape(-1, *shape[-2:])
+
+    _write(directory / "labels.npy", (annotations[0] for annotations in found()), empty)
+    if any(len(shape) > 2 for shape, _ in kept):
+        _write(directory / "annotations.npy", found(), (1, *empty))
     spool.unlink()
     return empty
 

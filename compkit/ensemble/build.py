@@ -19,7 +19,7 @@ from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
 from compkit.root import claim, runs_option, runs_root
-from compkit.run import open_run
+from compkit.run import known_run, open_run
 from compkit.schema import read_record, write_record
 
 #: Where an ensemble says what it is of, in its directory under `runs_root`.
@@ -131,7 +131,8 @@ def _show(mixture: Mixture) -> None:
 def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
     doubts = doubts_about(m.run.folds for m in mixture.members)
     mark = "*" * bool(doubts)
-    measured = ", ".join(f"{metric} {score:.4f}{mark}" for metric, score in decoder.scores.items())
+    told = mixture.members[0].run.told
+    measured = ", ".join(f"{metric} {decoder.scores[metric]:.4f}{mark}" for metric in told)
     say(f"{name}: {len(mixture.members)} members; out of fold {measured} (95 % of "
         f"{decoder.ranking}: {shown(decoder.interval)}, "
         f"{resampling(decoder.images, decoder.image_groups)})")  # fmt: skip
@@ -145,6 +146,14 @@ def listed_in(directory: Path) -> tuple[Listed, ...]:
     """Return what an ensemble's ``ensemble.json`` lists."""
     remedy = "run compkit ensemble again, with --overwrite"
     return read_record(_Ensemble, directory / ENSEMBLE, remedy).mean_of
+
+
+def data_of(name: str) -> str:
+    """Return the locator of the data that a run was made on, or the first of an ensemble."""
+    directory = runs_root() / name
+    return known_run(listed_in(directory)[0].run if (directory / ENSEMBLE).is_file() else name)[
+        0
+    ].data
 
 
 def open_mixture(

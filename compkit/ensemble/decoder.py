@@ -162,9 +162,12 @@ def tuned_decoder(mixture: Mixture, path: Path, must_exist: bool = False) -> Dec
                 f"{path} is for the head {decoder.head}, but {', '.join(sorted(configs))} tells of "
                 f"{mixture.head.name}: if that was edited, put it back; else {_REMEDY}"
             )
-        if decoder.maps == mixture.fingerprint:
+        run = mixture.members[0].run
+        lacking = [name for name in run.told if name not in decoder.scores]
+        if decoder.maps == mixture.fingerprint and not lacking:
             return decoder
-        say(f"{path} was tuned on other out-of-fold maps: tuning anew")
+        why = f"has no scores by {lacking[0]}" if lacking else "was tuned on other out-of-fold maps"
+        say(f"{path} {why}: tuning anew")
     decoder = tune_decoder(mixture)
     decoder.save(path)
     return decoder
@@ -187,17 +190,18 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
         Tune for this metric instead of the runs' own.
     """
     run, head = mixture.members[0].run, mixture.head
-    truths = [mixture.store.labels_of(index) for index in mixture.indices]
-    ranking = ranking or run.ranking
+    truths = [mixture.store.truth_of(index) for index in mixture.indices]
+    ranking, told = ranking or run.ranking, mixture.store.competition.rules.metrics
     maps = partial(_rounded, mixture.out_of_fold, mixture.images)
     fit = cross_fit(
         head.space,
-        evaluation(head, maps, truths, len(truths) * mixture.pixels, ranking),
+        evaluation(head, maps, truths, len(truths) * mixture.pixels, ranking, told),
         run.folds.fold[mixture.indices],
         ranking,
         f"tuning the decoding of {_called(mixture)}",
         STARTS,
         run.folds.group[mixture.indices],
+        told,
     )
     return Decoder(
         head=head.name,
@@ -213,6 +217,7 @@ def evaluation(
     truths: Sequence[np.ndarray],
     pixels: int,
     ranking: str,
+    told: Sequence[str] = (),
 ) -> Evaluation:
     """Return the scores of all images by settings of a head's decoder.
 
@@ -222,9 +227,11 @@ def evaluation(
         Takes an image's number to its maps, float32 (M, h, w); survives being sent to a process.
     pixels : int
         Of all maps.
+    ranking, told
+        As for `compkit.crossfit.cross_fit`.
     """
-    decode = partial(_decoded, head, maps, [truth.shape for truth in truths])
-    return Evaluation(decode, truths, pixels, metrics=beside(ranking))
+    decode = partial(_decoded, head, maps, [truth.shape[-2:] for truth in truths])
+    return Evaluation(decode, truths, pixels, metrics=beside(ranking, *told))
 
 
 def _decoded(
@@ -246,7 +253,7 @@ def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
     """Return the score of each image, float64 (N,), decoded with the head's default parameters."""
     store, metric = mixture.store, mixture.members[0].run.ranking
     work = (
-        (mixture.head, mixture.out_of_fold(i), store.labels_of(store.train.index(i)), metric)
+        (mixture.head, mixture.out_of_fold(i), store.truth_of(store.train.index(i)), metric)
         for i in images
     )
     label, count = f"scoring {_called(mixture)}", len(images)
@@ -254,7 +261,7 @@ def default_scores(mixture: Mixture, images: Sequence[str]) -> np.ndarray:
 
 
 def _score(head: Head, maps: np.ndarray, truth: np.ndarray, metric: str) -> float:
-    return image_score(truth, head.decode(maps, head.defaults, truth.shape), metric)
+    return image_score(truth, head.decode(maps, head.defaults, truth.shape[-2:]), metric)
 
 
 def out_of_fold_regions(

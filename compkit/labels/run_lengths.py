@@ -79,12 +79,17 @@ def read_runs(path: Path, how: RunLengths, shapes: Shapes) -> dict[str, Painted]
     rows = _rows(path, how)
     regions: dict[str, list[np.ndarray]] = {}
     empty: dict[str, int] = {}
+    lines: dict[tuple[str, str], int] = {}
     for line, name, runs in rows:
         where = f"{path}, line {line}"
         if name not in shapes:
             raise CompkitError(
                 f"{where}: there is no image {brief(name)}{nearest(name, shapes)}: correct the "
                 "name, or remove the row"
+            )
+        if runs and (first := lines.setdefault((name, runs), line)) != line:
+            raise CompkitError(
+                f"{where} repeats line {first}, the same runs of {brief(name)}: remove one of them"
             )
         pixels = _pixels(runs, shapes[name], how, where)
         if not len(pixels):

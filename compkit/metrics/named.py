@@ -39,7 +39,7 @@ _TAKEN = (
 
 
 def beside(*names: str) -> tuple[str, ...]:
-    """Return the metrics that are told where these are asked for: the built-in ones, and these.
+    """Return the metrics that are measured where these are asked for: the Rand indices, and these.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def image_scores(
     Parameters
     ----------
     truth : integer ndarray, shape (H, W) or (A, H, W)
-        Region ids; 0 is background. Of several annotators, a metric is its mean over them.
+        Region ids; 0 is background. Of several annotators, a metric is its mean over those of
+        whom it says something.
     prediction : integer ndarray, shape (H, W)
     table : ndarray of int64, optional
         Their contingency table, if it is there already.
@@ -75,8 +76,7 @@ def image_scores(
         If there is no such metric, or what it returns is none.
     """
     if truth.ndim > prediction.ndim:
-        each = [image_scores(one, prediction, names) for one in truth]
-        return {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
+        return mean_over_annotators([image_scores(one, prediction, names) for one in truth])
     table = contingency(truth, prediction) if table is None else table
     scores = {}
     for name in names:
@@ -95,3 +95,9 @@ def image_scores(
 def image_score(truth: np.ndarray, prediction: np.ndarray, name: str) -> float:
     """Return one metric of one image, as `image_scores` does."""
     return image_scores(truth, prediction, [name])[name]
+
+
+def mean_over_annotators(each: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each value of an image over its annotators but NaN, or NaN."""
+    said = {name: [one[name] for one in each if not math.isnan(one[name])] for name in each[0]}
+    return {name: float(np.mean(values)) if values else math.nan for name, values in said.items()}

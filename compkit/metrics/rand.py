@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: The metrics that are always told: the starter notebook's, the same without the true background,
-#: and what the challenge's text says. The two foreground metrics ignore the pixels where the truth
-#: is 0; an image without any other scores 1 under them.
+#: The metrics that are always measured, and told where a competition names no others: the starter
+#: notebook's, the same without the true background, and what the challenge's text says. The two
+#: foreground metrics ignore the pixels where the truth is 0; an image without any other scores 1
+#: under them.
 METRICS = ("adjusted_all", "adjusted_foreground", "plain_foreground")
 
 #: Ids below this are renumbered through a look-up table, others by sorting.

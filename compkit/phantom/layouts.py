@@ -18,7 +18,12 @@ from compkit.competition.base import Split
 from compkit.labels.run_lengths import RunLengths, write_runs
 
 #: What the test's truth is called.
-TRUTH = {"dsb2018": "solution.csv", "coco": "solution.csv", "folder": "solution.zip"}
+TRUTH = {
+    "dsb2018": "solution.csv",
+    "coco": "solution.csv",
+    "folder": "solution.zip",
+    "isbi2012": "test-labels.tif",
+}
 
 Images = Sequence[np.ndarray]
 
@@ -80,7 +85,7 @@ def write_isbi2012(folder: Path, split: Split, images: Images, labels: Images) -
     tifffile.imwrite(folder / f"{split}-volume.tif", np.stack(images), photometric="minisblack")
     inside = [(each > 0) & ~find_boundaries(each, mode="inner") for each in labels]
     stack = np.stack(inside) * np.uint8(255)
-    name = "train-labels.tif" if split == "train" else "test-labels.tif"
+    name = "train-labels.tif" if split == "train" else TRUTH["isbi2012"]
     tifffile.imwrite(folder / name, stack, photometric="minisblack")
 
 

@@ -1,4 +1,4 @@
-"""What a submission is: a table of pixels, a table of run lengths, or label images in a zip."""
+"""What a submission is: a table of pixels or run lengths, label images, or a stack of membranes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import tifffile
 from PIL import Image
 
+from compkit.competition import competition_of
 from compkit.competition.base import NUMBERED, Competition, SubmissionAs, require_images
 from compkit.competition.table import BEGINNING, fill_table, read_table
 from compkit.errors import CompkitError, brief
-from compkit.images import UNREADABLE
+from compkit.images import UNREADABLE, page_count, read_ids
 from compkit.inputs import require_file
+from compkit.labels.paint import parted
 from compkit.labels.run_lengths import RunLengths, Shapes, read_runs, write_runs
 from compkit.progress import track
+from compkit.regions import inside
 
 #: Names of images, and their label maps, integers (H, W).
 Names: TypeAlias = Sequence[str]
@@ -35,10 +39,13 @@ class Form(ABC):
         How its files end.
     unit : str
         What an image is in it.
+    tells_names : bool
+        Whether it tells which images it holds.
     """
 
     suffix: str
     unit = "image"
+    tells_names = True
 
     @property
     @abstractmethod
@@ -56,7 +63,8 @@ class Form(ABC):
         Parameters
         ----------
         shapes : mapping of str to (int, int)
-            Of the images that may be in it, in their order.
+            Of the images that may be in it, in their order; of a form that does not tell names,
+            of those that must be, or of none, and they are called by number.
         limit : int
             The highest id.
         """
@@ -85,7 +93,7 @@ class PixelTable(Form):
             raise CompkitError(
                 "a submission of this competition is a table of pixels, of square images of one "
                 f"size called 0.png, 1.png, …, but {wrong}: give competition.yaml another "
-                "submission.form (run_lengths, images)"
+                "submission.form (run_lengths, images, membranes)"
             )
 
     def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
@@ -207,6 +215,50 @@ def _require_map(
         raise CompkitError(f"{path}: {entry} holds the id {high}, but at most {limit} may be")
 
 
+@dataclass(frozen=True)
+class Membranes(Form):
+    """A TIFF with a page an image: white within regions, black outside and between them.
+
+    Each connected part that is white is a region. `compkit.regions.inside` says what becomes black
+    between regions that touch.
+    """
+
+    bits: int
+    suffix, beginning, unit, tells_names = ".tif", "II*\0", "page", False
+
+    def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
+        """Write where regions are; equal label maps become equal bytes."""
+        white = np.uint8(255) if self.bits == 8 else np.float32(1)
+        with tifffile.TiffWriter(file, byteorder="<") as opened:
+            for each in track(labels, f"writing {called.name}", len(images)):
+                opened.write(inside(each) * white, photometric="minisblack", metadata=None)
+
+    def read(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
+        """Read pages of whichever bits that hold 0 and one other value; ids have no limit."""
+        require_file(path, "submission")
+        names = list(shapes) or [str(page) for page in range(page_count(path))]
+        if (count := page_count(path)) != len(names):
+            raise CompkitError(
+                f"{path} has {count} pages, but of {len(names)} images each needs its own"
+            )
+        found, white = dict[str, np.ndarray](), set[int]()
+        for page, name in enumerate(names):
+            pixels = read_ids(path, page)
+            if pixels.shape != (shape := shapes.get(name, pixels.shape)):
+                raise CompkitError(
+                    f"{path}, page {page} is {pixels.shape[1]}×{pixels.shape[0]}, but the image "
+                    f"{name} {shape[1]}×{shape[0]}"
+                )
+            white |= set(np.unique(pixels).tolist()) - {0}
+            if len(white) > 1:
+                raise CompkitError(
+                    f"{path}, page {page}: pixels are 0, or one other value within regions, but "
+                    f"here are {min(white)} and {max(white)}: make what is inside white"
+                )
+            found[name] = parted(pixels)
+        return found
+
+
 def form_of(competition: Competition) -> Form:
     """Return the form of a competition's submissions."""
     told: SubmissionAs = competition.submission
@@ -214,5 +266,11 @@ def form_of(competition: Competition) -> Form:
         "pixels": PixelTable(),
         "run_lengths": RunLengthTable(told.run_lengths),
         "images": LabelImages(),
+        "membranes": Membranes(told.bits),
     }
     return forms[told.form]
+
+
+def form_at(data: str | None) -> Form:
+    """Return the form of submissions for the data at a locator, which are not read, or for none."""
+    return UntoldForm() if data is None else form_of(competition_of(data))

@@ -48,10 +48,10 @@ class _Identity:
     max_label: int | None = None
 
 
-def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
+def claim(out: Path, form: Form, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
     """Make sure, before work is spent on it, that a submission may be written to `out`.
 
-    What is not ours is not replaced: ours is a CSV whose manifest beside it tells its digest, as
+    What is not ours is not replaced: ours is a file whose manifest beside it tells its digest, as
     its own or, after a kill, as that of the file that was to be replaced.
 
     Parameters
@@ -66,7 +66,7 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
     CompkitError
         If it must not or cannot be written; or the ledger beside it is none.
     """
-    require_place(out, inputs)
+    require_place(out, form, inputs)
     require_utf8((out.name, *map(str, inputs)), "a submission")
     manifest = out.with_suffix(".json")
     _require_free(manifest, inputs)
@@ -89,18 +89,9 @@ def claim(out: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> No
 
 def claim_labels(out: Path, form: Form, overwrite: bool = False) -> None:
     """Do as `claim` for a file without a manifest, which is ours if it is just what is written."""
-    require_form(out, form)
+    require_place(out, form)
     refuse_other(out, overwrite, form.beginning)
     require_writable(out.parent)
-
-
-def require_form(out: Path, form: Form) -> None:
-    """Refuse a file whose name does not end as the submissions of a competition do."""
-    if out.suffix != form.suffix:
-        raise CompkitError(
-            f"{out} becomes a submission of this competition: give it a name ending in "
-            f"{form.suffix}"
-        )
 
 
 def publish(
@@ -147,7 +138,7 @@ def publish(
         form.fill(table, images, labels, max_label, out)
         form.check(table, shapes, max_label)
         digest = digest_of(table)
-        claim(out, overwrite, inputs)
+        claim(out, form, overwrite, inputs)
         identity = _Identity(
             submission=out.name,
             sha256=digest,
@@ -196,12 +187,15 @@ def limit_of(submission: Path) -> int | None:
     return found.max_label if found and found.sha256 == digest_of(submission) else None
 
 
-def require_place(out: Path, inputs: Sequence[Path] = ()) -> None:
-    """Refuse what can be the place of no CSV of ours, whatever lies there."""
+def require_place(out: Path, form: Form, inputs: Sequence[Path] = ()) -> None:
+    """Refuse what can be the place of no submission of ours, whatever lies there."""
     controls = any(unicodedata.category(character) == "Cc" for character in out.name)
     among_images = out.absolute().parent.name in ("X_train", "X_test")
     for wrong, why in (
-        (out.suffix not in (".csv", ".zip"), "becomes a CSV: give it a name ending in .csv"),
+        (
+            out.suffix != form.suffix,
+            f"becomes a submission: give it a name ending in {form.suffix}",
+        ),
         (controls, "has control characters, which the ledger would keep: take another name"),
         (among_images, "would lie among a competition's images: give another --out"),
         (out.name.lower() == LEDGER, "is the ledger of the submissions: give another --out"),

@@ -20,7 +20,7 @@ from compkit.files import json_text
 from compkit.intervals import known, resampling, shown
 from compkit.labels.run_lengths import Shapes
 from compkit.metrics.bootstrap import interval, mean
-from compkit.metrics.named import beside, image_scores
+from compkit.metrics.named import beside, image_scores, mean_over_annotators
 from compkit.metrics.rand import METRICS, contingency
 from compkit.metrics.regions import SIZE_NAMES, Matched, match_regions, pixel_scores
 from compkit.progress import say, track
@@ -110,7 +110,7 @@ def score_maps(
     Parameters
     ----------
     truth, prediction : mapping of str to integer ndarray, shape (H, W)
-        Of the same images in the same order.
+        Of the same images in the same order; truth of several annotators is (A, H, W).
     where, unit : str
         What the prediction is called in an error, usually its path, and what an image is there.
 
@@ -121,10 +121,10 @@ def score_maps(
     """
     require_images(list(prediction), list(truth), where, unit)
     for name, wanted in truth.items():
-        if wanted.shape != (found := prediction[name].shape):
+        if wanted.shape[-2:] != (found := prediction[name].shape):
             raise CompkitError(
                 f"{where} has images of {found[0]}×{found[1]} pixels, but the true ones are of "
-                f"{wanted.shape[0]}×{wanted.shape[1]}"
+                f"{wanted.shape[-2]}×{wanted.shape[-1]}"
             )
     pairs = zip(truth.values(), prediction.values(), strict=True)
     return report_of(tuple(truth), track(pairs, "scoring", len(truth)), metrics)
@@ -135,8 +135,16 @@ def report_of(
     pairs: Iterable[tuple[np.ndarray, np.ndarray]],
     metrics: Sequence[str] = METRICS,
 ) -> Report:
-    """Return the report of true and predicted label maps, (H, W) each, one pair an image."""
-    rows, matches = zip(*(score_image(*pair, metrics) for pair in pairs), strict=True)
+    """Return the report of true and predicted label maps, (H, W) each, one pair an image.
+
+    Truth of several annotators, (A, H, W), gives the mean over them, and the regions of all.
+    """
+    rows, matches = list[dict[str, float]](), list[Matched]()
+    for truth, prediction in pairs:
+        truths = truth if truth.ndim > prediction.ndim else truth[None]
+        each, matched = zip(*(score_image(t, prediction, metrics) for t in truths), strict=True)
+        rows.append(mean_over_annotators(each))
+        matches += matched
     return Report(
         images,
         {name: np.array([row[name] for row in rows]) for name in rows[0]},
@@ -147,7 +155,7 @@ def report_of(
 
 def score(
     submissions: Sequence[Path],
-    truth: Path,
+    truths: Sequence[Path],
     as_json: bool = False,
     metrics: Sequence[str] = (),
     data: str | None = None,
@@ -156,8 +164,9 @@ def score(
 
     Parameters
     ----------
-    submissions, truth : Path
-        Files in the submission's form.
+    submissions, truths : sequence of Path
+        Files in the submission's form. Of several truths, an annotator each, the mean is told; an
+        image counts those that hold it.
     as_json : bool
         Print one object a submission (in a list if there are several), with intervals and
         every image.
@@ -171,22 +180,40 @@ def score(
     ------
     CompkitError
         If a file is not what it should be, or they differ in images or size. Images without
-        labels, all zero in `truth`, may be absent from all submissions alike.
+        labels, all zero in `truths`, may be absent from all submissions alike.
     """
-    form, shapes, ranking = _asked(data)
-    shown_first = beside(*ranking, *metrics)
-    wanted = _in_order(form.read(truth, shapes, HIGHEST), shapes)
+    form, shapes, told = _asked(data)
+    shown_first = tuple(dict.fromkeys([*told, *metrics]))
+    measured = beside(*shown_first)
+    wanted = _in_order(_truth(truths, form, shapes), shapes)
     reports: dict[str, Report] = {}
     for path in submissions:
         found = _in_order(form.read(path, shapes, HIGHEST), shapes)
         labelled = {name: one for name, one in wanted.items() if name in found or one.any()}
-        reports[str(path)] = score_maps(labelled, found, str(path), shown_first, form.unit)
-    _say_left_out(reports, len(wanted), truth)
+        reports[str(path)] = score_maps(labelled, found, str(path), measured, form.unit)
+    _say_left_out(reports, len(wanted), ", ".join(map(str, truths)))
     if as_json:
         values = [{"submission": name, **report.as_dict()} for name, report in reports.items()]
         print_text(json_text(values if len(values) > 1 else values[0]))
         return
     _show(reports, shown_first)
+
+
+def _truth(paths: Sequence[Path], form: Form, shapes: Shapes) -> dict[str, np.ndarray]:
+    """Return the true label maps of all images, (H, W), or (A, H, W) where there are several."""
+    if len(paths) == 1:
+        return form.read(paths[0], shapes, HIGHEST)
+    found: dict[str, list[np.ndarray]] = {}
+    for path in paths:
+        for name, labels in form.read(path, shapes, HIGHEST).items():
+            maps = found.setdefault(name, [])
+            if maps and labels.shape != maps[0].shape:
+                raise CompkitError(
+                    f"{path} and {paths[0]} hold {name} in other sizes: give truths of one "
+                    "competition"
+                )
+            maps.append(labels)
+    return {name: np.stack(maps) for name, maps in found.items()}
 
 
 def _in_order(labels: dict[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
@@ -195,16 +222,16 @@ def _in_order(labels: dict[str, np.ndarray], shapes: Shapes) -> dict[str, np.nda
 
 
 def _asked(data: str | None) -> tuple[Form, Shapes, tuple[str, ...]]:
-    """Return the form of files, the sizes of images that may be in them, and what ranks."""
+    """Return the form of files, the sizes of images that may be in them, and metrics to tell."""
     if data is None:
-        return UntoldForm(), {}, ()
+        return UntoldForm(), {}, METRICS
     competition = competition_of(data)
-    store = open_store(data)
+    form, store = form_of(competition), open_store(data)
     shapes = dict(store.shapes("train")) | dict(store.shapes("test"))
-    return form_of(competition), shapes, (competition.rules.ranking,)
+    return form, shapes if form.tells_names else {}, competition.rules.told()
 
 
-def _say_left_out(reports: dict[str, Report], count: int, truth: Path) -> None:
+def _say_left_out(reports: dict[str, Report], count: int, truth: str) -> None:
     """Say how many unlabelled images are left out; refuse to compare scores of other images."""
     (first, one), *others = reports.items()
     for name, other in others:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compkit.crossfit import written
-from compkit.ensemble.build import open_mixture
+from compkit.ensemble.build import data_of, open_mixture
 from compkit.ensemble.decoder import out_of_fold_regions
 from compkit.ensemble.model import Model
 from compkit.files import replacing
@@ -15,14 +15,12 @@ from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
 from compkit.progress import say
-from compkit.submission.forms import form_of
+from compkit.submission.forms import form_at
 from compkit.submission.publish import (
     at_most,
     claim,
     claim_labels,
     publish,
-    require_form,
-    require_place,
 )
 
 
@@ -40,10 +38,9 @@ def submit(
     CompkitError
         If a run is unfinished, runs do not fit together, or `out` is not ours to write to.
     """
-    claim(out, overwrite)
+    claim(out, form := form_at(data or data_of(names[0])), overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     store, sources = mixture.store, mixture.members
-    require_form(out, form := form_of(store.competition))
     limit, shapes = store.competition.rules.max_label, dict(store.shapes("test"))
     form.require(shapes)
     if any(source.run.has_other_test for source in sources):
@@ -90,10 +87,9 @@ def write_out_of_fold(
     In the submission's format, so `compkit score` takes it. Arguments and errors are those of
     `submit`.
     """
-    require_place(out)
+    claim_labels(out, form := form_at(data or data_of(names[0])), overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
-    form, limit = form_of(mixture.store.competition), mixture.store.competition.rules.max_label
-    claim_labels(out, form, overwrite)
+    limit = mixture.store.competition.rules.max_label
     labels = at_most(limit, (found for _, found in out_of_fold_regions(mixture, decoder)))
     with replacing(out, overwrite) as temporary:
         form.fill(temporary, mixture.images, labels, limit, out)

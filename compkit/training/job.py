@@ -16,7 +16,6 @@ from compkit.ensemble.mixture import Mixture, members_of
 from compkit.folds import ALL
 from compkit.heads import make_head
 from compkit.intervals import resampling, shown
-from compkit.metrics.named import beside
 from compkit.models.checkpoint import warm_start
 from compkit.models.network import Network
 from compkit.progress import say
@@ -116,7 +115,7 @@ def _check_others(config: RunConfig, data: str) -> None:
 
 
 def _finish(run: Run) -> None:
-    encoders, metrics = run.config.encoders, beside(run.ranking)
+    encoders, metrics = run.config.encoders, run.told
     several = len(encoders) > 1
     chosen: dict[str, str | None] = {e: e for e in encoders} if several else {}
     chosen["all" if several else encoders[0]] = None

@@ -172,9 +172,9 @@ class Runs:
             mixture = Mixture([Member(whole, encoder) for encoder in config.encoders])
             scores, indices = [], run.folds.valid_indices(self.hold_out).tolist()
             for index in indices:
-                truth = run.store.labels_of(index)
+                truth = run.store.truth_of(index)
                 maps = mixture.out_of_fold(run.store.train[index])
-                regions = mixture.head.decode(maps, decoder.params, truth.shape)
+                regions = mixture.head.decode(maps, decoder.params, truth.shape[-2:])
                 scores.append(image_score(truth, regions, run.ranking))
             return np.array(scores), [str(group) for group in run.folds.group[indices]]
 

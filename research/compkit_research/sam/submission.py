@@ -9,6 +9,7 @@ import numpy as np
 from compkit.baselines.submission import submit_maps
 from compkit.data.store import open_store
 from compkit.progress import track
+from compkit.submission.forms import form_at
 from compkit.submission.publish import claim
 from compkit_research.sam.masks import label_map
 from compkit_research.sam.network import SegmentAnything
@@ -24,7 +25,7 @@ def submit_sam(data: str, weights: str, out: Path, overwrite: bool = False) -> N
     overwrite : bool
         Replace whatever file is at `out`, and where its manifest belongs.
     """
-    claim(out, overwrite)
+    claim(out, form_at(data), overwrite)
     method = "Segment Anything"
     network = SegmentAnything(weights)
     store = open_store(data)
