@@ -142,6 +142,10 @@ class Rules:
             )
 
 
+#: How files of each form of a submission end.
+SUFFIXES = {"pixels": ".csv", "run_lengths": ".csv", "images": ".zip", "membranes": ".tif"}
+
+
 @dataclass(frozen=True)
 class SubmissionAs:
     """What a submission is.
@@ -165,6 +169,11 @@ class SubmissionAs:
     run_lengths: RunLengths = field(default_factory=RunLengths)
     bits: Literal[8, 32] = 8
     sample: str | None = None
+
+    @property
+    def suffix(self) -> str:
+        """How its files end."""
+        return SUFFIXES[self.form]
 
 
 class Competition(ABC):

@@ -139,7 +139,8 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
     say(f"decoding {decoder.verdict}")
     for doubt in doubts:
         say(f"* {doubt}")
-    say(f"next: compkit submit --run {name}{runs_option()} --out submissions/{name}.csv")
+    out = f"submissions/{name}{mixture.store.competition.submission.suffix}"
+    say(f"next: compkit submit --run {name}{runs_option()} --out {out}")
 
 
 def listed_in(directory: Path) -> tuple[Listed, ...]:

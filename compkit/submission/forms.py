@@ -15,7 +15,13 @@ import tifffile
 from PIL import Image
 
 from compkit.competition import competition_of
-from compkit.competition.base import NUMBERED, Competition, SubmissionAs, require_images
+from compkit.competition.base import (
+    NUMBERED,
+    SUFFIXES,
+    Competition,
+    SubmissionAs,
+    require_images,
+)
 from compkit.competition.table import BEGINNING, fill_table, read_table
 from compkit.errors import CompkitError, brief
 from compkit.images import UNREADABLE, page_count, read_ids
@@ -82,7 +88,7 @@ class Form(ABC):
 class PixelTable(Form):
     """A CSV with a row a pixel and a column an image; see `compkit.competition.table`."""
 
-    suffix, beginning, unit = ".csv", BEGINNING, "column"
+    suffix, beginning, unit = SUFFIXES["pixels"], BEGINNING, "column"
 
     def require(self, shapes: Shapes) -> None:
         """Refuse images of several sizes, or not square, or not called by number."""
@@ -132,7 +138,7 @@ class RunLengthTable(Form):
     """A CSV with a row a region; see `compkit.labels.run_lengths`."""
 
     how: RunLengths
-    suffix = ".csv"
+    suffix = SUFFIXES["run_lengths"]
 
     @property
     def beginning(self) -> str:
@@ -158,7 +164,7 @@ class RunLengthTable(Form):
 class LabelImages(Form):
     """A zip with a PNG an image, ``<name>.png``, of 16 bits where ids are over 255."""
 
-    suffix, beginning = ".zip", "PK"
+    suffix, beginning = SUFFIXES["images"], "PK"
 
     def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write label maps; equal ones become equal bytes."""
@@ -224,7 +230,8 @@ class Membranes(Form):
     """
 
     bits: int
-    suffix, beginning, unit, tells_names = ".tif", "II*\0", "page", False
+    suffix, beginning, unit = SUFFIXES["membranes"], "II*\0", "page"
+    tells_names = False
 
     def fill(self, file: Path, images: Names, labels: Maps, limit: int, called: Path) -> None:
         """Write where regions are; equal label maps become equal bytes."""

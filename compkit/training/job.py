@@ -137,4 +137,5 @@ def _finish(run: Run) -> None:
     )
     for line in kept:
         say(line)
-    say(f"next: compkit submit --run {run.name}{runs_option()} --out submissions/{run.name}.csv")
+    out = f"submissions/{run.name}{run.store.competition.submission.suffix}"
+    say(f"next: compkit submit --run {run.name}{runs_option()} --out {out}")
