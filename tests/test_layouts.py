@@ -103,6 +103,9 @@ def test_submissions_are_read_as_they_were_written(written, layout, tmp_path):
         (["0.png", "1.png"], "has no image 2, but every image needs its own"),
         (["0.png", "broken"], r"1\.png is no PNG that can be read"),
         ([], "is no zip that can be read"),
+        (["0.png", "bomb"], r"1\.png has 33554432 bytes, more than a PNG of its image"),
+        (["0.png", "deflated"], "is no zip that can be read"),
+        (["0.png", "lzma"], "is no zip that can be read"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -111,10 +114,15 @@ def test_what_is_wrong_with_a_zip_is_told(written, tmp_path, entries, sentence):
     path = tmp_path / "x.zip"
     if entries:
         png = cv2.imencode(".png", np.ones((48, 48), np.uint8))[1].tobytes()
-        with zipfile.ZipFile(path, "w") as opened:
+        spoilt = {"broken": png[:40], "bomb": bytes(1 << 25), "deflated": png, "lzma": png}
+        how = zipfile.ZIP_LZMA if "lzma" in entries else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(path, "w", how) as opened:
             for entry in entries:
-                broken = entry == "broken"
-                opened.writestr("1.png" if broken else entry, png[:40] if broken else png)
+                opened.writestr("1.png" if entry in spoilt else entry, spoilt.get(entry, png))
+        if entries[-1] in ("deflated", "lzma"):
+            held = bytearray(path.read_bytes())
+            held[45:75] = bytes(255 - byte for byte in held[45:75])
+            path.write_bytes(held)
     else:
         path.write_bytes(b"PK\x03\x04")
     with pytest.raises(CompkitError, match=rf"x\.zip.*{sentence}"):
@@ -339,6 +347,22 @@ def test_a_layout_that_is_known_is_written_out(written, layout, tmp_path):
     assert (again.content, again.test_content) == (store.content, store.test_content)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is no CSV"),
+        ("Image,EncodedPixels\n0,\n", "has no column ImageId"),
+        ('ImageId,EncodedPixels\n"0,\n', "is no CSV"),
+        ("ImageId,EncodedPixels\n0,\n", "lacks the image '1'"),
+    ],
+)
+def test_what_is_wrong_with_a_sample_is_told(written, tmp_path, text, sentence):
+    folder = shutil.copytree(written["dsb2018"], tmp_path / "data")
+    (folder / "stage1_sample_submission.csv").write_text(text)
+    with pytest.raises(CompkitError, match=rf"stage1_sample_submission\.csv {sentence}"):
+        open_store(str(folder))
+
+
 def test_a_competition_of_ones_own(tmp_path, capsys):
     folder = tmp_path / "data"
     for place, count in (("a/x", 4), ("t", 2)):
@@ -365,3 +389,6 @@ def test_a_competition_of_ones_own(tmp_path, capsys):
     assert folds.fold[0] == folds.fold[1]
     with (folder / "y.csv").open() as file:
         assert len(list(csv.reader(file))) == 5
+    shutil.rmtree(folder / "t")
+    assert main(baseline) == 2
+    assert "there is no test image to be submitted" in capsys.readouterr().err
