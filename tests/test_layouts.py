@@ -175,7 +175,16 @@ WRONG = {
     ),
     "16 bits among 8": (
         lambda d: cv2.imwrite(str(d / "images/cell_2.png"), np.ones((20, 30, 3), np.uint16)),
-        r"train image cell_2 uint16 .*where uint8 \(H, W, 3\), as other images are",
+        r"train image cell_2 uint16 .*where uint8 \(H, W, 3\), as other images are.* in .*/data$",
+    ),
+    "several in one": (
+        lambda d: (d / "labels/cell_1.png").rename(d / "x") and np.save(
+            d / "labels/cell_1.npy", np.ones((2, 33, 17), int)),
+        r"cell_1\.npy holds 2 images: save each as a file of its own",
+    ),
+    "no text": (
+        lambda d: (d / "images/cell_1.png").rename(d / "images/\udcff.png"),
+        r"names of train images '\\udcff', where names that all systems take",
     ),
     "damaged": (
         lambda d: (d / "images/cell_2.png").write_bytes(b"\x89PNG\r\n\x1a\n1234"),

@@ -26,8 +26,8 @@ from compkit.inputs import load_yaml
 from compkit.labels.run_lengths import RunLengths
 from compkit.schema import checked
 
-#: A file by name, and which image in it.
-Place = tuple[Path, int]
+#: A file by name, and which image in it, of a file that may hold several.
+Place = tuple[Path, int | None]
 
 #: Unknown keys are refused.
 _STRICT = ConfigDict(extra="forbid")
@@ -252,7 +252,7 @@ def places_of(folder: Path, pattern: str, key: str) -> dict[str, Place]:
                 f"{paths[0]} and {paths[1]} are both the image {brief(name)} ({key}): remove one, "
                 "or make the pattern narrower"
             )
-    return {name: (found[name][0], 0) for name in in_order(found)}
+    return {name: (found[name][0], None) for name in in_order(found)}
 
 
 def in_order(names: Mapping[str, Any] | Sequence[str]) -> list[str]:
