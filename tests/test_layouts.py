@@ -14,7 +14,7 @@ import tifffile
 
 import compkit
 from compkit.cli import main
-from compkit.competition.layout import read_layout
+from compkit.competition.layout import files_by_name, read_layout
 from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
 from compkit.data.arrays import Ragged
 from compkit.data.store import open_store
@@ -264,6 +264,7 @@ LAYOUT = {
     "two forms": ("images: {train: x}\nlabels: {coco: a, pixels: b}", "but coco, pixels given"),
     "no form": ("images: {train: x}\nlabels: {}", "but none given"),
     "a word": ("images: {train: x}\nmax_label: many", "max_label"),
+    "below 0": ("images: {train: x}\nlabels: {coco: a, ignored: -1}", "ignored: .* than or equal"),
     "no YAML": ("images: {", "is not valid YAML"),
     "no images": ("ranking: v_rand", "images"),
 }
@@ -275,6 +276,12 @@ def test_what_is_wrong_with_a_competition_file_is_told(tmp_path, case):
     (tmp_path / "c.yaml").write_text(f"name: x\n{text}\n")
     with pytest.raises(CompkitError, match=rf"c\.yaml.*{sentence}"):
         read_layout(tmp_path / "c.yaml")
+
+
+def test_stars_are_of_one_folder_however_many(tmp_path):
+    place(tmp_path, "x/bb.png", "bb.png", "x/y/bb.png")
+    found = files_by_name(tmp_path, "**/{name}{name}.png")
+    assert found == {"b": [tmp_path / "x/bb.png"]}
 
 
 def place(folder: Path, *names: str) -> None:
@@ -300,6 +307,7 @@ GUESSES = {
         ("train/{name}/image.png", "test/{name}/image.png", "masks", "train/{name}/masks/*.png"),
     ),
     "no labels": (["x/a.png", "x/b.jpg"], ("x/{name}.*", None, None, None)),
+    "brackets": (["x [1]?/a.png", "x [1]?/b.png"], ("x [1]?/{name}.png", None, None, None)),
 }  # fmt: skip
 
 
@@ -312,11 +320,12 @@ def test_a_first_competition_file_is_written(tmp_path, case, capsys):
     assert "correct it where that is wrong" in capsys.readouterr().err
     layout = read_layout(folder / "competition.yaml")
     assert (layout.images.train, layout.images.test) == (train, test)
+    store = open_store(str(folder))
     if form is None:
         assert layout.labels is None
+        assert len(store.train) == len(names)
         return
     assert (layout.labels.form, getattr(layout.labels, form)) == (form, pattern)
-    store = open_store(str(folder))
     assert len(store.labelled) == 3
     assert store.competition.name == "own"
     assert main(["data", "init", "--data", str(folder)]) == 2

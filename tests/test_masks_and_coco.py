@@ -100,7 +100,7 @@ def test_a_wrong_segmentation_is_told(tmp_path, segmentation, sentence):
     [
         ({"annotations": [{"image_id": 1}]}, "annotation 0: there is no image 1"),
         ({"annotations": {}}, r"is no COCO file \(annotations"),
-        ({"images": [{"id": 7, "file_name": n} for n in "ab"]}, "has two images 7: give each an id"),
+        ({"images": [{"id": 7, "file_name": n} for n in "ab"]}, "has two images 7: give each"),
         (
             {"images": [{"id": n, "file_name": f"{n}/a.png"} for n in (7, 8)]},
             "lists the image 'a' twice",

@@ -16,6 +16,7 @@ from compkit.competition.layout import (
     Layout,
     Place,
     files_by_name,
+    matching,
     paths_of,
     places_of,
     read_layout,
@@ -242,4 +243,4 @@ class DescribedSource(Source):
 
 
 def _anything(folder: Path, pattern: str) -> bool:
-    return any(True for _ in folder.glob(pattern.replace("{name}", "*")))
+    return any(True for _ in matching(folder, pattern))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, NonNegativeInt
 
 from compkit.competition.base import HIGHEST, NAME, Rules, SubmissionAs
 from compkit.errors import CompkitError, brief
@@ -103,7 +103,7 @@ class LabelsAt:
     pixels: str | None = None
     parts: Literal["keep", "split"] = "keep"
     unlabelled: str | None = None
-    ignored: int = 0
+    ignored: NonNegativeInt = 0
     blank_is_unlabelled: bool = False
 
     @property
@@ -214,6 +214,12 @@ def inside(path: str) -> bool:
     return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts
 
 
+def matching(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield what is called by a pattern in a folder, in which only {name} and * are not letters."""
+    literal = re.sub(r"[\[?]", r"[\g<0>]", pattern)
+    yield from folder.glob(re.sub(r"(\{name\}|\*)+", "*", literal))
+
+
 def files_by_name(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Return the files of a pattern by the name that they have in it, each name's sorted."""
     expression, named = "", False
@@ -225,7 +231,7 @@ def files_by_name(folder: Path, pattern: str) -> dict[str, list[Path]]:
             expression += "[^/]*" if piece == "*" else re.escape(piece)
     matches = re.compile(expression).fullmatch
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(pattern.replace("{name}", "*"))):
+    for path in sorted(matching(folder, pattern)):
         match = matches(path.relative_to(folder).as_posix())
         if match and path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             found.setdefault(match["name"], []).append(path)

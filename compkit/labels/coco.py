@@ -18,7 +18,6 @@ from compkit.labels.run_lengths import Shapes
 from compkit.progress import say
 from compkit.schema import checked
 
-
 #: Coordinates beyond are of no image; at larger ones pycocotools ends the process.
 _FAR = 1_000_000
 
