@@ -74,8 +74,15 @@ def require_utf8(words: Iterable[str], what: str) -> None:
             ) from None
 
 
-def read_text(path: Path | str, what: str, remedy: str = "correct the path") -> str:
+def read_text(
+    path: Path | str,
+    what: str,
+    remedy: str = "correct the path",
+    no_text: str = "save it as UTF-8",
+) -> str:
     """Return the text of a regular file in UTF-8, without a byte order mark.
+
+    Where it is of another encoding, `no_text` is what to do.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def read_text(path: Path | str, what: str, remedy: str = "correct the path") -> 
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CompkitError(
-            f"{path} is not text in UTF-8 (byte {error.start}): save it as UTF-8"
+            f"{path} is not text in UTF-8 (byte {error.start}): {no_text}"
         ) from None
     except OSError as error:
         raise CompkitError(f"{path} cannot be read ({error.strerror}): allow reading it") from None
