@@ -43,7 +43,7 @@ def require_file(path: Path | str, what: str, remedy: str = "correct the path") 
         reason = getattr(error, "strerror", None) or str(error)
         raise CompkitError(f"the {what} {path} cannot be read ({reason}): {remedy}") from None
     if stat.S_ISDIR(mode):
-        raise CompkitError(f"{path} is a folder, but a {what} is wanted: {remedy}")
+        raise CompkitError(f"{path} is a folder, and no {what}: {remedy}")
     if not stat.S_ISREG(mode):
         raise CompkitError(
             f"{path} is a pipe or a device, but the {what} must be a regular file: "

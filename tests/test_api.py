@@ -342,6 +342,9 @@ def test_more_than_255_regions_take_16_bits(place, no_data, monkeypatch):
     before = Path("out/0.png").stat().st_mtime_ns
     assert predict() == 0
     assert Path("out/0.png").stat().st_mtime_ns == before
+    many *= 1000
+    assert predict("--out", "far") == 0
+    assert len(np.unique(labels_in(Path("far/0.png")))) == many.size
 
 
 @pytest.mark.slow
