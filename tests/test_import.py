@@ -18,9 +18,11 @@ from compkit.config import RunConfig
 from compkit.config.training import AugmentConfig, InputConfig, LossConfig
 from compkit.data.dataset import labelled_set
 from compkit.data.store import open_store
+from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.phantom.volumes import write_volume
 from compkit.volumes.cases import Volume, find_cases, read_case
+from compkit.volumes.classes import class_map
 from compkit.volumes.slices import TURNS, Look, body_of, cut_at, cuts, placed, turned
 
 LIKE = "phantom:size=64,labelled=30,unlabelled=0,test=2"
@@ -215,6 +217,19 @@ def test_slices_are_as_many_as_asked_of_each_plane(volumes: Path) -> None:
     look = Look((64, 64), 8.0, (-160, 240), {"axial": 0.5, "coronal": 0.0, "sagittal": 0.5})
     planes = [cut.plane for cut in cuts(volume, look, 20, np.random.default_rng(0))]
     assert len(planes) == 20 and set(planes) == {"axial", "sagittal"}
+
+
+def test_a_volume_of_which_all_organs_are_dropped_has_no_slice() -> None:
+    nothing = np.zeros((3, 20, 20), np.uint8)
+    volume = Volume(nothing.astype(np.int16), (1.0, 1.0, 1.0), (), nothing, 0)
+    look = Look((20, 20), 1.0, (-160, 240), {"axial": 1.0})
+    assert not list(cuts(volume, look, 5, np.random.default_rng(0)))
+
+
+def test_no_organ_is_called_nothing(tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text("'*': ''\n")
+    with pytest.raises(CompkitError, match="give each organ a line"):
+        class_map(tmp_path / "map.yaml")
 
 
 def test_regions_are_connected_parts_of_one_organ() -> None:
