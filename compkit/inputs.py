@@ -93,9 +93,7 @@ def read_text(
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CompkitError(
-            f"{path} is not text in UTF-8 (byte {error.start}): {no_text}"
-        ) from None
+        raise CompkitError(f"{path} is not text in UTF-8 (byte {error.start}): {no_text}") from None
     except OSError as error:
         raise CompkitError(f"{path} cannot be read ({error.strerror}): allow reading it") from None
 

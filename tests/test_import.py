@@ -101,13 +101,15 @@ def test_slices_of_the_target_s_own_patients_are_left_out(
     assert imported(volumes, tmp_path / "new", *wholly) == 0
     told = {c.name: json.loads((c / "case.json").read_text()) for c in
             (tmp_path / "new" / "cases").iterdir()}  # fmt: skip
-    assert told["s0000"]["like the target's"] == told["s0001"]["like the target's"] == 6
-    assert told["s0002"] == {"slices": 6, "like the target's": 0, "fault": None}
+    assert told["s0000"]["near_duplicates"] == told["s0001"]["near_duplicates"] == 6
+    assert (told["s0002"]["slices"], told["s0002"]["near_duplicates"]) == (6, 0)
     said = capfd.readouterr().err
     assert "12 slices are left out" in said and "no organ" not in said
 
 
-def test_a_killed_import_goes_on_to_the_same_files(volumes: Path, tmp_path: Path) -> None:
+def test_a_killed_import_goes_on_to_the_same_files(
+    volumes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert imported(volumes, whole) == imported(volumes, killed) == 0
     shutil.rmtree(killed / "cases" / "s0001")
@@ -116,6 +118,17 @@ def test_a_killed_import_goes_on_to_the_same_files(volumes: Path, tmp_path: Path
     assert imported(volumes, killed) == 0
     assert files(whole) == files(killed)
     assert (killed / "cases" / "s0000" / "case.json").stat().st_mtime_ns == before
+    for name in ("case.json", "regions.csv"):
+        path = killed / "cases" / "s0000" / name
+        held = path.read_text()
+        for spoilt in ("{}", "[]", held[: len(held) // 2], ""):
+            (killed / "competition.yaml").unlink(missing_ok=True)
+            path.write_text(spoilt)
+            capsys.readouterr()
+            assert imported(volumes, killed) == 2
+            assert f"delete {killed} and import again" in capsys.readouterr().err
+        path.write_text(held)
+    assert imported(volumes, killed) == 0
 
 
 def test_organs_are_renamed_merged_and_dropped(volumes: Path, tmp_path: Path) -> None:
