@@ -207,7 +207,7 @@ def require_images(
     if extra:
         raise CompkitError(
             f"{where} has a{'n' * (what == 'image')} {what} {extra[0]}{_more(extra)}, of which "
-            "there is no image"
+            "there is no image: leave it out, or fetch the image again"
         )
     pairs = zip_longest(images, expected, fillvalue="nothing")
     for column, (name, wanted) in enumerate(pairs, 1):
