@@ -332,6 +332,22 @@ def test_a_first_competition_file_is_written(tmp_path, case, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_what_lies_beside_images_is_passed_over_and_names_that_are_no_text_told(tmp_path, capsys):
+    folder = tmp_path / "data"
+    place(folder, "a\nb/0.png", "a\nb/1.png")
+    (folder / "deep.json").write_text("[" * 200_000)
+    (folder / "x.csv").write_text("rle,rle\n1,2\n")
+    for name in ("y.csv", "y.json"):
+        (folder / name).mkdir()
+    assert main(["data", "init", "--data", str(folder)]) == 0
+    assert read_layout(folder / "competition.yaml").images.train == "a\nb/{name}.png"
+    (folder / "competition.yaml").unlink()
+    (folder / "a\nb").rename(folder / "\udcff")
+    assert main(["data", "init", "--data", str(folder)]) == 2
+    assert "is no text in UTF-8" in capsys.readouterr().err
+    assert not (folder / "competition.yaml").exists()
+
+
 def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):
     folder, own = tmp_path / "data", tmp_path / "mine" / "my.yaml"
     place(folder, *(f"{kind}/s{i}.png" for i in range(4) for kind in ("raw", "gt_masks")))
