@@ -18,7 +18,7 @@ from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
-from compkit.root import claim, runs_option, runs_root
+from compkit.root import claim, refuse_name, runs_option, runs_root
 from compkit.run import open_run
 from compkit.schema import read_record, write_record
 
@@ -144,7 +144,13 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
 def listed_in(directory: Path) -> tuple[Listed, ...]:
     """Return what an ensemble's ``ensemble.json`` lists."""
     remedy = "run compkit ensemble again, with --overwrite"
-    return read_record(_Ensemble, directory / ENSEMBLE, remedy).mean_of
+    listed = read_record(_Ensemble, directory / ENSEMBLE, remedy).mean_of
+    if not listed or len(set(listed)) < len(listed):
+        fault = "it lists a member twice" if listed else "it lists no member"
+        raise CompkitError(f"{directory / ENSEMBLE} is damaged ({fault}): {remedy}")
+    for one in listed:
+        refuse_name(one.run)
+    return listed
 
 
 def open_mixture(
