@@ -264,6 +264,7 @@ LAYOUT = {
     "two forms": ("images: {train: x}\nlabels: {coco: a, pixels: b}", "but coco, pixels given"),
     "no form": ("images: {train: x}\nlabels: {}", "but none given"),
     "a word": ("images: {train: x}\nmax_label: many", "max_label"),
+    "images": ("images: {train: x}\nlabels: {images: x}", "labels and images.train are both 'x'"),
     "below 0": ("images: {train: x}\nlabels: {coco: a, ignored: -1}", "ignored: .* than or equal"),
     "no YAML": ("images: {", "is not valid YAML"),
     "no images": ("ranking: v_rand", "images"),

@@ -176,6 +176,11 @@ def read_layout(path: Path) -> Layout:
                 f"{path}: {key} is {brief(value)}, which leaves the folder of the data: give a "
                 "path in it"
             )
+    if layout.images.train is not None and layout.images.train in layout.label_files:
+        raise CompkitError(
+            f"{path}: labels and images.train are both {brief(layout.images.train)}, but labels "
+            "are files of their own: correct one of them"
+        )
     if layout.labels is not None and layout.labels.ignored and layout.labels.parts == "split":
         raise CompkitError(
             f"{path}: labels.ignored is an id, but labels.parts: split numbers anew: leave one out"
