@@ -82,9 +82,6 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
             "same settings; or, to train on from its networks, start a new run with --model.start "
             f"{directory}/{{encoder}}/fold{{fold}}/last.ckpt"
         )
-    if not set(made.plugins.values()) <= set(plugins.used().values()):
-        say(f"{directory} was begun with other plugins, or ones that were edited since "
-            f"({', '.join(made.plugins)})")  # fmt: skip
     refuse_other_data(directory.name, made.content, store)
     if _external_content(config) != made.external:
         raise CompkitError(

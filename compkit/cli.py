@@ -205,6 +205,9 @@ def _add_others(commands: argparse._SubParsersAction, asked: str | None) -> None
             if fill is not None and name == asked:
                 with registry.blaming(name, "cannot be added"):
                     fill(p)
+                if p.get_default("command") is None:
+                    wanted = "a function, by parser.set_defaults(command=…),"
+                    registry.refuse(name, "command", None, wanted)
 
 
 if __name__ == "__main__":

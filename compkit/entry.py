@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from compkit.display import flush_output, printable
 from compkit.errors import CompkitError
@@ -33,9 +33,20 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Tells in one sentence what is wrong, as everything else does."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.register("type", Path, _path)  # what `type=Path` of an argument stands for
+
     def error(self, message: str) -> NoReturn:
         """Raise what `guarded` prints, in place of printing how the command is used."""
         raise CompkitError(f"{message}: see `{self.prog} --help`")
+
+
+def _path(word: str) -> Path:
+    """Return a path, but none of the current folder for nothing, as of a variable that is unset."""
+    if not word:
+        raise argparse.ArgumentTypeError("no path is given")
+    return Path(word)
 
 
 def add_command(
@@ -47,7 +58,8 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Add a command and what it calls: a function, or with some arguments a ``"module:name"``."""
     p = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
-    p.set_defaults(command=partial(_call, calls, takes) if isinstance(calls, str) else calls)
+    if calls:
+        p.set_defaults(command=partial(_call, calls, takes) if isinstance(calls, str) else calls)
     return p
 
 

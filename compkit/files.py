@@ -154,7 +154,7 @@ def json_text(value: Any) -> str:
 def read_json(path: Path | str, remedy: str = "delete it and make it anew") -> Any:
     """Read a JSON file; raise `CompkitError` naming file and remedy if it is absent or no JSON."""
     try:
-        return parse_json(read_text(path, "JSON file", remedy))
+        return parse_json(read_text(path, "JSON file", remedy, remedy))
     except ValueError as error:
         raise CompkitError(f"{path} is not valid JSON ({error}): {remedy}") from None
 

@@ -82,15 +82,15 @@ def check_header(path: Path) -> None:
         raise _unreadable(path, error, FORMATS) from None
 
 
-def read_image(path: Path, page: int = 0) -> np.ndarray:
+def read_image(path: Path, page: int | None = None) -> np.ndarray:
     """Return the image in a file, grey (H, W) or in colours (H, W, 3), uint8 or uint16.
 
     Parameters
     ----------
     path : Path
         PNG, JPEG, TIFF or NPY. What is transparent is shown as if it were not.
-    page : int
-        Which image of a TIFF or NPY that holds several.
+    page : int, optional
+        Which image of a TIFF or NPY that holds several; by default it may hold one alone.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_image(path: Path, page: int = 0) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def read_ids(path: Path, page: int = 0) -> np.ndarray:
+def read_ids(path: Path, page: int | None = None) -> np.ndarray:
     """Return the label map in a file, unsigned (H, W), of the fewest bits that hold its ids.
 
     Whole numbers are ids, and so are numbers of colours in a palette; 0 is background. Of an image
@@ -125,8 +125,8 @@ def read_ids(path: Path, page: int = 0) -> np.ndarray:
     Raises
     ------
     CompkitError
-        If it is no such image, damaged, or holds a negative number, a fraction, or one over 32
-        bits.
+        If it is no such image, damaged, a JPEG, or holds a negative number, a fraction, or one
+        over 32 bits.
     """
     pixels = _pixels(path, page, indices=True)
     if pixels.ndim == 3 and pixels.shape[-1] < 3:
@@ -155,7 +155,12 @@ def page_count(path: Path) -> int:
     try:
         if path.suffix.lower() in _TIFF:
             with tifffile.TiffFile(path) as file:
-                return len(file.pages)
+                count = len(file.pages)
+                # tifffile passes over pages that lie beyond the end of a file.
+                file.filehandle.seek(file.pages.next_page_offset or 0)
+                if file.filehandle.read(size := file.tiff.offsetsize) != bytes(size):
+                    raise tifffile.TiffFileError(f"it ends after {count} of its images")
+                return count
         if path.suffix.lower() == ".npy":
             return len(_stacked(np.load(path, mmap_mode="r", allow_pickle=False), path))
     except UNREADABLE as error:
@@ -184,8 +189,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 
 _TIFF = (".tif", ".tiff")
 
+#: Kinds of TIFFs whose numbers are what people see; tifffile turns YCbCr, of JPEGs, into RGB.
+_SHOWN = ("MINISBLACK", "RGB", "YCBCR")
 
-def _pixels(path: Path, page: int, indices: bool = False) -> np.ndarray:
+
+def _pixels(path: Path, page: int | None, indices: bool = False) -> np.ndarray:
     """Return what a file holds, (H, W) or (H, W, C) with C at most 4; of a palette the indices."""
     suffix = path.suffix.lower()
     try:
@@ -195,6 +203,9 @@ def _pixels(path: Path, page: int, indices: bool = False) -> np.ndarray:
         elif suffix in _TIFF:
             with tifffile.TiffFile(path) as file:
                 frame = _page(file.pages, page, path)
+                kind = frame.keyframe.photometric.name
+                if kind not in _SHOWN and not (indices and kind == "PALETTE"):
+                    raise CompkitError(f"{path} is a TIFF of {kind}: save it as grey or RGB")
                 pixels = frame.asarray()
                 if frame.axes == "SYX":  # one colour after the other
                     pixels = np.moveaxis(pixels, 0, -1)
@@ -220,6 +231,10 @@ def _by_pillow(path: Path, indices: bool) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if (count := getattr(image, "n_frames", 1)) > 1:
             raise CompkitError(f"{path} holds {count} images: save each as a file of its own")
+        if indices and image.format == "JPEG":
+            raise CompkitError(
+                f"{path} is a JPEG, in which ids have changed: make it anew as a PNG or TIFF"
+            )
         if image.format == "PNG" and image.mode in _COLOURS and data[_DEPTH] == 16:
             # Pillow cuts these to 8 bits.
             found: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -239,7 +254,10 @@ def _stacked(array: np.ndarray, path: Path) -> np.ndarray:
     raise CompkitError(f"{path} holds an array of shape {array.shape}, which is no image")
 
 
-def _page(pages: Any, page: int, path: Path) -> Any:
+def _page(pages: Any, page: int | None, path: Path) -> Any:
+    if page is None and len(pages) > 1:
+        raise CompkitError(f"{path} holds {len(pages)} images: save each as a file of its own")
+    page = page or 0
     if not 0 <= page < len(pages):
         raise CompkitError(f"{path} holds {len(pages)} images, none of them number {page}")
     return pages[page]
@@ -273,4 +291,5 @@ def _unreadable(path: Path, error: BaseException, formats: tuple[str, ...]) -> C
     names = " or ".join(formats)
     # Pillow may name the in-memory buffer, which tells nobody anything.
     reason = f"not a {names}" if "cannot identify" in str(error) else str(error)
-    return CompkitError(f"{path} cannot be read as a {names} ({reason}): fetch it again")
+    remedy = "pip install imagecodecs" if "imagecodecs" in reason else "fetch it again"
+    return CompkitError(f"{path} cannot be read as a {names} ({reason}): {remedy}")

@@ -43,7 +43,7 @@ def require_file(path: Path | str, what: str, remedy: str = "correct the path") 
         reason = getattr(error, "strerror", None) or str(error)
         raise CompkitError(f"the {what} {path} cannot be read ({reason}): {remedy}") from None
     if stat.S_ISDIR(mode):
-        raise CompkitError(f"{path} is a folder, but a {what} is wanted: {remedy}")
+        raise CompkitError(f"{path} is a folder, and no {what}: {remedy}")
     if not stat.S_ISREG(mode):
         raise CompkitError(
             f"{path} is a pipe or a device, but the {what} must be a regular file: "
@@ -74,8 +74,15 @@ def require_utf8(words: Iterable[str], what: str) -> None:
             ) from None
 
 
-def read_text(path: Path | str, what: str, remedy: str = "correct the path") -> str:
+def read_text(
+    path: Path | str,
+    what: str,
+    remedy: str = "correct the path",
+    no_text: str = "save it as UTF-8",
+) -> str:
     """Return the text of a regular file in UTF-8, without a byte order mark.
+
+    Where it is of another encoding, `no_text` is what to do.
 
     Raises
     ------
@@ -86,9 +93,7 @@ def read_text(path: Path | str, what: str, remedy: str = "correct the path") -> 
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CompkitError(
-            f"{path} is not text in UTF-8 (byte {error.start}): save it as UTF-8"
-        ) from None
+        raise CompkitError(f"{path} is not text in UTF-8 (byte {error.start}): {no_text}") from None
     except OSError as error:
         raise CompkitError(f"{path} cannot be read ({error.strerror}): allow reading it") from None
 

@@ -27,6 +27,7 @@ HELP = "a Python file that adds competitions, metrics, ...; any command takes it
 #: The files as they were given, by path; and those that what was opened was made with.
 _given: dict[str, str] = {}
 _expected: dict[str, dict[str, str]] = {}
+_asked = set[tuple[str, ...]]()
 
 
 def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -85,9 +86,19 @@ def used() -> dict[str, str]:
     return {_given.get(file, file): _digest(file) for file in _files()}
 
 
-def expect(by: str, files: Mapping[str, str]) -> None:
-    """Keep what `used` said when something was made, `by` name, for `hint`."""
-    _expected[by] = dict(files)
+def expect(by: str, files: Mapping[str, str]) -> bool:
+    """Keep what `used` said when something was made, `by` name, for `hint`.
+
+    Returns
+    -------
+    bool
+        Whether some lack here, or are other ones by now, and it was not asked before.
+    """
+    _expected[by], here = dict(files), used()
+    asked = (by, *files.values(), *here.values())
+    new = asked not in _asked
+    _asked.add(asked)
+    return new and not set(files.values()) <= set(here.values())
 
 
 def hint() -> str:

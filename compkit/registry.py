@@ -119,13 +119,18 @@ class Registry:
         with self.blaming(name, f"fails in {method}"):
             return getattr(one, method)(*given)
 
-    def refuse(self, name: str, what: str, found: Any, wanted: str) -> NoReturn:
-        """Raise the sentence that tells what something registered gave for what was wanted."""
+    def refuse(
+        self, name: str, what: str, found: Any, wanted: str, at_fault: str | None = None
+    ) -> NoReturn:
+        """Raise the sentence that tells what something registered gave for what was wanted.
+
+        What is `at_fault` is to be corrected, by default who registers it.
+        """
         array = hasattr(found, "shape") and hasattr(found, "dtype")
         given = f"{found.dtype} of shape {tuple(found.shape)}" if array else brief(found)
         raise CompkitError(
             f"the {self.what} {name!r} gives as {what} {given}, where {wanted} is wanted: correct "
-            f"it in {self.origin(name)}"
+            f"it in {at_fault or self.origin(name)}"
         )
 
     def origin(self, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from compkit.folds import ALL, Folds, read_folds
 from compkit.heads import make_head
 from compkit.heads.base import Head
 from compkit.inputs import load_yaml
+from compkit.progress import say
 from compkit.root import refuse_name, runs_root
 from compkit.schema import read_record
+
+_REMEDY = "restore it, or train the run again under another name"
 
 #: In a network's directory, says that its fit is over.
 FITTED = "fit.json"
@@ -179,11 +183,12 @@ def open_run(name: str, data: str | None = None) -> Run:
         If there is no such run or it cannot be called so, or `data` are not what it was trained on.
     """
     made, config = known_run(name)
-    store = open_store(data or made.data)
+    store, directory = open_store(made.data if data is None else data), runs_root() / name
     if data is not None and not store.train:  # a test alone
         store = _trained_on(name, made).beside(store)
     refuse_other_data(name, made.content, store)
-    return Run(name, config, store, read_folds(runs_root() / name / "folds.csv", store))
+    with _own(directory):
+        return Run(name, config, store, read_folds(directory / "folds.csv", store))
 
 
 def known_run(name: str) -> tuple[Made, RunConfig]:
@@ -201,14 +206,24 @@ def known_run(name: str) -> tuple[Made, RunConfig]:
 
 def read_run(directory: Path) -> tuple[Made, RunConfig]:
     """Return what a run was made of and with."""
-    remedy = "restore it, or train the run again under another name"
     path = directory / "config.yaml"
-    if not path.is_file():
-        raise CompkitError(f"the run {directory} has lost its {path.name}: {remedy}")
-    made = read_record(Made, directory / "run.json", remedy)
-    plugins.expect(f"the run {directory.name}", made.plugins)
-    # Not by `read_yaml`: an older compkit had settings that are gone.
-    return made, from_plain(load_yaml(path, "configuration file"), str(path), remedy)
+    made = read_record(Made, directory / "run.json", _REMEDY)
+    if plugins.expect(f"the run {directory.name}", made.plugins):
+        say(f"{directory} was begun with other plugins, or ones that were edited since "
+            f"({', '.join(made.plugins)})")  # fmt: skip
+    with _own(directory):
+        # Not by `read_yaml`: an older compkit had settings that are gone.
+        values = load_yaml(path, "configuration file")
+    return made, from_plain(values, str(path), _REMEDY)
+
+
+@contextmanager
+def _own(directory: Path) -> Iterator[None]:
+    """Say of what is wrong with a file of a run's own that this is to be restored."""
+    try:
+        yield
+    except CompkitError as error:
+        raise CompkitError(f"the run {directory.name} is damaged ({error}): {_REMEDY}") from None
 
 
 def _trained_on(name: str, made: Made) -> Store:

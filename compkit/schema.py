@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +80,7 @@ def checked(kind: type[T], values: object, where: str, remedy: str, fault: str =
     """
     try:
         # As JSON, since there alone is a strict reading one that takes a list for a tuple.
-        _refuse_huge(values)
+        _require_plain(values)
         text = json.dumps(values, allow_nan=False)
         adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
         return adapter.validate_json(text, strict=True)
@@ -116,10 +117,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _refuse_huge(values: object) -> None:
-    """Raise a ValueError for whole numbers that would be read as an infinite float."""
-    if isinstance(values, int) and abs(values) >= 1 << 63:
-        raise ValueError("a number has too many digits")
+def _require_plain(values: object, place: str = "") -> None:
+    """Raise a ValueError that names what is no value of JSON, or would be read as infinite."""
     if isinstance(values, dict | list | tuple):
-        for inner in values.values() if isinstance(values, dict) else values:
-            _refuse_huge(inner)
+        inside = values.items() if isinstance(values, dict) else enumerate(values)
+        for key, inner in inside:
+            _require_plain(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise ValueError(f"{place}: {values} is no finite number")
+    elif isinstance(values, int) and abs(values) >= 1 << 63:
+        raise ValueError(f"{place}: a number has too many digits")
+    elif not isinstance(values, str | int | float | None):
+        raise ValueError(f"{place}: {type(values).__name__} is no kind of value here")

@@ -140,11 +140,17 @@ def test_what_is_no_image_of_8_bits_is_refused(place, no_data, wrong):
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["in/0.png", Path("in/0.png"), None, 3])
 def test_what_is_no_array_is_refused(place, no_data, wrong):
+    import torch
+
     run = compkit.load("demo")
     with pytest.raises(CompkitError, match="images are arrays, not"):
         run.predict(wrong)
     with pytest.raises(CompkitError, match=r"no image in an array of shape \(0, 8, 8\)"):
         run.predict(np.zeros((0, 8, 8), np.uint8))
+    for lost in (torch.zeros(8, 8, device="meta"), np.array([np.zeros((3, 3)), None], object)):
+        for given in (lost, [lost]):
+            with pytest.raises(CompkitError, match="is no array"):
+                run.predict(given)
 
 
 @pytest.mark.slow
@@ -210,6 +216,14 @@ def test_scores_are_of_one_image_or_the_mean_of_several():
         (lambda: compkit.train({}, DATA, run=None), "run is None, but takes str"),
         (lambda: compkit.train(3, DATA, run="x"), "config is 3, but takes RunConfig"),
         (lambda: compkit.train({}, None, run="x"), "data is None, but takes str"),
+        (
+            lambda: compkit.train({"training": {"lr": float("nan")}}, DATA, run="x"),
+            r"training\.lr: nan is no finite number",
+        ),
+        (
+            lambda: compkit.train({"encoders": [np.int64(3)]}, DATA, run="x"),
+            r"encoders\.0: int64 is no kind of value here",
+        ),
         (lambda: compkit.train({}, DATA, run="x", fold=-1), "fold is -1: give a number from 0 up"),
     ],
 )
@@ -329,6 +343,9 @@ def test_more_than_255_regions_take_16_bits(place, no_data, monkeypatch):
     before = Path("out/0.png").stat().st_mtime_ns
     assert predict() == 0
     assert Path("out/0.png").stat().st_mtime_ns == before
+    many *= 1000
+    assert predict("--out", "far") == 0
+    assert len(np.unique(labels_in(Path("far/0.png")))) == many.size
 
 
 @pytest.mark.slow

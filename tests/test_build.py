@@ -56,6 +56,15 @@ def test_an_ensemble_is_built_saved_and_read(runs, capsys):
     write_json(path := Path("runs/best/ensemble.json"), {"members": [], "weights": "greedy"})
     assert compkit(["submit", "--run", "best", "--out", "s.csv"]) == 2
     assert f"{path} is damaged (mean_of: Field required)" in capsys.readouterr().err
+    member = {"run": "good", "encoder": "resnet10t"}
+    for members, fault in (
+        ([], f"{path} is damaged (it lists no member)"),
+        ([member, member], f"{path} is damaged (it lists a member twice)"),
+        ([member | {"run": "../runs/good"}], "'../runs/good' is no name for a run"),
+    ):
+        write_json(path, {"mean_of": members})
+        assert compkit(["submit", "--run", "best", "--out", "s.csv"]) == 2
+        assert fault in capsys.readouterr().err
 
 
 def test_an_ensemble_of_other_members_is_replaced_only_if_told(runs, capsys):

@@ -47,6 +47,8 @@ def test_every_command_that_names_a_run_can_be_told_where_runs_lie(capsys):
         (["ledger", "set", "1", "--public", "x"], "invalid float value: 'x': see `compkit ledger"),
         (["tune", "--sampler", "tpo"], "invalid choice: 'tpo' .*: see `compkit tune --help`"),
         (["check", "a", "b", "--data", "x"], "unrecognized arguments: b: see `compkit --help`"),
+        (["folds", "--data", "x", "--out", ""], "argument --out: no path is given: see"),
+        (["folds", "--data", "", "--out", "x"], "--data names no folder"),
         (["train", "--fold"], "expected one argument: see `compkit train --help`"),
     ],
 )

@@ -258,7 +258,20 @@ def test_a_run_of_before_is_taken_with_its_maps(run, capsys):
     assert "made on other data" in refusal(open_run, "a", DATA.replace("test=3", "test=2"))
 
 
+@pytest.mark.parametrize("file", ["config.yaml", "folds.csv"])
+@pytest.mark.parametrize("held", [b"{", b"\xff\xfe", b"", None])
+def test_a_runs_own_files_are_to_be_restored(run, file, held):
+    path = run.directory / file
+    path.unlink()
+    if held is not None:
+        path.write_bytes(held)
+    told = refusal(open_run, "a")
+    assert str(path) in told
+    assert told.endswith(": restore it, or train the run again under another name")
+
+
 def test_unfinished_unlike_and_doubled_runs_are_refused(run):
+    assert "--data names no folder" in refusal(open_run, "a", "")
     assert "named twice" in refusal(members_of, [run, run])
     for spelling in ("./a", "a/", "../runs/a"):
         assert "is no name for a run" in refusal(open_run, spelling)

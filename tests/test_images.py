@@ -64,6 +64,15 @@ def test_a_stack_is_its_pages(tmp_path):
         np.testing.assert_array_equal(read_image(path, 2), stack[2])
         with pytest.raises(CompkitError, match="holds 3 images, none of them number 3"):
             read_image(path, 3)
+        with pytest.raises(CompkitError, match="holds 3 images: save each as a file"):
+            read_image(path)
+    pages = [Image.fromarray(page) for page in stack]
+    pages[0].save(tmp_path / "cut.tif", save_all=True, append_images=pages[1:])
+    whole = (tmp_path / "cut.tif").read_bytes()
+    for size in (len(whole) // 2, len(whole) * 3 // 4):
+        (tmp_path / "cut.tif").write_bytes(whole[:size])
+        with pytest.raises(CompkitError, match=r"it ends after \d of its images"):
+            page_count(tmp_path / "cut.tif")
     assert page_count(write(tmp_path / "x.png", GREY)) == 1
     assert page_count(write(tmp_path / "c.npy", COLOUR)) == 1
     tifffile.imwrite(tmp_path / "c.tif", COLOUR, photometric="rgb")
@@ -95,7 +104,24 @@ def test_colours_and_palettes_are_ids(tmp_path):
     image = Image.fromarray(indices, mode="P")
     image.putpalette(RNG.integers(0, 256, 768, "u1").tobytes())
     image.save(tmp_path / "p.png")
-    np.testing.assert_array_equal(read_ids(tmp_path / "p.png"), indices)
+    image.save(tmp_path / "p.tif")
+    for name in ("p.png", "p.tif"):
+        np.testing.assert_array_equal(read_ids(tmp_path / name), indices)
+
+
+@pytest.mark.parametrize("read", [read_image, read_ids])
+def test_numbers_that_are_not_what_is_seen_are_told(tmp_path, read):
+    tifffile.imwrite(tmp_path / "w.tif", GREY, photometric="miniswhite")
+    with pytest.raises(CompkitError, match=r"w\.tif is a TIFF of MINISWHITE: save it"):
+        read(tmp_path / "w.tif")
+
+
+def test_palettes_are_no_grey_values_nor_jpegs_ids(tmp_path):
+    Image.fromarray(GREY, mode="P").save(tmp_path / "p.tif")
+    with pytest.raises(CompkitError, match=r"p\.tif is a TIFF of PALETTE"):
+        read_image(tmp_path / "p.tif")
+    with pytest.raises(CompkitError, match=r"x\.jpg is a JPEG, in which ids have changed"):
+        read_ids(write(tmp_path / "x.jpg", GREY))
 
 
 @pytest.mark.parametrize(

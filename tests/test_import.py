@@ -18,9 +18,11 @@ from compkit.config import RunConfig
 from compkit.config.training import AugmentConfig, InputConfig, LossConfig
 from compkit.data.dataset import labelled_set
 from compkit.data.store import open_store
+from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.phantom.volumes import write_volume
 from compkit.volumes.cases import Volume, find_cases, read_case
+from compkit.volumes.classes import class_map
 from compkit.volumes.slices import TURNS, Look, body_of, cut_at, cuts, placed, turned
 
 LIKE = "phantom:size=64,labelled=30,unlabelled=0,test=2"
@@ -99,13 +101,15 @@ def test_slices_of_the_target_s_own_patients_are_left_out(
     assert imported(volumes, tmp_path / "new", *wholly) == 0
     told = {c.name: json.loads((c / "case.json").read_text()) for c in
             (tmp_path / "new" / "cases").iterdir()}  # fmt: skip
-    assert told["s0000"]["like the target's"] == told["s0001"]["like the target's"] == 6
-    assert told["s0002"] == {"slices": 6, "like the target's": 0, "fault": None}
+    assert told["s0000"]["near_duplicates"] == told["s0001"]["near_duplicates"] == 6
+    assert (told["s0002"]["slices"], told["s0002"]["near_duplicates"]) == (6, 0)
     said = capfd.readouterr().err
     assert "12 slices are left out" in said and "no organ" not in said
 
 
-def test_a_killed_import_goes_on_to_the_same_files(volumes: Path, tmp_path: Path) -> None:
+def test_a_killed_import_goes_on_to_the_same_files(
+    volumes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert imported(volumes, whole) == imported(volumes, killed) == 0
     shutil.rmtree(killed / "cases" / "s0001")
@@ -114,6 +118,17 @@ def test_a_killed_import_goes_on_to_the_same_files(volumes: Path, tmp_path: Path
     assert imported(volumes, killed) == 0
     assert files(whole) == files(killed)
     assert (killed / "cases" / "s0000" / "case.json").stat().st_mtime_ns == before
+    for name in ("case.json", "regions.csv"):
+        path = killed / "cases" / "s0000" / name
+        held = path.read_text()
+        for spoilt in ("{}", "[]", held[: len(held) // 2], ""):
+            (killed / "competition.yaml").unlink(missing_ok=True)
+            path.write_text(spoilt)
+            capsys.readouterr()
+            assert imported(volumes, killed) == 2
+            assert f"delete {killed} and import again" in capsys.readouterr().err
+        path.write_text(held)
+    assert imported(volumes, killed) == 0
 
 
 def test_organs_are_renamed_merged_and_dropped(volumes: Path, tmp_path: Path) -> None:
@@ -215,6 +230,19 @@ def test_slices_are_as_many_as_asked_of_each_plane(volumes: Path) -> None:
     look = Look((64, 64), 8.0, (-160, 240), {"axial": 0.5, "coronal": 0.0, "sagittal": 0.5})
     planes = [cut.plane for cut in cuts(volume, look, 20, np.random.default_rng(0))]
     assert len(planes) == 20 and set(planes) == {"axial", "sagittal"}
+
+
+def test_a_volume_of_which_all_organs_are_dropped_has_no_slice() -> None:
+    nothing = np.zeros((3, 20, 20), np.uint8)
+    volume = Volume(nothing.astype(np.int16), (1.0, 1.0, 1.0), (), nothing, 0)
+    look = Look((20, 20), 1.0, (-160, 240), {"axial": 1.0})
+    assert not list(cuts(volume, look, 5, np.random.default_rng(0)))
+
+
+def test_no_organ_is_called_nothing(tmp_path: Path) -> None:
+    (tmp_path / "map.yaml").write_text("'*': ''\n")
+    with pytest.raises(CompkitError, match="give each organ a line"):
+        class_map(tmp_path / "map.yaml")
 
 
 def test_regions_are_connected_parts_of_one_organ() -> None:

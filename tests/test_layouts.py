@@ -19,7 +19,7 @@ from compkit.baselines import submission as baselines
 from compkit.baselines.watershed import WatershedParams, watershed
 from compkit.blend import job
 from compkit.cli import main
-from compkit.competition.layout import read_layout
+from compkit.competition.layout import files_by_name, read_layout
 from compkit.competition.phantom import PhantomSettings, PhantomSource, write_phantom
 from compkit.data.arrays import Ragged
 from compkit.data.store import open_store
@@ -29,7 +29,7 @@ from compkit.labels.paint import parted
 from compkit.metrics.named import image_score
 from compkit.metrics.rand import METRICS
 from compkit.phantom.layouts import LAYOUTS, TRUTH
-from compkit.pixels import as_shown
+from compkit.pixels import as_grey
 from compkit.regions import inside, numbered
 from compkit.submission.forms import LabelImages, Membranes, form_of
 
@@ -117,6 +117,9 @@ def test_submissions_are_read_as_they_were_written(written, layout, tmp_path):
         (["0.png", "1.png"], "has no image 2, but every image needs its own"),
         (["0.png", "broken"], r"1\.png is no PNG that can be read"),
         ([], "is no zip that can be read"),
+        (["0.png", "bomb"], r"1\.png has 33554432 bytes, more than a PNG of its image"),
+        (["0.png", "deflated"], "is no zip that can be read"),
+        (["0.png", "lzma"], "is no zip that can be read"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -125,10 +128,15 @@ def test_what_is_wrong_with_a_zip_is_told(written, tmp_path, entries, sentence):
     path = tmp_path / "x.zip"
     if entries:
         png = cv2.imencode(".png", np.ones((48, 48), np.uint8))[1].tobytes()
-        with zipfile.ZipFile(path, "w") as opened:
+        spoilt = {"broken": png[:40], "bomb": bytes(1 << 25), "deflated": png, "lzma": png}
+        how = zipfile.ZIP_LZMA if "lzma" in entries else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(path, "w", how) as opened:
             for entry in entries:
-                broken = entry == "broken"
-                opened.writestr("1.png" if broken else entry, png[:40] if broken else png)
+                opened.writestr("1.png" if entry in spoilt else entry, spoilt.get(entry, png))
+        if entries[-1] in ("deflated", "lzma"):
+            held = bytearray(path.read_bytes())
+            held[45:75] = bytes(255 - byte for byte in held[45:75])
+            path.write_bytes(held)
     else:
         path.write_bytes(b"PK\x03\x04")
     with pytest.raises(CompkitError, match=rf"x\.zip.*{sentence}"):
@@ -181,7 +189,16 @@ WRONG = {
     ),
     "16 bits among 8": (
         lambda d: cv2.imwrite(str(d / "images/cell_2.png"), np.ones((20, 30, 3), np.uint16)),
-        r"train image cell_2 uint16 .*where uint8 \(H, W, 3\), as other images are",
+        r"train image cell_2 uint16 .*where uint8 \(H, W, 3\), as other images are.* in .*/data$",
+    ),
+    "several in one": (
+        lambda d: (d / "labels/cell_1.png").rename(d / "x") and np.save(
+            d / "labels/cell_1.npy", np.ones((2, 33, 17), int)),
+        r"cell_1\.npy holds 2 images: save each as a file of its own",
+    ),
+    "no text": (
+        lambda d: (d / "images/cell_1.png").rename(d / "images/\udcff.png"),
+        r"names of train images '\\udcff', where names that all systems take",
     ),
     "damaged": (
         lambda d: (d / "images/cell_2.png").write_bytes(b"\x89PNG\r\n\x1a\n1234"),
@@ -261,6 +278,8 @@ LAYOUT = {
     "two forms": ("images: {train: x}\nlabels: {coco: a, pixels: b}", "but coco, pixels given"),
     "no form": ("images: {train: x}\nlabels: {}", "but none given"),
     "a word": ("images: {train: x}\nmax_label: many", "max_label"),
+    "images": ("images: {train: x}\nlabels: {images: x}", "labels and images.train are both 'x'"),
+    "below 0": ("images: {train: x}\nlabels: {coco: a, ignored: -1}", "ignored: .* than or equal"),
     "no YAML": ("images: {", "is not valid YAML"),
     "no images": ("ranking: v_rand", "images"),
     "annotators of masks": (
@@ -280,6 +299,12 @@ def test_what_is_wrong_with_a_competition_file_is_told(tmp_path, case):
     (tmp_path / "c.yaml").write_text(f"name: x\n{text}\n")
     with pytest.raises(CompkitError, match=rf"c\.yaml.*{sentence}"):
         read_layout(tmp_path / "c.yaml")
+
+
+def test_stars_are_of_one_folder_however_many(tmp_path):
+    place(tmp_path, "x/bb.png", "bb.png", "x/y/bb.png")
+    found = files_by_name(tmp_path, "**/{name}{name}.png")
+    assert found == {"b": [tmp_path / "x/bb.png"]}
 
 
 def place(folder: Path, *names: str) -> None:
@@ -305,6 +330,7 @@ GUESSES = {
         ("train/{name}/image.png", "test/{name}/image.png", "masks", "train/{name}/masks/*.png"),
     ),
     "no labels": (["x/a.png", "x/b.jpg"], ("x/{name}.*", None, None, None)),
+    "brackets": (["x [1]?/a.png", "x [1]?/b.png"], ("x [1]?/{name}.png", None, None, None)),
 }  # fmt: skip
 
 
@@ -317,11 +343,12 @@ def test_a_first_competition_file_is_written(tmp_path, case, capsys):
     assert "correct it where that is wrong" in capsys.readouterr().err
     layout = read_layout(folder / "competition.yaml")
     assert (layout.images.train, layout.images.test) == (train, test)
+    store = open_store(str(folder))
     if form is None:
         assert layout.labels is None
+        assert len(store.train) == len(names)
         return
     assert (layout.labels.form, getattr(layout.labels, form)) == (form, pattern)
-    store = open_store(str(folder))
     assert len(store.labelled) == 3
     assert store.competition.name == "own"
     assert main(["data", "init", "--data", str(folder)]) == 2
@@ -401,7 +428,7 @@ def test_a_watershed_is_tuned_for_all_annotators(tmp_path, capsys):
     assert main([*words, "--tune"]) == 0
     kept = json.loads(out.with_suffix(".json").read_text())
     store = open_store(str(tmp_path / "data"))
-    defaults = [watershed(as_shown(image), WatershedParams()) for image in store.images]
+    defaults = [watershed(as_grey(image), WatershedParams()) for image in store.images]
     wanted = np.mean([
         np.mean([image_score(one, found, "average_precision") for one in maps])
         for maps, found in zip(truths, defaults, strict=True)])  # fmt: skip
@@ -452,6 +479,22 @@ def test_a_competition_says_which_metrics_are_told(tmp_path, capsys):
     assert {"average_precision", *METRICS} <= json.loads(capsys.readouterr().out)["means"].keys()
 
 
+def test_what_lies_beside_images_is_passed_over_and_names_that_are_no_text_told(tmp_path, capsys):
+    folder = tmp_path / "data"
+    place(folder, "a\nb/0.png", "a\nb/1.png")
+    (folder / "deep.json").write_text("[" * 200_000)
+    (folder / "x.csv").write_text("rle,rle\n1,2\n")
+    for name in ("y.csv", "y.json"):
+        (folder / name).mkdir()
+    assert main(["data", "init", "--data", str(folder)]) == 0
+    assert read_layout(folder / "competition.yaml").images.train == "a\nb/{name}.png"
+    (folder / "competition.yaml").unlink()
+    (folder / "a\nb").rename(folder / "\udcff")
+    assert main(["data", "init", "--data", str(folder)]) == 2
+    assert "is no text in UTF-8" in capsys.readouterr().err
+    assert not (folder / "competition.yaml").exists()
+
+
 def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):
     folder, own = tmp_path / "data", tmp_path / "mine" / "my.yaml"
     place(folder, *(f"{kind}/s{i}.png" for i in range(4) for kind in ("raw", "gt_masks")))
@@ -485,6 +528,22 @@ def test_a_layout_that_is_known_is_written_out(written, layout, tmp_path):
     assert (again.content, again.test_content) == (store.content, store.test_content)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is no CSV"),
+        ("Image,EncodedPixels\n0,\n", "has no column ImageId"),
+        ('ImageId,EncodedPixels\n"0,\n', "is no CSV"),
+        ("ImageId,EncodedPixels\n0,\n", "lacks the image '1'"),
+    ],
+)
+def test_what_is_wrong_with_a_sample_is_told(written, tmp_path, text, sentence):
+    folder = shutil.copytree(written["dsb2018"], tmp_path / "data")
+    (folder / "stage1_sample_submission.csv").write_text(text)
+    with pytest.raises(CompkitError, match=rf"stage1_sample_submission\.csv {sentence}"):
+        open_store(str(folder))
+
+
 def test_a_competition_of_ones_own(tmp_path, capsys):
     folder = tmp_path / "data"
     for place, count in (("a/x", 4), ("t", 2)):
@@ -509,13 +568,16 @@ def test_a_competition_of_ones_own(tmp_path, capsys):
     assert store.labels_of(0)[0].tolist() == [1, 1, 1, 2, 2, 2, 0, 0]
     folds = make_folds(store, 2)
     assert folds.fold[0] == folds.fold[1]
+    with (folder / "y.csv").open() as file:
+        assert len(list(csv.reader(file))) == 5
+    shutil.rmtree(folder / "t")
+    assert main(baseline) == 2
+    assert "there is no test image to be submitted" in capsys.readouterr().err
     (folder / "who.csv").rename(folder / "whom.csv")
     with pytest.raises(
         CompkitError, match=r"who\.csv: put it there, or correct groups in its YAML"
     ):
         open_store(str(folder))
-    with (folder / "y.csv").open() as file:
-        assert len(list(csv.reader(file))) == 5
 
 
 def read_back(labels: list[np.ndarray], path: Path, bits: int = 8) -> list[np.ndarray]:

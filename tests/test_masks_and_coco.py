@@ -85,6 +85,8 @@ def test_every_kind_of_segmentation(tmp_path, kind, capsys):
         ({"size": [8, 10], "counts": "000"}, "fewer pixels|without any pixel"),
         ({"size": [8, 10], "counts": "ÿÿÿÿ"}, "Invalid RLE"),
         ([[50.0, 50, 60, 50, 60, 60]], "without any pixel"),
+        ([[0, 0, 1e12, 0, 1e12, 1e12]], r"1e\+12 lies outside of any image"),
+        ({"size": [8, 10], "counts": [0.5, 79.5]}, "its counts are of 80"),
     ],
 )
 def test_a_wrong_segmentation_is_told(tmp_path, segmentation, sentence):
@@ -98,6 +100,11 @@ def test_a_wrong_segmentation_is_told(tmp_path, segmentation, sentence):
     [
         ({"annotations": [{"image_id": 1}]}, "annotation 0: there is no image 1"),
         ({"annotations": {}}, r"is no COCO file \(annotations"),
+        ({"images": [{"id": 7, "file_name": n} for n in "ab"]}, "has two images 7: give each"),
+        (
+            {"images": [{"id": n, "file_name": f"{n}/a.png"} for n in (7, 8)]},
+            "lists the image 'a' twice",
+        ),
         ({"images": [{"id": 7}]}, r"is no COCO file \(images\.0\.file_name"),
         (
             {"images": [{"id": 7, "file_name": "a.png", "height": 10, "width": 8}]},

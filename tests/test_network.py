@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
+import warnings
 
 import pytest
 import timm
@@ -171,6 +173,10 @@ def test_bad_weights_files_are_refused(tmp_path, capsys, classifier):
     ):
         torch.save(content, tmp_path / "w.pth")
         assert re.search(expected, refuse(tmp_path / "w.pth"))
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Bomb()))
+    with warnings.catch_warnings(record=True) as told:
+        assert r"weights file (it is none of torch): fetch it" in refuse(tmp_path / "w.pth")
+    assert not told
     assert "ran" not in capsys.readouterr().out
 
 

@@ -68,7 +68,7 @@ WRONG = {
     "channels": ({"image": np.zeros((4, 4, 2), np.uint8)}, r"uint8 of shape \(4, 4, 2\), where"),
     "no image": ({"image": None}, "as train image 0.png None"),
     "names twice": ({"train": ("0.png",) * 2}, "names of train images .*'0.png', '0.png'.* once"),
-    "odd names": ({"test": ("a/b.png",)}, r"names of test images \('a/b.png',\), where"),
+    "odd names": ({"test": ("a/b.png",)}, "names of test images 'a/b.png', where"),
     "names that are none": ({"test": 3}, "names of test images 3, where"),
     "no fingerprint": ({"fingerprint": None}, "as fingerprint None, where printable text"),
     "no text": ({"fingerprint": "\udcff"}, "as fingerprint .*, where printable text"),

@@ -269,7 +269,7 @@ def test_a_run_tells_with_which_plugins_it_was_made(fresh, capsys, monkeypatch):
             broken()
     capsys.readouterr()
     plugins.add(plugin(fresh, METRIC.format(name="mine", value=0.5)))
-    start_run("a", RunConfig(ranking="mine", folds=FoldsConfig(k=2)), DATA)
+    open_run("a")
     assert "begun with other plugins, or ones that were edited since (mine.py)" in (
         capsys.readouterr().err
     )
@@ -309,6 +309,12 @@ def test_a_command_of_compkit_stays_its_own(fresh, capsys):
         assert "twice, by compkit and by the package theirs" in capsys.readouterr().err
     assert main(["scan"]) == 2
     assert "'scan' of the package theirs (theirs:fill) cannot be" in capsys.readouterr().err
+    (fresh / "idle.py").write_text(
+        "from compkit.registry import register\n\n\n"
+        "@register('compkit.commands', 'idle')\ndef fill(parser):\n    pass\n"
+    )
+    assert main(["--plugin", str(fresh / "idle.py"), "idle"]) == 2
+    assert "gives as command None, where a function, by parser.set_" in capsys.readouterr().err
     assert main(["scann"]) == 2
     assert "no command 'scann' (did you mean 'scan'" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):

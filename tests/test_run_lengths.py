@@ -74,6 +74,8 @@ BAD = {
     "over one another": ("a,1 3 2 1", "line 3: runs of the region overlap one another"),
     "nothing beside something": ("a,", "line 3: 'a' has a row without runs"),
     "repeated": ("a,1 2", "line 3 repeats line 2, the same runs of 'a': remove one of them"),
+    "nothing twice": ("b,\nb,", r"line 4: 'b' has a row without runs, .* \(line 3\)"),
+    "cut short": ("b", "the last row has fewer cells than the header"),
     "huge": ("a,99999999999999999999 2", "line 3: runs must be whole numbers"),
 }
 
@@ -81,15 +83,17 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_wrong_is_told(tmp_path, case):
     row, sentence = BAD[case]
+    shapes = "a" if case == "of no image" else "ab"
     path = tmp_path / "x.csv"
     path.write_text(f"ImageId,EncodedPixels\na,1 2\n{row}\n\n")
     with pytest.raises(CompkitError, match=sentence):
-        read_runs(path, RunLengths(), {"a": (4, 3)})
+        read_runs(path, RunLengths(), dict.fromkeys(shapes, (4, 3)))
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ("ImageId,EncodedPixels\na,1 2,\n", "has rows of more cells than its header"),
         ("", "is no CSV"),
         ("Image,EncodedPixels\n", "has no column ImageId"),
         ("ImageId,EncodedPixels\na,1 2,3\na,1 2,3,4\n", "is no CSV"),

@@ -30,6 +30,8 @@ def competition_of(data: str) -> Competition:
     CompkitError
         If it is no competition's, or that of several.
     """
+    if not data:  # which is not to be the current folder, as of a variable that is unset
+        raise CompkitError("--data names no folder: give --data DIR")
     known: list[Competition] = []
     owners: list[Competition] = []
     for name in COMPETITIONS.names():

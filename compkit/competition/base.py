@@ -27,7 +27,7 @@ HIGHEST_TRUE, HIGHEST = (1 << 32) - 1, 65535
 NUMBERED = re.compile(r"(0|[1-9][0-9]{0,17})\.png")
 
 #: What an image may be called in any: what can be part of a file's name on all systems.
-NAME = re.compile(r"[^/\\:*?\"<>|\x00-\x1f]{1,200}")
+NAME = re.compile(r"[^/\\:*?\"<>|\x00-\x1f\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def require_images(
     if extra:
         raise CompkitError(
             f"{where} has a{'n' * (what == 'image')} {what} {extra[0]}{_more(extra)}, of which "
-            "there is no image"
+            "there is no image: leave it out, or fetch the image again"
         )
     pairs = zip_longest(images, expected, fillvalue="nothing")
     for column, (name, wanted) in enumerate(pairs, 1):

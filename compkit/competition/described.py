@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from compkit.competition.base import Competition, LabelMaps, Source, Split
 from compkit.competition.labels_at import Labels
@@ -18,14 +16,15 @@ from compkit.competition.layout import (
     Layout,
     Place,
     files_by_name,
-    globbed,
+    matching,
     paths_of,
     places_of,
     read_layout,
 )
 from compkit.errors import CompkitError, brief
 from compkit.images import has_colours, read_image
-from compkit.inputs import read_text, require_file
+from compkit.inputs import require_file
+from compkit.labels.run_lengths import read_columns
 from compkit.pixels import grey
 
 #: What describes a competition in its own folder.
@@ -216,8 +215,7 @@ class DescribedSource(Source):
         if split == "train" or sample is None or not (self.folder / sample).exists():
             return tuple(names)
         known, column = set(names), self.layout.submission.run_lengths.image
-        text = read_text(self.folder / sample, "sample submission")
-        listed = pd.read_csv(io.StringIO(text), dtype=str, usecols=[column])[column]
+        listed = read_columns(self.folder / sample, "sample submission", column)[column]
         order = [name for name in dict.fromkeys(listed) if name in known]
         if missing := known - set(order):
             raise CompkitError(
@@ -231,6 +229,8 @@ class DescribedSource(Source):
         named = [labels.coco, labels.pixels, labels.unlabelled, self.layout.groups]
         named += [labels.run_lengths.file if labels.run_lengths else None]
         found = {path for places in self._places.values() for path, _ in places.values()}
+        sample = self.layout.submission.sample
+        named += [sample] if sample is not None and (folder / sample).exists() else []
         found |= {folder / name for name in named if name is not None}
         for pattern in filter(None, (labels.images, labels.masks)):
             if "{name}" in pattern:
@@ -241,4 +241,4 @@ class DescribedSource(Source):
 
 
 def _anything(folder: Path, pattern: str) -> bool:
-    return any(True for _ in folder.glob(globbed(pattern)))
+    return any(True for _ in matching(folder, pattern))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -16,10 +15,11 @@ import yaml
 
 from compkit.competition import competition_of
 from compkit.competition.described import OWN, Described
-from compkit.competition.layout import ANNOTATOR, globbed, read_layout
+from compkit.competition.layout import ANNOTATOR, matching, read_layout
 from compkit.errors import CompkitError
-from compkit.files import replacing
+from compkit.files import read_json, replacing
 from compkit.images import SUFFIXES, page_count, read_ids
+from compkit.inputs import require_utf8
 from compkit.progress import say
 
 #: What folders and files of labels, and of a test, are called.
@@ -75,12 +75,13 @@ def init(data: Path, out: Path | None = None) -> None:
     values, told = _guessed(data)
     if out is not None:
         values["folder"] = str(data.resolve())
-    text = "".join(f"# {line}\n" for line in ("Written by compkit data init:", *told))
+    comments = ("Written by compkit data init:", *told)
+    text = "".join(f"# {' '.join(line.splitlines())}\n" for line in comments)
     text += yaml.safe_dump(values, sort_keys=False, width=95)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target, overwrite=False) as temporary:
-        temporary.write_text(text)
-    read_layout(target)
+        temporary.write_text(text, encoding="utf-8")
+        read_layout(temporary)
     for line in told:
         say(line)
     describe = f"compkit data describe --data {out or data}"
@@ -97,6 +98,7 @@ def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
     groups = sorted(_groups(data), key=lambda group: (-group.files, group.pattern))
     if not groups:
         raise CompkitError(f"{data} holds no image ({', '.join(SUFFIXES)}): give --data another")
+    require_utf8((group.pattern for group in groups), "a competition")
     labels, images = _parted(groups)
     tests = [group for group in images if _TEST.search(group.pattern)]
     train = next((group for group in images if group not in tests), None)
@@ -221,8 +223,8 @@ def _labels_of(
     """Return where labels are, and a sentence on it; None if there are none to be seen."""
     for path in sorted(data.glob("*.json")):
         try:
-            values = json.loads(path.read_text())
-        except ValueError:
+            values = read_json(path)
+        except CompkitError:
             continue
         if isinstance(values, dict) and {"images", "annotations"} <= values.keys():
             return {"coco": path.name}, f"labels: {path.name}, a COCO file"
@@ -231,7 +233,7 @@ def _labels_of(
     for group in sorted([*fitting, *stack], key=lambda one: bool(_TEST.search(one.pattern))):
         several = group.files > len(group.names)
         form = "masks" if several else "images"
-        two = _has_two_values(next(data.glob(globbed(group.pattern))))
+        two = _has_two_values(next(matching(data, group.pattern)))
         if several and not two:
             pattern = group.pattern.replace("*", ANNOTATOR)
             return {"images": pattern}, f"labels: label images of several annotators, {pattern}"
@@ -243,11 +245,11 @@ def _labels_of(
             )
         kind = "masks, one a region" if several else "label images, in which each value is a region"
         return {form: group.pattern}, f"labels: {len(group.names)} images' {kind}, {group.pattern}"
-    for path in sorted(data.glob("*.csv")):
+    for path in sorted(filter(Path.is_file, data.glob("*.csv"))):
         with path.open(encoding="utf-8", errors="replace") as file:
             header = file.readline().strip().split(",")
         runs = next((column for column in header if re.search("pixel|rle|run", column, re.I)), None)
-        if runs is not None and header[0] and len(header) > 1:
+        if runs is not None and header[0] and {*header} - {runs}:
             image = next(column for column in header if column != runs)
             where = {"file": path.name, "image": image, "runs": runs}
             return {"run_lengths": where}, (

@@ -9,7 +9,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from compkit.competition.layout import ANNOTATOR, LabelsAt, files_by_name, in_order, places_of
+from compkit.competition.layout import (
+    ANNOTATOR,
+    LabelsAt,
+    Place,
+    files_by_name,
+    in_order,
+    places_of,
+)
 from compkit.errors import CompkitError, brief, nearest
 from compkit.images import read_ids
 from compkit.inputs import read_text
@@ -122,9 +129,10 @@ class Labels:
         return lambda index, name: found.get(name)
 
     def _of_label_images(self, pattern: str) -> _Read:
+        places: dict[str, list[Place]]
         if ANNOTATOR in pattern:
             files = self._files(pattern, "labels.images")
-            places = {name: [(path, 0) for path in paths] for name, paths in files.items()}
+            places = {name: [(path, None) for path in paths] for name, paths in files.items()}
         else:
             found = places_of(self.folder, pattern, "labels.images")
             places = {name: [place] for name, place in found.items()}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, NonNegativeInt
 
 from compkit.competition.base import HIGHEST, NAME, Rules, SubmissionAs
 from compkit.errors import CompkitError, brief
@@ -27,8 +27,8 @@ from compkit.labels.run_lengths import RunLengths
 from compkit.metrics.rand import METRICS
 from compkit.schema import checked
 
-#: A file by name, and which image in it.
-Place = tuple[Path, int]
+#: A file by name, and which image in it, of a file that may hold several.
+Place = tuple[Path, int | None]
 
 #: Stands in a pattern for what tells the labels of several annotators apart.
 ANNOTATOR = "{annotator}"
@@ -107,7 +107,7 @@ class LabelsAt:
     pixels: str | None = None
     parts: Literal["keep", "split"] = "keep"
     unlabelled: str | None = None
-    ignored: int = 0
+    ignored: NonNegativeInt = 0
     blank_is_unlabelled: bool = False
 
     @property
@@ -189,6 +189,11 @@ def read_layout(path: Path) -> Layout:
             f"{path}: {ANNOTATOR} stands in {several[0]}, but only labels.images may have it, "
             "beside {name}: leave it out"
         )
+    if layout.images.train is not None and layout.images.train in layout.label_files:
+        raise CompkitError(
+            f"{path}: labels and images.train are both {brief(layout.images.train)}, but labels "
+            "are files of their own: correct one of them"
+        )
     if layout.labels is not None and layout.labels.ignored and layout.labels.parts == "split":
         raise CompkitError(
             f"{path}: labels.ignored is an id, but labels.parts: split numbers anew: leave one out"
@@ -227,6 +232,12 @@ def inside(path: str) -> bool:
     return bool(pure.parts) and not pure.is_absolute() and ".." not in pure.parts
 
 
+def matching(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield what is called by a pattern, in which all but {name}, {annotator}, * is literal."""
+    literal = re.sub(r"[\[?]", r"[\g<0>]", pattern)
+    yield from folder.glob(re.sub(r"(\{name\}|\{annotator\}|\*)+", "*", literal))
+
+
 def files_by_name(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Return the files of a pattern by the name that they have in it, each name's sorted."""
     pattern = pattern.replace(ANNOTATOR, "*")
@@ -239,7 +250,7 @@ def files_by_name(folder: Path, pattern: str) -> dict[str, list[Path]]:
             expression += "[^/]*" if piece == "*" else re.escape(piece)
     matches = re.compile(expression).fullmatch
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(globbed(pattern))):
+    for path in sorted(matching(folder, pattern)):
         match = matches(path.relative_to(folder).as_posix())
         if match and path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             found.setdefault(match["name"], []).append(path)
@@ -266,12 +277,7 @@ def places_of(folder: Path, pattern: str, key: str) -> dict[str, Place]:
                 f"{paths[0]} and {paths[1]} are both the image {brief(name)} ({key}): remove one, "
                 "or make the pattern narrower"
             )
-    return {name: (found[name][0], 0) for name in in_order(found)}
-
-
-def globbed(pattern: str) -> str:
-    """Return a pattern in which anything stands for names, as `Path.glob` takes it."""
-    return pattern.replace("{name}", "*").replace(ANNOTATOR, "*")
+    return {name: (found[name][0], None) for name in in_order(found)}
 
 
 def in_order(names: Mapping[str, Any] | Sequence[str]) -> list[str]:

@@ -45,7 +45,10 @@ class Proven(Source):
         self._kind: tuple[Any, int] | None = None
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._ask = partial(COMPETITIONS.ask, self._name)
-        self._refuse: Callable[..., NoReturn] = partial(COMPETITIONS.refuse, self._name)
+        at_fault = data if self._name in COMPETITIONS.builtin else None
+        self._refuse: Callable[..., NoReturn] = partial(
+            COMPETITIONS.refuse, self._name, at_fault=at_fault
+        )
         if not isinstance(competition.rules, Rules):
             self._refuse("rules", competition.rules, "Rules(…)")
         for fault, names in (
@@ -128,8 +131,10 @@ class Proven(Source):
         with COMPETITIONS.blaming(self._name, f"fails in {split}"):
             found = getattr(self._source, split, None)
         names = tuple(found) if isinstance(found, list | tuple) else (None,)
-        if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names):
-            self._refuse(f"names of {split} images", found, "a tuple of names of files")
+        for name in names:
+            if not (isinstance(name, str) and NAME.fullmatch(name)):
+                given = found if name is None else name
+                self._refuse(f"names of {split} images", given, "names that all systems take")
         if len(set(names)) < len(names):
             self._refuse(f"names of {split} images", found, "each of them once")
         return names

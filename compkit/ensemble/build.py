@@ -18,7 +18,7 @@ from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
 from compkit.metrics.bootstrap import interval, mean
 from compkit.progress import say
-from compkit.root import claim, runs_option, runs_root
+from compkit.root import claim, refuse_name, runs_option, runs_root
 from compkit.run import known_run, open_run
 from compkit.schema import read_record, write_record
 
@@ -146,15 +146,21 @@ def _say_result(name: str, mixture: Mixture, decoder: Decoder) -> None:
 def listed_in(directory: Path) -> tuple[Listed, ...]:
     """Return what an ensemble's ``ensemble.json`` lists."""
     remedy = "run compkit ensemble again, with --overwrite"
-    return read_record(_Ensemble, directory / ENSEMBLE, remedy).mean_of
+    listed = read_record(_Ensemble, directory / ENSEMBLE, remedy).mean_of
+    if not listed or len(set(listed)) < len(listed):
+        fault = "it lists a member twice" if listed else "it lists no member"
+        raise CompkitError(f"{directory / ENSEMBLE} is damaged ({fault}): {remedy}")
+    for one in listed:
+        refuse_name(one.run)
+    return listed
 
 
 def data_of(name: str) -> str:
     """Return the locator of the data that a run was made on, or the first of an ensemble."""
     directory = runs_root() / name
-    return known_run(listed_in(directory)[0].run if (directory / ENSEMBLE).is_file() else name)[
-        0
-    ].data
+    first = listed_in(directory)[0].run if (directory / ENSEMBLE).is_file() else name
+    made, _ = known_run(first)
+    return made.data
 
 
 def open_mixture(

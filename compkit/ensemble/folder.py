@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from compkit.competition.base import HIGHEST
 from compkit.data.arrays import GREY, Pixels
 from compkit.data.store import image_digest
 from compkit.describe.colours import outlined
@@ -22,6 +23,7 @@ from compkit.images import UNREADABLE, check_header, read_grey, read_image
 from compkit.inputs import parse_json, require_file
 from compkit.pixels import as_shown, fitted
 from compkit.progress import say
+from compkit.regions import keep_largest
 from compkit.schema import checked
 
 #: Files that are taken for images; others are passed over.
@@ -84,6 +86,10 @@ def predict_folder(
     read = partial(_read, model.pixels)
     found = model.regions(map(read, todo), len(todo))
     for path, (image, labels) in zip(todo, found, strict=True):
+        if labels.max() > HIGHEST:  # of 16 bits
+            labels, dropped = keep_largest(labels, HIGHEST)
+            if dropped:
+                say(f"{path} has over {HIGHEST} regions: the {dropped} smallest become background")
         pictures = [labels.astype(np.uint8 if labels.max() < 256 else np.uint16)]
         if overlay:
             pictures.append((outlined(labels, as_shown(image)) * 255).round().astype(np.uint8))
@@ -113,7 +119,10 @@ def _images_in(folder: Path) -> list[Path]:
     for path in paths:
         require_file(path, "image", "move it away, or correct the link")
     if not paths:
-        raise CompkitError(f"there is no image ({', '.join(_SUFFIXES)}) in {folder}")
+        raise CompkitError(
+            f"there is no image ({', '.join(_SUFFIXES)}) in {folder}: give --images a folder that "
+            "holds some itself, not in folders"
+        )
     stem, count = Counter(path.stem for path in paths).most_common(1)[0]
     if count > 1:
         raise CompkitError(

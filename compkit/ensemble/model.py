@@ -263,7 +263,7 @@ def _listed(images: Any) -> Sequence[Any]:
                 f"images are arrays, not {type(images).__name__}: read the files first, or use "
                 "compkit predict for a folder"
             )
-        images = np.asarray(images)
+        images = _array(images, "what is given")
         if not images.size:
             raise CompkitError(f"there is no image in an array of shape {images.shape}")
         return [images] if _is_one(images) else list(images)
@@ -273,7 +273,19 @@ def _listed(images: Any) -> Sequence[Any]:
 def _fitted(images: Iterable[Any], pixels: Pixels) -> Iterator[np.ndarray]:
     """Yield each of some images as networks see it."""
     for number, image in enumerate(images):
-        yield fitted(np.asarray(image), pixels.channels, pixels.bits, f"image {number}")
+        what = f"image {number}"
+        yield fitted(_array(image, what), pixels.channels, pixels.bits, what)
+
+
+def _array(image: Any, what: str) -> np.ndarray:
+    """Return an array of numbers; as of a tensor on a GPU there may be none."""
+    try:
+        found = np.asarray(image)
+    except Exception as error:  # whatever the library that it is of raises
+        raise CompkitError(f"{what} is no array ({error}): give it as one of numpy") from None
+    if found.dtype == object:
+        raise CompkitError(f"{what} is no array of numbers: give images of several sizes as a list")
+    return found
 
 
 def _is_one(images: np.ndarray) -> bool:

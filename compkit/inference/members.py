@@ -182,8 +182,8 @@ def _refuse_stranger(run: Run, encoder: str, fold: int, path: Path) -> None:
         valid = set(run.store.digests(run.folds.valid_indices(fold))) - set(own)
         if not valid.isdisjoint(made.seen):
             raise CompkitError(
-                f"{path} was trained on images that validate fold {fold}: put the one back that "
-                "was trained there"
+                f"{path} was trained on images that validate fold {fold}: put back whichever was "
+                f"changed, it or {run.directory / 'folds.csv'}"
             )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +17,9 @@ from compkit.labels.paint import Painted, paint
 from compkit.labels.run_lengths import Shapes
 from compkit.progress import say
 from compkit.schema import checked
+
+#: Coordinates beyond are of no image; at larger ones pycocotools ends the process.
+_FAR = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
     if not isinstance(values, dict) or "annotations" not in values:
         raise CompkitError(f"{path} is no COCO file: it has no list of annotations")
     found = checked(_Coco, values, str(path), remedy, "is no COCO file")
-    names = {one.id: name for one, name in _named(path, found.images, shapes)}
+    names = _named(path, found.images, shapes)
     regions: dict[str, list[np.ndarray]] = {name: [] for name in names.values()}
     known = {one.id for one in found.images}
     if strange := len(known) - len(names):
@@ -80,9 +84,14 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
     return {name: paint(shapes[name], each) for name, each in regions.items()}
 
 
-def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> Iterator[tuple[_Image, str]]:
-    """Yield the images that `shapes` has, by their names there."""
+def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> dict[int, str]:
+    """Return the names of the images that `shapes` has, by their ids, each of which is of one."""
+    names: dict[int, str] = {}
+    ids = set[int]()
     for one in images:
+        if one.id in ids:
+            raise CompkitError(f"{path} has two images {one.id}: give each an id of its own")
+        ids.add(one.id)
         place = PurePosixPath(one.file_name.replace("\\", "/"))
         ways = (one.file_name, place.name, place.stem)
         name = next((way for way in ways if way in shapes), None)
@@ -95,7 +104,10 @@ def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> Iterator[tup
                 f"{path} says that {brief(one.file_name)} is {told[1]}×{told[0]}, but it is "
                 f"{width}×{height}: correct the file, or the image"
             )
-        yield one, name
+        if name in names.values():
+            raise CompkitError(f"{path} lists the image {brief(name)} twice: list it once")
+        names[one.id] = name
+    return names
 
 
 def _pixels(segmentation: Any, shape: tuple[int, int], where: str) -> np.ndarray:
@@ -118,12 +130,16 @@ def _fault(segmentation: Any, shape: tuple[int, int]) -> str:
     """Return what is wrong with a segmentation that pycocotools would take."""
     if not isinstance(segmentation, Mapping):
         whole = segmentation and all(len(one) >= 6 and not len(one) % 2 for one in segmentation)
-        return "" if whole else "a polygon is three points or more, x and y of each"
+        if not whole:
+            return "a polygon is three points or more, x and y of each"
+        far = max(map(abs, chain(*segmentation)))
+        return f"{far:g} lies outside of any image" if far > _FAR else ""
     if list(segmentation["size"]) != list(shape):
         return f"its size is {segmentation['size']}, not {list(shape)}"
     counts = segmentation["counts"]
     whole = not isinstance(counts, list) or (
-        sum(counts) == shape[0] * shape[1] and min(counts, default=0) >= 0
+        sum(counts) == shape[0] * shape[1]
+        and all(type(count) is int and count >= 0 for count in counts)
     )
     return "" if whole else f"its counts are of {sum(counts)} pixels"
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ class RunLengths:
     image: str = "ImageId"
     runs: str = "EncodedPixels"
     down: bool = True
-    first: int = 1
+    first: Literal[0, 1] = 1
 
 
 def read_runs(path: Path, how: RunLengths, shapes: Shapes) -> dict[str, Painted]:
@@ -93,7 +93,7 @@ def read_runs(path: Path, how: RunLengths, shapes: Shapes) -> dict[str, Painted]
             )
         pixels = _pixels(runs, shapes[name], how, where)
         if not len(pixels):
-            empty[name] = line
+            empty.setdefault(name, line)
         if name in empty and (len(pixels) or name in regions):
             raise CompkitError(
                 f"{where}: {brief(name)} has a row without runs, as where there is no region (line "
@@ -122,26 +122,43 @@ def seems_turned(found: Mapping[str, Painted], how: RunLengths) -> bool:
 
 def _rows(path: Path, how: RunLengths) -> Iterator[tuple[int, str, str]]:
     """Yield the line, the image and the runs of each row."""
-    text = read_text(path, "run-length CSV")
+    table = read_columns(path, "run-length CSV", how.image, how.runs)
+    runs = table[how.runs].str.strip()
+    for line, (name, numbers) in enumerate(zip(table[how.image], runs, strict=True), 2):
+        if name or numbers:
+            yield line, name, numbers
+
+
+def read_columns(path: Path, what: str, *columns: str) -> pd.DataFrame:
+    """Return a CSV as text, in which there are some columns.
+
+    Raises
+    ------
+    CompkitError
+        As `read_text`, or if it is no CSV, is cut short, or lacks a column.
+    """
+    text = read_text(path, what)
     try:
         # Blank lines stay, so that rows are numbered as lines.
         table = pd.read_csv(
             io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=False
-        ).fillna("")
+        )
     except ValueError as error:
         raise CompkitError(
             f"{path} is no CSV ({' '.join(str(error).split())}): correct it"
         ) from None
-    for column in (how.image, how.runs):
+    for column in columns:
         if column not in table.columns:
             raise CompkitError(
                 f"{path} has no column {column}{nearest(column, table.columns)}: it has "
                 f"{', '.join(map(brief, table.columns[:5]))}"
             )
-    runs = table[how.runs].str.strip()
-    for line, (name, numbers) in enumerate(zip(table[how.image], runs, strict=True), 2):
-        if name or numbers:
-            yield line, name, numbers
+    if not isinstance(table.index, pd.RangeIndex):  # of what pandas takes for names of rows
+        raise CompkitError(f"{path} has rows of more cells than its header: give every row as many")
+    header, last = text.partition("\n")[0], text.rstrip().rpartition("\n")[2]
+    if last.count(",") < header.count(",") and '"' not in last:  # pandas takes it for empty cells
+        raise CompkitError(f"{path}: the last row has fewer cells than the header: it is cut short")
+    return table
 
 
 def _pixels(runs: str, shape: tuple[int, int], how: RunLengths, where: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,7 +93,9 @@ def load_tensors(path: Path, what: str, absent: str, broken: str) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it refuses then
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (PermissionError, MemoryError):
         raise
     except Exception as error:  # at bytes that are not its own, torch raises nearly anything
@@ -104,7 +107,8 @@ def load_tensors(path: Path, what: str, absent: str, broken: str) -> Any:
                 f"{path} holds pickled Python objects ({named[1]}), which are not executed here: "
                 f"{broken}"
             ) from None
-        reason = told[:100] or "it ends too early"
+        unsafe = told.startswith("Weights only load failed")  # which goes on about torch 2.6
+        reason = "it is none of torch" if unsafe else told[:100] or "it ends too early"
         raise CompkitError(f"{path} is not a readable {what} ({reason}): {broken}") from None
 
 

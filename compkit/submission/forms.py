@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import lzma
+import math
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +37,10 @@ from compkit.regions import inside
 #: Names of images, and their label maps, integers (H, W).
 Names: TypeAlias = Sequence[str]
 Maps: TypeAlias = Sequence[np.ndarray]
+
+
+#: Of a PNG beside its pixels, which have 8 bytes each at most.
+_MOST_BYTES = 1 << 20
 
 
 class Form(ABC):
@@ -76,7 +83,9 @@ class Form(ABC):
         """
 
     def require(self, shapes: Shapes) -> None:
-        """Raise `CompkitError` if images of these names and sizes have no place in this form."""
+        """Raise `CompkitError` if there is no image, or one has no place in this form."""
+        if not shapes:
+            raise CompkitError("there is no test image to be submitted: give --data that has some")
 
     def check(self, path: Path, shapes: Shapes, limit: int) -> dict[str, np.ndarray]:
         """Read a submission, having proven that it holds all images and that it would be taken."""
@@ -92,6 +101,7 @@ class PixelTable(Form):
 
     def require(self, shapes: Shapes) -> None:
         """Refuse images of several sizes, or not square, or not called by number."""
+        super().require(shapes)
         names = [name for name in shapes if not NUMBERED.fullmatch(name)]
         sizes = set(shapes.values())
         if names or len(sizes) > 1 or any(height != width for height, width in sizes):
@@ -184,13 +194,21 @@ class LabelImages(Form):
         found: dict[str, np.ndarray] = {}
         try:
             with zipfile.ZipFile(path) as opened:
-                for entry in opened.namelist():
+                for info in opened.infolist():
+                    entry = info.filename
                     if (name := names.get(entry)) is None or name in found:
                         fault = "twice" if name else "which is of no image"
                         raise CompkitError(f"{path} holds {brief(entry)}, {fault}: leave it out")
+                    if info.file_size > _MOST_BYTES + 16 * math.prod(shapes[name]):
+                        raise CompkitError(
+                            f"{path}: {entry} has {info.file_size} bytes, more than a PNG of its "
+                            "image can have: write it anew"
+                        )
                     found[name] = _read_png(path, entry, opened.read(entry))
                     _require_map(path, entry, found[name], shapes[name], limit)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        except (
+            zipfile.BadZipFile, RuntimeError, OSError, EOFError, zlib.error, lzma.LZMAError,
+        ) as error:  # fmt: skip
             raise CompkitError(
                 f"{path} is no zip that can be read ({error}): make it anew"
             ) from None

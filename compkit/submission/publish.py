@@ -29,6 +29,7 @@ from compkit.labels.run_lengths import Shapes
 from compkit.leaderboard.ledger import LEDGER, add_row, require_ledger
 from compkit.progress import say
 from compkit.regions import keep_largest
+from compkit.root import KINDS
 from compkit.schema import checked
 from compkit.submission.check import background_only
 from compkit.submission.forms import Form
@@ -191,6 +192,7 @@ def require_place(out: Path, form: Form, inputs: Sequence[Path] = ()) -> None:
     """Refuse what can be the place of no submission of ours, whatever lies there."""
     controls = any(unicodedata.category(character) == "Cc" for character in out.name)
     among_images = out.absolute().parent.name in ("X_train", "X_test")
+    in_run = any((out.parent / marker).is_file() for marker in KINDS)
     for wrong, why in (
         (
             out.suffix != form.suffix,
@@ -198,6 +200,7 @@ def require_place(out: Path, form: Form, inputs: Sequence[Path] = ()) -> None:
         ),
         (controls, "has control characters, which the ledger would keep: take another name"),
         (among_images, "would lie among a competition's images: give another --out"),
+        (in_run, "would lie among the files of a run or study: give another --out"),
         (out.name.lower() == LEDGER, "is the ledger of the submissions: give another --out"),
     ):
         if wrong:

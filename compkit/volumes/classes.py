@@ -26,7 +26,7 @@ def class_map(path: Path) -> tuple[Classes, Sequence[str]]:
     """
     held = load_yaml(path, "map of organs")
     fine = isinstance(held, dict) and held
-    if not fine or not all(v is None or isinstance(v, str) for v in held.values()):
+    if not fine or not all(v is None or (isinstance(v, str) and v) for v in held.values()):
         raise CompkitError(f"{path}: give each organ a line `organ: new name` or `organ: null`")
     pairs = [(str(pattern), new) for pattern, new in held.items()]
 

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import filter as matching
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pandas as pd
-import yaml
 
 from compkit.competition.described import OWN
 from compkit.data.store import Store, open_store
@@ -24,18 +23,18 @@ from compkit.folds.duplicates import THRESHOLD, details_of
 from compkit.inputs import read_text
 from compkit.parallel import each_image
 from compkit.progress import say
+from compkit.schema import read_record, write_record
 from compkit.volumes.cases import Case, Volume, find_cases, read_case
 from compkit.volumes.classes import class_map, naming
+from compkit.volumes.finish import REGIONS, TOLD, Told, anew, finish
 from compkit.volumes.organs import Shown, shown
-from compkit.volumes.slices import IGNORED, Cut, Look, cuts
+from compkit.volumes.slices import Cut, Look, cuts
 from compkit.volumes.target import imitate
 
 #: What is asked for, beside the case folders; and images of a target as they are compared.
 _SETTINGS, _TARGET = "import.json", "target.npy"
 #: How likely a target's labels show an organ.
 _ORGANS = "organs.csv"
-#: Of each case: what its regions are, and what was left out.
-_REGIONS, _TOLD = "regions.csv", "case.json"
 
 #: How slices look where neither a setting nor a target says.
 _PLAIN: dict[str, Any] = {
@@ -81,6 +80,14 @@ class Import:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class _Seen(Look):
+    """What ``look.json`` holds: how slices look, what was told of it, and which organs are lost."""
+
+    told: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
 def import_volumes(folder: Path, out: Path, how: Import) -> None:
     """Cut slices from all volumes in a folder, and make a competition of them.
 
@@ -123,8 +130,8 @@ def import_volumes(folder: Path, out: Path, how: Import) -> None:
         for fault in faults[:5]:
             say(f"left out: {fault}")
         if len(faults) > 5:
-            say(f"and {len(faults) - 5} more, in {out}/cases/*/{_TOLD}")
-        _finish(cases, out, how, bool(unsure))
+            say(f"and {len(faults) - 5} more, in {out}/cases/*/{TOLD}")
+        finish([case.name for case in cases], out, how.like, bool(unsure))
 
 
 def _require_named(cases: Sequence[Case], how: Import) -> None:
@@ -148,7 +155,7 @@ def _claim(out: Path, folder: Path, how: Import) -> bool:
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         if not (out / _SETTINGS).is_file():
             raise CompkitError(f"{out} exists and is no import: choose one that does not exist")
-        if read_json(out / _SETTINGS) != _plain(wanted):
+        if read_json(out / _SETTINGS, anew(out)) != _plain(wanted):
             raise CompkitError(
                 f"{out} was imported otherwise (see {out / _SETTINGS}): delete it, or choose "
                 "another folder"
@@ -181,12 +188,11 @@ def _look(
             organs = shown(store, volumes, measured.look, how.seed)
             dropped = [one.organ for one in organs if one.dropped]
             told += _told(organs, out)
-        write_json(kept, {**asdict(measured.look), "told": told, "dropped": dropped})
-    held = read_json(kept)
-    for line in held.pop("told"):
+        write_record(kept, {**asdict(measured.look), "told": told, "dropped": dropped})
+    seen = read_record(_Seen, kept, anew(out))
+    for line in seen.told:
         say(f"like {how.like}: {line}")
-    lost = frozenset(held.pop("dropped", ()))
-    return Look(tuple(held.pop("size")), window=tuple(held.pop("window")), **held), lost
+    return seen, frozenset(seen.dropped)
 
 
 def _some(cases: Sequence[Case], how: Import) -> list[Volume]:
@@ -237,24 +243,24 @@ def _import_case(
     rng = np.random.default_rng([how.seed, zlib.crc32(case.name.encode())])
     target = np.load(out / _TARGET, mmap_mode="r") if how.like is not None else None
     with replacing_directory(place, only_new=True) as folder:
-        told: dict[str, Any] = {"slices": 0, "like the target's": 0, "fault": None}
+        slices, near, fault = 0, 0, None
         rows = list[tuple[str, int, str]]()
         try:
             volume = read_case(case, naming(how.classes, dropped))
             for cut in cuts(volume, look, how.slices, rng, unsure):
                 if target is not None and (target @ details_of([cut.image])[0]).max() >= THRESHOLD:
-                    told["like the target's"] += 1
+                    near += 1
                     continue
-                told["slices"] += 1
+                slices += 1
                 rows += _write(folder, f"{case.name}-{cut.plane}-{cut.place:04}", cut)
-            if not told["slices"] and not told["like the target's"]:
-                told["fault"] = f"{case.name} shows no organ in any slice"
+            if not slices and not near:
+                fault = f"{case.name} shows no organ in any slice"
         except CompkitError as error:
-            told["fault"] = str(error)
-        with (folder / _REGIONS).open("w", newline="", encoding="utf-8") as file:
+            fault = str(error)
+        with (folder / REGIONS).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
-        write_json(folder / _TOLD, told)
-    return cast(str | None, told["fault"])
+        write_record(folder / TOLD, asdict(Told(slices, near, fault)))
+    return fault
 
 
 def _write(folder: Path, name: str, cut: Cut) -> list[tuple[str, int, str]]:
@@ -263,38 +269,3 @@ def _write(folder: Path, name: str, cut: Cut) -> list[tuple[str, int, str]]:
         png = cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes()
         (folder / kind / f"{name}.png").write_bytes(png)
     return [(name, number, organ) for number, organ in enumerate(cut.organs, start=1)]
-
-
-def _finish(cases: Sequence[Case], out: Path, how: Import, unsure: bool) -> None:
-    """Write what is of all cases; the competition's own file is the last."""
-    told = {case.name: read_json(out / "cases" / case.name / _TOLD) for case in cases}
-    slices = sum(one["slices"] for one in told.values())
-    hits = sum(one["like the target's"] for one in told.values())
-    if hits:
-        say(f"{hits} slices are left out, as they are near-duplicates of images of {how.like}")
-    if not slices:
-        first = next(filter(None, (one["fault"] for one in told.values())), "all are left out")
-        raise CompkitError(f"no slice can be used of {len(cases)} cases ({first}): see {out}/cases")
-    groups, regions = [("image", "patient")], [("image", "region", "organ")]
-    for name in told:
-        with (out / "cases" / name / _REGIONS).open(newline="", encoding="utf-8") as file:
-            rows = [(image, number, organ) for image, number, organ in csv.reader(file)]
-        regions += rows
-        groups += [(image, name) for image in dict.fromkeys(image for image, _, _ in rows)]
-    for file_name, rows_ in (("groups.csv", groups), (_REGIONS, regions)):
-        with (
-            replacing(out / file_name) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows(rows_)
-    values = {
-        "name": "volumes",
-        "images": {"train": "cases/*/images/{name}.png"},
-        "labels": {"images": "cases/*/labels/{name}.png", "ignored": IGNORED if unsure else 0},
-        "groups": "groups.csv",
-        "submission": {"form": "images"},
-    }
-    with replacing(out / OWN) as temporary:
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False))
-    used = sum(one["slices"] > 0 for one in told.values())
-    say(f"{out}: {slices} slices of {used} of {len(cases)} cases, {len(regions) - 1} regions")

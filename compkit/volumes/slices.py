@@ -138,7 +138,7 @@ def cuts(
     for plane, number in zip(planes, numbers.tolist(), strict=True):
         others = tuple(axis for axis in range(3) if axis != PLANES[plane])
         places = np.flatnonzero(volume.labels.any(axis=others))
-        for part in np.array_split(places, min(number, len(places))) if number else ():
+        for part in np.array_split(places, min(number, len(places)) or 1) if number else ():
             if len(part):
                 cut = cut_at(volume, look, plane, int(rng.choice(part)), unsure)
                 if cut.organs:
