@@ -91,8 +91,8 @@ def _go_on(directory: Path, config: RunConfig, store: Store) -> None:
     learns_of_test = config.unlabelled.weight and config.unlabelled.test
     if learns_of_test and made.test not in (None, store.test_content):
         raise CompkitError(
-            f"{directory} learns of the test images (unlabelled.test), and {store.directory} holds "
-            "others: give the same --data, or take another --run name"
+            f"{directory} learns of the test images (unlabelled.test), and there are others now: "
+            "give the same --data, or take another --run name"
         )
     if (file := config.folds.file or config.folds.groups) is not None:
         given, own = split_of(config, store), directory / "folds.csv"

@@ -241,6 +241,6 @@ def refuse_other_data(name: str, content: str, store: Store) -> None:
     """Raise `CompkitError` if a run of a name was trained on other data than a store's."""
     if not store.is_of(content):
         raise CompkitError(
-            f"the run {name} was made on other data than {store.directory} holds: "
-            "give the same --data, or take another --run name"
+            f"the run {name} was made on other data than are there now: give --data those, or take "
+            "another --run name"
         )

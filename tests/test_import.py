@@ -283,4 +283,4 @@ def test_a_mistyped_groups_path_names_its_key(
     own.write_text(own.read_text().replace("groups.csv", "gruops.csv"))
     assert main(["data", "describe", "--data", str(tmp_path / "new")]) == 2
     told = capfd.readouterr().err
-    assert "gruops.csv" in told and "correct groups of the competition" in told
+    assert "gruops.csv" in told and "correct groups in its YAML" in told

@@ -290,7 +290,7 @@ def test_a_competition_is_that_of_the_data(fresh):
     text = blocks("python", "resnet_b")
     text = text.replace('"train" / "0" / "label.npy").is_file', '"X_train").exists')
     assert 'Path(data) / "X_train"' in text
-    with pytest.raises(CompkitError, match=r"X_test and Y_train.csv \(raidium\); phantom:"):
+    with pytest.raises(CompkitError, match=r"in a layout of docs/data.md \(raidium, phantom, "):
         competition_of(str(folder))
     (folder / "X_train").mkdir()
     assert competition_of(str(folder)).name == "raidium"

@@ -51,7 +51,9 @@ def competition_of(data: str) -> Competition:
             f"{data} is of several competitions ({', '.join(one.name for one in owners)}): leave "
             "out the plugin or package of the others"
         )
-    wanted = "; ".join(f"{one.locator} ({one.name})" for one in known)
-    raise CompkitError(
-        f"there is no competition's data at {data}: --data takes {wanted}{plugins.hint()}"
+    # Of one that a plugin adds, which lacks here, others' layouts tell nothing.
+    wanted = plugins.hint() or (
+        f": --data takes a folder in a layout of docs/data.md ({', '.join(o.name for o in known)})"
+        ", or one that compkit data init describes"
     )
+    raise CompkitError(f"there is no competition's data at {data}{wanted}")

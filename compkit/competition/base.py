@@ -122,8 +122,8 @@ class Rules:
     metrics: Sequence[str] = METRICS
 
     def told(self, ranking: str | None = None) -> tuple[str, ...]:
-        """Return the metrics that people are told, with that which ranks, or with another."""
-        return tuple(dict.fromkeys([*self.metrics, ranking or self.ranking]))
+        """Return the metrics that people are told, first that which ranks, or another."""
+        return tuple(dict.fromkeys([ranking or self.ranking, *self.metrics]))
 
     def __post_init__(self) -> None:
         if not isinstance(self.ranking, str):

@@ -97,7 +97,8 @@ def predict_folder(
             _write(_place(folder, path), picture, model.made, digest_of(path))
     done = len(paths) - len(todo)
     kept = f"; {done} were there already" if done else ""
-    say(f"{out}: label maps of {len(paths)} images, by {model.networks} networks{kept}")
+    networks = f"{model.networks} network{'s' * (model.networks > 1)}"
+    say(f"{out}: label maps of {len(paths)} images, by {networks}{kept}")
 
 
 def _read(pixels: Pixels, path: Path) -> np.ndarray:

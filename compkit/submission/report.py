@@ -255,7 +255,7 @@ def _show(reports: dict[str, Report], metrics: Sequence[str]) -> None:
         name: [f"{report.means[m]:.4f} ({shown(report.intervals[m], '.3f')})" for m in metrics]
         for name, report in reports.items()
     }
-    _table(f"leaderboard metrics: mean over images (95 %: {over})", metrics, rows)
+    _table(f"mean over images (95 %: {over})", metrics, rows)
     for title, kind in (("foreground mask", "pixel_"), ("regions matched one to one", "region_")):
         measures = [name for name in one.scores if name.startswith(kind) and name not in metrics]
         rows = {name: [f"{r.means[m]:.4f}" for m in measures] for name, r in reports.items()}

@@ -228,18 +228,20 @@ def draw_curve(
     path: Path,
     names: Sequence[str] = METRICS,
     label: str = "score on the validation fold",
+    loss: str = "training loss",
 ) -> None:
     """Draw training loss and validation scores against optimiser steps into a PNG.
 
-    `names` are those of the scores in `rows`, and `label` says what they are.
+    `names` are those of the scores in `rows`; `label` and `loss` say what is drawn.
     """
     history = pd.DataFrame(rows)
     figure = Figure(figsize=(8, 3), layout="constrained")
     losses, scores = figure.subplots(1, 2)
-    losses.plot(history["step"], history["loss"])
-    losses.set(xlabel="step", ylabel="training loss", title=title)
+    figure.suptitle(title)
+    losses.plot(history["step"], history["loss"], marker=".")
+    losses.set(xlabel="step", ylabel=loss)
     for name in names:
-        scores.plot(history["step"], history[name], label=name.replace("_", ", "))
+        scores.plot(history["step"], history[name], marker=".", label=name)
     scores.set(xlabel="step", ylabel=label, ylim=(0, 1))
     scores.legend(loc="lower right", fontsize="small")
     with replacing(path) as temporary:

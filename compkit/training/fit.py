@@ -91,7 +91,11 @@ def _fit(run: Run, encoder: str, fold: int, label: str, watch: Watch | None) -> 
     if config.machine.compile:
         module.network.model.compile()  # in place, so that tensors keep their names
     keeper, rows = fit(module, training, _validation(run, fold), config, part, label, watch)
-    draw_curve(rows, fold_name(encoder, fold), part / "curve.png", beside(run.ranking))
+    rises = "adaptive_tvmf_dice" in config.loss.terms
+    draw_curve(
+        rows, fold_name(encoder, fold), part / "curve.png", beside(run.ranking),
+        loss="training loss" + "\n(κ grows, so it may rise)" * rises,
+    )  # fmt: skip
     scores = {"score": rows[-1]["score"], "best_score": keeper.best_score}
     return scores | {"seconds": round(keeper.seconds, 1)}
 

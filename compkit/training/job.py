@@ -62,11 +62,16 @@ def train(
     else:
         for number, (part_encoder, part_fold) in enumerate(parts, start=1):
             fit_fold(run, part_encoder, part_fold, f"[{number}/{len(parts)}] ")
-    if unfinished := run.unfinished():
-        say(f"{run.directory}: still to train: {', '.join(unfinished)}")
-        return
+    unfinished = run.unfinished()
     if fold == ALL:
-        say("submissions of this run now count the new networks in, one more a member")
+        counted = "submissions of this run now count the new networks in, one more a member"
+        alone = (
+            "compkit predict and --model.start take them; scores and submissions need folds"
+        )
+        say(alone if unfinished else counted)
+        return
+    if unfinished:
+        say(f"{run.directory}: still to train: {', '.join(unfinished)}")
         return
     _finish(run)
 

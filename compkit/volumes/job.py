@@ -219,7 +219,7 @@ def _told(organs: Sequence[Shown], out: Path) -> list[str]:
     parts = {kept: [o for o in organs if o.dropped != kept] for kept in (True, False)}
     return [
         f"{len(part)} organs are {'kept' if kept else 'left out, as its labels do not show them'}: "
-        + ", ".join(f"{one.organ} {one.chance:.2f}" for one in part)
+        + ", ".join(f"{one.organ} {one.chance:.3f}" for one in part)
         for kept, part in parts.items()
         if part
     ] + [f"numbers are the chance that its labels show an organ; see {out / _ORGANS}"]
