@@ -65,9 +65,7 @@ def train(
     unfinished = run.unfinished()
     if fold == ALL:
         counted = "submissions of this run now count the new networks in, one more a member"
-        alone = (
-            "compkit predict and --model.start take them; scores and submissions need folds"
-        )
+        alone = "compkit predict and --model.start take them; scores and submissions need folds"
         say(alone if unfinished else counted)
         return
     if unfinished:
