@@ -355,6 +355,21 @@ def test_a_first_competition_file_is_written(tmp_path, case, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_run_lengths_are_labels_or_a_sample_by_the_images_that_they_are_of(tmp_path):
+    folder = tmp_path / "data"
+    place(folder, *(f"train_imgs/a{i}.png" for i in range(2)), "test_imgs/t0.png")
+    (folder / "train.csv").write_text("ImageId,EncodedPixels\na0,1 2\na1,\n")
+    (folder / "sample_submission.csv").write_text("ImageId,EncodedPixels\nt0,1 1\n")
+    (folder / "a_big_field.csv").write_text(f"ImageId,EncodedPixels\n{'9' * 200_000},1 1\n")
+    assert main(["data", "init", "--data", str(folder)]) == 0
+    layout = read_layout(folder / "competition.yaml")
+    assert layout.labels.run_lengths.file == "train.csv"
+    assert (layout.submission.form, layout.submission.sample) == (
+        "run_lengths", "sample_submission.csv")  # fmt: skip
+    store = open_store(str(folder))
+    assert (store.labelled.tolist(), store.test) == ([0, 1], ("t0",))
+
+
 def test_a_competition_file_of_stacks_is_written(written, tmp_path):
     for name in ("train-volume", "train-labels", "test-volume", "test-labels"):
         copy = tmp_path / f"{name.replace('volume', 'em')}.tif"

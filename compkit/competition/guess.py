@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ _TEST = re.compile(r"test", re.IGNORECASE)
 
 #: What folders of many images are called, unlike such as are of one.
 _KINDS = re.compile(r"image|img|train|test|val|raw|stage|" + _LABELS.pattern, re.IGNORECASE)
+
+#: Rows of a CSV that are looked at.
+_ROWS = 1000
 
 #: Folders below the data's that are looked into, and endings of names that tell files apart.
 _DEPTH, _ENDINGS = 4, 3
@@ -118,6 +123,10 @@ def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
     membranes = "labels" in values and "parts" in values["labels"]
     values["ranking"] = "v_rand" if membranes else "average_precision"
     values["submission"] = {"form": "membranes" if membranes else "images"}
+    if sample := _run_lengths_of(data, next(iter(tests), None)):
+        values["submission"] = {"form": "run_lengths", "sample": sample.pop("file")}
+        values["submission"]["run_lengths"] = sample
+        told.append(f"submission: run lengths, as in {values['submission']['sample']}")
     told.append("ranking and submission are a guess: see docs/data.md for others")
     return values, told
 
@@ -245,17 +254,36 @@ def _labels_of(
             )
         kind = "masks, one a region" if several else "label images, in which each value is a region"
         return {form: group.pattern}, f"labels: {len(group.names)} images' {kind}, {group.pattern}"
-    for path in sorted(filter(Path.is_file, data.glob("*.csv"))):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            header = file.readline().strip().split(",")
-        runs = next((column for column in header if re.search("pixel|rle|run", column, re.I)), None)
-        if runs is not None and header[0] and {*header} - {runs}:
-            image = next(column for column in header if column != runs)
-            where = {"file": path.name, "image": image, "runs": runs}
-            return {"run_lengths": where}, (
-                f"labels: {path.name}, run lengths down columns from 1 (if regions look striped, "
-                "say down: false)"
-            )
+    if table := _run_lengths_of(data, train):
+        return {"run_lengths": table}, (
+            f"labels: {table['file']}, run lengths down columns from 1 (if regions look striped, "
+            "say down: false)"
+        )
+    for path, header, _ in _tables(data):
         if header[0] == "" and len(header) > 1:
             return {"pixels": path.name}, f"labels: {path.name}, a column an image"
     return None
+
+
+def _run_lengths_of(data: Path, images: Group | None) -> dict[str, str] | None:
+    """Return the CSV of run lengths of some images, and its columns; None if there is none."""
+    for path, header, rows in _tables(data):
+        runs = next((column for column in header if re.search("pixel|rle|run", column, re.I)), None)
+        image = next((column for column in header if column != runs), None)
+        if runs and image and images is not None:
+            place = header.index(image)
+            if images.names & {row[place] for row in rows if len(row) > place}:
+                return {"file": path.name, "image": image, "runs": runs}
+    return None
+
+
+def _tables(data: Path) -> Iterator[tuple[Path, list[str], list[list[str]]]]:
+    """Yield the CSVs of a folder, their header and their first rows."""
+    for path in sorted(filter(Path.is_file, data.glob("*.csv"))):
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            try:
+                rows = list(islice(csv.reader(file), _ROWS))
+            except csv.Error:
+                continue
+        if rows and rows[0]:
+            yield path, rows[0], rows[1:]
