@@ -15,7 +15,6 @@ from compkit.config import AugmentConfig, InputConfig, ModelConfig, RunConfig
 from compkit.data.augment import Augment, random_window
 from compkit.data.dataset import Draws, labelled_set
 from compkit.data.store import open_store
-from compkit.errors import CompkitError
 from compkit.heads import make_head
 from compkit.inference.predict import Predictor
 from compkit.models.network import Network
@@ -148,11 +147,6 @@ def test_resizing_keeps_the_centre_of_mass(side):
         rows, columns = np.indices(small.shape) + 0.5
         assert (small * rows).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
         assert (small * columns).sum() / small.sum() == pytest.approx(side / 2, abs=0.02 * side)
-
-
-def test_a_crop_beyond_the_image_is_refused(store):
-    with pytest.raises(CompkitError, match=r"input\.crop is 80, but the images are 64"):
-        example(store, 0, 0, RunConfig(input=InputConfig(crop=80)))
 
 
 def test_a_focused_crop_finds_regions_as_often_whatever_their_area():

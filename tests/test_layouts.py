@@ -229,6 +229,10 @@ def test_from_images_of_several_sizes_to_a_submission(tmp_path, monkeypatch, cap
     assert main(train) == 2
     assert "give input.crop, for instance 17, the smallest side" in capsys.readouterr().err
     assert not Path("runs/a").exists()  # a run has its settings for good
+    one = "phantom:size=32,labelled=4,unlabelled=1,test=1"
+    assert main([*train[:1], "--data", one, *train[3:], "--input.crop", "40"]) == 2
+    assert "input.crop is 40, but the images are 32 pixels wide" in capsys.readouterr().err
+    assert not Path("runs/a").exists()
     assert main([*train, "--input.crop", "16"]) == 0
     assert "average_precision" in capsys.readouterr().out
     assert main(["submit", "--run", "a", "--out", "x.csv"]) == 2

@@ -109,16 +109,13 @@ def seen_side(shapes: Iterable[tuple[int, ...]], config: RunConfig) -> int:
     Raises
     ------
     CompkitError
-        If they cannot be in one batch, or a crop would be larger than all of them.
+        If they cannot be in one batch.
     """
     found = [shape[:2] for shape in shapes]
-    smallest = min(map(min, found))
-    if len(set(found)) == 1:
-        shown_side(smallest, config)  # refuses a crop that is larger
-    elif config.input.crop is None:
+    if len(set(found)) > 1 and config.input.crop is None:
         raise CompkitError(
             "images differ in size, so that a batch of whole ones cannot be: give input.crop, for "
-            f"instance {smallest}, the smallest side"
+            f"instance {min(map(min, found))}, the smallest side"
         )
     return int(np.median([max(shape) for shape in found]))
 

@@ -8,7 +8,7 @@ from compkit.begin import split_of, start_run
 from compkit.cluster import is_on_ray, room
 from compkit.config import RunConfig
 from compkit.config.check import check_all
-from compkit.data.dataset import seen_side
+from compkit.data.dataset import seen_side, shown_side
 from compkit.data.store import open_store
 from compkit.display import print_scores
 from compkit.ensemble.decoder import tuned_decoder
@@ -114,7 +114,10 @@ def _check_others(config: RunConfig, data: str) -> None:
         sets.append(unlabelled_images(store, config.unlabelled.test))
         open_teacher(config.unlabelled.teacher, store, split_of(config, store))
     for images in filter(None, sets):
-        seen_side((seen(image.shape, config.input.size) for image in images), config)
+        shapes = {seen(image.shape, config.input.size) for image in images}
+        seen_side(shapes, config)
+        if len(shapes) == 1:  # of several sizes, what is smaller than a crop is continued
+            shown_side(min(*shapes.pop()), config)
 
 
 def _finish(run: Run) -> None:
