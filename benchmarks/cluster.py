@@ -4,8 +4,9 @@
 
 Trains six networks (two encoders × three folds) one by one, on a cluster of one node of one core,
 and on one of two, in turns; every time is of the whole command, decoders included. The start is
-that of Ray and of a task which imports what trains. Two cores must do nothing else: what shares
-them makes ratios meaningless, so the load is printed, too.
+that of Ray and of a task which imports what trains. Two such commands at once, without Ray, tell
+what a second core can bring at most, as cores may share caches and memory, or be half of one. They
+must do nothing else: what shares them makes ratios meaningless, so the load is printed, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -55,12 +58,17 @@ def main() -> None:
                     if nodes == 1:
                         start = clocked("-c", f"import cluster; cluster.start({where!r})")
                         seconds.setdefault("start", []).append(start)
+            with ThreadPoolExecutor() as pool:
+                runs = [f"half-{repeat}-{k}" for k in range(2)]
+                both = max(pool.map(partial(train, a.data, a.steps), runs))
+            seconds.setdefault("two at once", []).append(both / 2)
     times = {name: median(values) for name, values in seconds.items()}
-    one, node, two, start = (times[n] for n in ("one by one", "one node", "two nodes", "start"))
+    one, node, start, two, half = times.values()
     rows = [
         ["one by one", f"{one:.1f}", "1.00", "1.00"],
         ["one node of one core", f"{node:.1f}", f"{node / one:.2f}", f"{(node - start) / one:.2f}"],
         ["two nodes", f"{two:.1f}", f"{two / node:.2f} of one", f"{(two - start) / one:.2f}"],
+        ["two at once, a command", f"{half:.1f}", f"{half / one:.2f}", f"{half / one:.2f}"],
         ["start of Ray and of a worker", f"{start:.1f}", f"{start / node:.2f} of one", ""],
     ]
     title = f"six networks of {a.steps} steps; load before {load:.1f}, median of {a.repeats}"

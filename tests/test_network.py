@@ -21,7 +21,7 @@ from compkit.heads import make_head
 from compkit.machine import precision_of
 from compkit.models import weights
 from compkit.models.checkpoint import CARD, card, load_checkpoint, read_card, warm_start
-from compkit.models.network import DECODERS, Network, normalised
+from compkit.models.network import DECODERS, Network, cost_of, normalised
 from compkit.models.weights import PACKAGED, load_encoder, packaged
 
 
@@ -277,6 +277,15 @@ def test_encoders_may_have_decoders_of_their_own():
     config = ModelConfig(decoder={"resnet10t": "fpn", "resnet18": "Unet"}, weights="none")
     names = [type(Network(one, 2, config).model).__name__ for one in ("resnet10t", "resnet18")]
     assert names == ["FPN", "Unet"]
+
+
+def test_what_a_network_costs_is_counted_a_pixel():
+    narrow, wide = (cost_of(f"plain_unet{n}", ModelConfig()) for n in (16, 32))
+    assert 3.9 < wide / narrow < 4  # twice the channels in and out, but for the first and the last
+    transformer = ModelConfig(decoder="dpt")
+    assert cost_of("vit_tiny_patch16_224", transformer) < cost_of(
+        "vit_small_patch16_224", transformer
+    )
 
 
 def checkpoint(path, head="affinity", encoder="resnet10t", channels=1, **settings):

@@ -20,6 +20,7 @@ import torch
 from compkit.begin import start_run
 from compkit.cli import main as compkit
 from compkit.competition.table import read_table
+from compkit.config import FoldsConfig, RunConfig
 from compkit.data.store import open_store
 from compkit.ensemble.mixture import members_of
 from compkit.entry import guarded
@@ -28,6 +29,7 @@ from compkit.files import locked
 from compkit.leak import seen_by
 from compkit.metrics.named import image_scores
 from compkit.run import open_run
+from compkit.training import job
 from compkit.training.command import parse, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -464,3 +466,17 @@ def test_help_answers_at_once():
     code = "import sys, compkit.cli as c; c._parser(None)"
     heavy = f"{code}; print({{'torch', 'pandas'}} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", heavy], text=True) == "set()\n"
+
+
+def test_a_cluster_begins_with_what_takes_longest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPKIT_CACHE", str(tmp_path / "cache"))
+    begun = []
+    monkeypatch.setattr(job, "is_on_ray", lambda: True)
+    monkeypatch.setattr(job, "room", lambda machine: 2)
+    monkeypatch.setattr(job, "spread", lambda function, todo, *_: begun.extend(todo))
+    config = RunConfig(encoders=("plain_unet16", "plain_unet32"), folds=FoldsConfig(k=2))
+    job.train(config, "phantom:size=32,labelled=8,unlabelled=0,test=1", "dear")
+    assert [part[2:] for part in begun] == [
+        ("plain_unet32", 0), ("plain_unet32", 1), ("plain_unet16", 0), ("plain_unet16", 1)
+    ]  # fmt: skip

@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from compkit import plugins
 from compkit.config import ModelConfig
@@ -98,6 +99,16 @@ class Network(nn.Module):
         if self._frozen:
             self.encoder.eval()
         return self
+
+
+def cost_of(encoder: str, config: ModelConfig) -> float:
+    """Return the floating-point operations a pixel of a forward pass, which is not computed."""
+    with torch.device("meta"):
+        network = Network(encoder, 1, config, pretrained=False)
+        side = 128 + -128 % network.stride
+        with FlopCounterMode(display=False) as counted:
+            network(torch.empty(1, 1, side, side))
+    return float(counted.get_total_flops()) / side**2
 
 
 def normalised(images: Tensor, grey: tuple[float, float] | None = _IMAGENET) -> Tensor:

@@ -17,7 +17,7 @@ from compkit.folds import ALL
 from compkit.heads import make_head
 from compkit.intervals import resampling, shown
 from compkit.models.checkpoint import warm_start
-from compkit.models.network import Network
+from compkit.models.network import Network, cost_of
 from compkit.progress import say
 from compkit.resample import seen
 from compkit.root import runs_option, runs_root
@@ -83,7 +83,11 @@ def _spread(run: Run, parts: Sequence[tuple[str, int]], data: str) -> None:
         found = [whole if d else steps_done(run.part(*p)) for d, p in zip(done, parts, strict=True)]
         return sum(found), f"{sum(done)} done"
 
-    todo = [(run.name, data, *part) for part in parts if not run.is_done(*part)]
+    left = [part for part in parts if not run.is_done(*part)]
+    cost = {encoder: cost_of(encoder, run.config.model) for encoder in run.config.encoders}
+    # The dearest first, so that at the end no device waits long for another's.
+    left.sort(key=lambda part: cost[part[0]], reverse=True)
+    todo = [(run.name, data, *part) for part in left]
     spread(fit_part, todo, run.config.machine, f"{len(parts)} networks", whole * len(parts), steps)
 
 
