@@ -563,6 +563,20 @@ def test_what_is_wrong_with_a_sample_is_told(written, tmp_path, text, sentence):
         open_store(str(folder))
 
 
+def test_a_sample_that_a_yaml_of_ones_own_names_is_wanted(written, tmp_path):
+    folder, own = written["dsb2018"], tmp_path / "own.yaml"
+    assert main(["data", "init", "--data", str(folder), "--out", str(own)]) == 0
+    layout = read_layout(own)
+    assert layout.submission.sample is None  # the phantom writes none
+    own.write_text(
+        own.read_text().replace("form: run_lengths", "form: run_lengths\n  sample: x.csv")
+    )
+    with pytest.raises(
+        CompkitError, match=r"no sample submission .*x\.csv: put it there, or remove"
+    ):
+        open_store(str(own))
+
+
 def test_a_competition_of_ones_own(tmp_path, capsys):
     folder = tmp_path / "data"
     for place, count in (("a/x", 4), ("t", 2)):

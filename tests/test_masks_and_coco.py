@@ -71,6 +71,15 @@ def test_every_kind_of_segmentation(tmp_path, kind, capsys):
     assert not found["b.png"].labels.any()
 
 
+def test_crowds_are_taken_for_regions_and_told(tmp_path, capsys):
+    path = written(tmp_path, [rle(1), rle(2)])
+    found = json.loads(path.read_text())
+    found["annotations"][1]["iscrowd"] = 1
+    path.write_text(json.dumps(found))
+    np.testing.assert_array_equal(read_coco(path, {"a": LABELS.shape})["a"].labels, LABELS)
+    assert "1 annotation(s) are of crowds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("segmentation", "sentence"),
     [

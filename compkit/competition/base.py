@@ -161,7 +161,8 @@ class SubmissionAs:
     bits
         Of the pixels of membranes: 8, and white is 255, or 32, fractions, and white is 1.
     sample
-        A sample submission, whose order of images is taken.
+        A sample submission, whose order of images is taken; where a shipped competition names one
+        that is not there, images are in their own order.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")

@@ -125,6 +125,9 @@ class Own(Competition):
         folder = path.parent / (layout.folder or "")
         if not folder.is_dir():
             raise CompkitError(f"{path}: there is no folder {folder}: correct folder")
+        if (sample := layout.submission.sample) is not None:
+            remedy = f"put it there, or remove submission.sample from {path}"
+            require_file(folder / sample, "sample submission", remedy)
         return DescribedSource(folder, layout)
 
 

@@ -99,7 +99,10 @@ def _guessed(data: Path) -> tuple[dict[str, Any], list[str]]:
     if known is not None:
         path = Path(__file__).parent / "shipped" / f"{known.name}.yaml"
         line = f"compkit knows this layout: {known.name}, {known.locator}"
-        return yaml.safe_load(path.read_text()), [line]
+        shipped: dict[str, Any] = yaml.safe_load(path.read_text())
+        if not (data / shipped["submission"].get("sample", "")).exists():
+            del shipped["submission"]["sample"]
+        return shipped, [line]
     groups = sorted(_groups(data), key=lambda group: (-group.files, group.pattern))
     if not groups:
         raise CompkitError(f"{data} holds no image ({', '.join(SUFFIXES)}): give --data another")

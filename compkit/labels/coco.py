@@ -34,6 +34,7 @@ class _Image:
 class _Annotation:
     image_id: int
     segmentation: list[list[float]] | dict[str, Any] = field(default_factory=list)
+    iscrowd: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
     known = {one.id for one in found.images}
     if strange := len(known) - len(names):
         say(f"{path}: {strange} of its {len(known)} images are not there, and are left out")
+    if crowds := sum(one.iscrowd != 0 for one in found.annotations):
+        say(f"{path}: {crowds} annotation(s) are of crowds (iscrowd): each is taken for one region")
     for number, one in enumerate(found.annotations):
         where = f"{path}, annotation {number}"
         if one.image_id not in known:

@@ -56,7 +56,7 @@ def write_coco(folder: Path, split: Split, images: Images, labels: Images) -> No
             runs = coco_mask.encode(np.asfortranarray(regions == region).astype(np.uint8))
             segmentation = {"size": runs["size"], "counts": runs["counts"].decode()}
             annotations.append(
-                {"id": len(annotations), "image_id": number, "category_id": 1, "iscrowd": 1,
+                {"id": len(annotations), "image_id": number, "category_id": 1, "iscrowd": 0,
                  "area": int((regions == region).sum()), "segmentation": segmentation}
             )  # fmt: skip
     found = {
