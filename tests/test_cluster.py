@@ -32,8 +32,8 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 DATA = "phantom:size=32,labelled=9,unlabelled=0,test=3"
 SETTINGS = [
-    "--encoders", "[plain_unet16]", "--folds.k", "3", "--input.batch", "2",
-    "--training.steps", "36", "--training.steps_per_epoch", "6", "--training.warmup", "1",
+    "--encoders", "[plain_unet16,plain_unet32]", "--folds.k", "3", "--input.batch", "2",
+    "--training.steps", "18", "--training.steps_per_epoch", "3", "--training.warmup", "1",
 ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_fits_outlive_a_node_and_a_head_and_are_those_of_one_process(place, clus
     assert told.startswith("error: the Ray cluster has lost its head")
     for run in ("alone", "stopped"):
         ended(train("--run", run), 0)
-    assert len(weights("alone")) == 3
+    assert len(weights("alone")) == 6
     assert weights("spread") == weights("alone") == weights("stopped")
     submit(["alone"], Path("alone.csv"))
     predict_folder("alone", images, Path("alone"))
