@@ -606,6 +606,17 @@ def test_a_competition_of_ones_own(tmp_path, capsys):
     shutil.rmtree(folder / "t")
     assert main(baseline) == 2
     assert "there is no test image to be submitted" in capsys.readouterr().err
+    layout = layout.replace("who.csv", "{file: y.csv, image: ID, group: Body}")
+    (folder / "competition.yaml").write_text(layout)
+    (folder / "y.csv").write_text("id,rle,Body\ns0,0 3,1\ns0,2 4,1\ns1,,2\ns2,8 2,1\n")
+    folds = make_folds(open_store(str(folder)), 2)
+    assert folds.fold[0] == folds.fold[2] != folds.fold[1]
+    (folder / "competition.yaml").write_text(layout.replace("Body", "patient"))
+    with pytest.raises(CompkitError, match=r"must have one column 'patient' beside 'id'"):
+        make_folds(open_store(str(folder)), 2)
+    (folder / "competition.yaml").write_text(
+        layout.replace("{file: y.csv, image: ID, group: Body}", "who.csv")
+    )
     (folder / "who.csv").rename(folder / "whom.csv")
     with pytest.raises(
         CompkitError, match=r"who\.csv: put it there, or correct groups in its YAML"

@@ -68,6 +68,27 @@ class LabelMaps:
     labels: Iterable[np.ndarray | None]
 
 
+@dataclass(frozen=True)
+class GroupTable:
+    """A CSV that tells of which patient, or other group, each training image is.
+
+    Attributes
+    ----------
+    path : Path
+    image : str
+        Its column of image names. Upper and lower case count as one.
+    group : str, optional
+        Its column of groups; without it, ``group`` or ``patient``.
+    """
+
+    path: Path
+    image: str = "image"
+    group: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
 class Source(ABC):
     """The raw data of one competition, read once by the store.
 
@@ -75,14 +96,14 @@ class Source(ABC):
     ----------
     train, test : tuple of str
         Image names in the competition's own order.
-    groups : Path or None
+    groups : Path, GroupTable or None
         A CSV of the patients, or other groups, that training images are of, if they are known; see
         `compkit.folds.reading.read_groups`.
     """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
-    groups: Path | None = None
+    groups: Path | GroupTable | None = None
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compkit.competition.base import Competition, LabelMaps, Source, Split
+from compkit.competition.base import Competition, GroupTable, LabelMaps, Source, Split
 from compkit.competition.labels_at import Labels
 from compkit.competition.layout import (
     LabelsAt,
@@ -161,8 +161,8 @@ class DescribedSource(Source):
             given = " or ".join(filter(None, (layout.images.train, layout.images.test)))
             raise CompkitError(f"{folder} has no image {given}: correct the patterns")
         self.train, self.test = self._ordered("train"), self._ordered("test")
-        if layout.groups is not None:
-            self.groups = folder / layout.groups
+        if (at := layout.groups) is not None:
+            self.groups = GroupTable(folder / at.file, at.image, at.group)
 
     def fingerprint(self) -> str:
         """Return a digest of the layout, and of all files' names, sizes and times of change."""
@@ -229,8 +229,8 @@ class DescribedSource(Source):
 
     def _files(self) -> list[Path]:
         labels, folder = self.layout.labels or LabelsAt(), self.folder
-        named = [labels.coco, labels.pixels, labels.unlabelled, self.layout.groups]
-        named += [labels.run_lengths.file if labels.run_lengths else None]
+        named = [labels.coco, labels.pixels, labels.unlabelled]
+        named += [at.file for at in (labels.run_lengths, self.layout.groups) if at is not None]
         found = {path for places in self._places.values() for path, _ in places.values()}
         sample = self.layout.submission.sample
         named += [sample] if sample is not None and (folder / sample).exists() else []

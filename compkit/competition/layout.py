@@ -118,6 +118,24 @@ class LabelsAt:
 
 
 @dataclass(frozen=True)
+class GroupsAt:
+    """Which training images stay in one fold.
+
+    Parameters
+    ----------
+    file
+        A CSV; images may have several rows, as in a file of labels.
+    image, group
+        Its columns of names and of groups.
+    """
+
+    __pydantic_config__ = _STRICT
+    file: str
+    image: str = "image"
+    group: str | None = None
+
+
+@dataclass(frozen=True)
 class Layout:
     """What a competition's YAML holds.
 
@@ -128,7 +146,7 @@ class Layout:
     images, labels, submission
         As described there.
     groups
-        A CSV with the columns image and group (or patient): images of one stay in one fold.
+        As described there; a path alone is a CSV with the columns image and group (or patient).
     folder
         Where the data are, from where the YAML lies; only of one that lies elsewhere.
     ranking
@@ -143,7 +161,7 @@ class Layout:
     name: str
     images: ImagesAt
     labels: LabelsAt | None = None
-    groups: str | None = None
+    groups: GroupsAt | None = None
     folder: str | None = None
     ranking: str = "adjusted_all"
     metrics: tuple[str, ...] = METRICS
@@ -172,6 +190,8 @@ def read_layout(path: Path) -> Layout:
         Naming the file and the key that is unknown or wrong.
     """
     values = load_yaml(path, "competition file")
+    if isinstance(values, dict) and isinstance(values.get("groups"), str):
+        values["groups"] = {"file": values["groups"]}
     layout = checked(Layout, values, str(path), "correct it", "is no competition file")
     if not NAME.fullmatch(layout.name):
         raise CompkitError(
@@ -220,7 +240,7 @@ def paths_of(layout: Layout) -> Iterator[tuple[str, str]]:
         },
         "labels.run_lengths.file": runs.file if runs else None,
         "labels.unlabelled": labels.unlabelled,
-        "groups": layout.groups,
+        "groups": layout.groups.file if layout.groups else None,
         "submission.sample": layout.submission.sample,
     }
     yield from ((key, value) for key, value in named.items() if value is not None)

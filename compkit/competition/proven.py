@@ -14,6 +14,7 @@ from compkit.competition.base import (
     HIGHEST_TRUE,
     NAME,
     Competition,
+    GroupTable,
     LabelMaps,
     Rules,
     Source,
@@ -62,8 +63,8 @@ class Proven(Source):
         self._source = self._ask(competition, "source", data)
         self.train, self.test = self._names("train"), self._names("test")
         self.groups = self._source.groups
-        if not isinstance(self.groups, Path | None):
-            self._refuse("groups", self.groups, "the Path of a CSV, or None")
+        if not isinstance(self.groups, Path | GroupTable | None):
+            self._refuse("groups", self.groups, "the Path of a CSV, a GroupTable, or None")
 
     def fingerprint(self) -> str:
         """Return a digest that changes whenever the data may have changed."""

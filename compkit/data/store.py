@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from compkit.competition import competition_of
-from compkit.competition.base import Competition, Source, Split
+from compkit.competition.base import Competition, GroupTable, Source, Split
 from compkit.competition.proven import Proven
 from compkit.data.arrays import (
     Images,
@@ -64,7 +64,7 @@ class Store:
         wherever they lie.
     test_content : str
         SHA-256 of the test images and their names, likewise.
-    groups : Path or None
+    groups : Path, GroupTable or None
         As of `compkit.competition.base.Source`.
     annotations : memmap of the type of `labels`, shape (L, A, H, W), or Ragged, or None
         Where an image has several annotators: of all, `labels` being of the first.
@@ -81,7 +81,7 @@ class Store:
     labels: Images
     content: str
     test_content: str
-    groups: Path | None = None
+    groups: Path | GroupTable | None = None
     annotations: Images | None = None
 
     @cached_property

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from compkit.competition.base import GroupTable
 from compkit.data.store import Store
 from compkit.errors import CompkitError
 from compkit.folds.duplicates import copies, find_duplicates, several
@@ -101,7 +102,7 @@ def _alike(store: Store, k: int, grouped: bool) -> _Parted:
     return found.cut(k) if grouped else found.copy, found.group, found.told(grouped)
 
 
-def _given(store: Store, k: int, path: Path | str, similar: bool) -> _Parted:
+def _given(store: Store, k: int, path: Path | str | GroupTable, similar: bool) -> _Parted:
     alike = find_duplicates(store).group if similar else copies(store.images)
     names = _joined(read_groups(path, store), alike)
     _, unit = np.unique(names, return_inverse=True)

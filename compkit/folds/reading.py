@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from compkit.competition.base import GroupTable
 from compkit.data.store import Store
 from compkit.errors import CompkitError, brief
 from compkit.folds.duplicates import copies, find_duplicates, several
@@ -179,13 +180,14 @@ def _check_groups(path: Path, folds: Folds) -> None:
             )
 
 
-def read_groups(path: Path | str, store: Store) -> np.ndarray:
+def read_groups(path: Path | str | GroupTable, store: Store) -> np.ndarray:
     """Read the group of each training image from a CSV with the columns image and group.
 
     Parameters
     ----------
-    path : Path or str
-        The second column may be called patient, too; other columns do not count.
+    path : Path, str or GroupTable
+        The second column may be called patient, too, or both as a table says; other columns do not
+        count. An image may have several rows, of one group.
 
     Returns
     -------
@@ -197,16 +199,21 @@ def read_groups(path: Path | str, store: Store) -> np.ndarray:
     CompkitError
         Naming the file, and the row or image; for instance if a labelled image has no group.
     """
-    sheet = read_sheet(Path(path), "file of groups", ("image",))
-    column = next((name for name in ("group", "patient") if name in sheet.rows), None)
-    if column is None:
-        raise CompkitError(f"{path} must have one column 'group' (or 'patient') beside 'image'")
+    at = path if isinstance(path, GroupTable) else GroupTable(Path(path))
+    image, ways = at.image.lower(), [at.group.lower()] if at.group else ["group", "patient"]
+    sheet = read_sheet(at.path, "file of groups", (image,))
+    column = next((name for name in ways if name in sheet.rows), None)
+    if column is None or column == image:
+        told = " (or ".join(map(repr, ways)) + ")" * (len(ways) - 1)
+        raise CompkitError(f"{path} must have one column {told} beside {image!r}")
+    rows = pd.DataFrame({"image": sheet.rows[image], "group": sheet.rows[column]})
+    sheet = replace(sheet, rows=rows)
     sheet.places(store.train)
-    known = sheet.groups(column).groupby(sheet.rows["image"]).first()
-    sheet = replace(sheet, rows=sheet.rows.assign(known=sheet.rows["image"].map(known)))
+    known = sheet.groups("group").groupby(rows["image"]).first()
+    sheet = replace(sheet, rows=rows.assign(known=rows["image"].map(known)))
     sheet.refuse(
-        sheet.rows[column] != sheet.rows["known"],
-        f"{{image}} is in group {{{column}!r}}, but above in {{known!r}}",
+        rows["group"] != sheet.rows["known"],
+        "{image} is in group {group!r}, but above in {known!r}",
     )
     names = np.array(known.reindex(store.train, fill_value="").tolist())
     for index in store.labelled[names[store.labelled] == ""]:
