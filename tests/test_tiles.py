@@ -78,3 +78,13 @@ def test_a_predictor_of_tiles_sees_tiles_only():
     assert maps.shape == (2, 1, 80, 80)
     whole = Predictor(network, head, views, tile=128)(images)
     assert torch.equal(whole, Predictor(network, head, views)(images))
+
+
+@pytest.mark.parametrize(("length", "shown"), [(2048, 2048), (2049, 1024)])
+def test_very_large_images_are_seen_in_tiles_by_themselves(length, shown):
+    network = Network("plain_unet16", 2, ModelConfig()).eval()
+    seen = set()
+    network.register_forward_pre_hook(lambda _, given: seen.add(tuple(given[0].shape[-2:])))
+    head = make_head(RunConfig(head="foreground"), 64)
+    maps = Predictor(network, head, ["identity"])(np.zeros((1, 32, length), np.uint8))
+    assert (maps.shape, seen) == ((1, 1, 32, length), {(32, shown)})

@@ -117,7 +117,8 @@ class InferenceConfig:
         scale0.75, scale1.25, ... (for instance hflip+rot90).
     tile
         Side in pixels of the overlapping tiles, blended smoothly, in which an image is predicted
-        that is larger; null shows the network whole images.
+        that is larger; null shows the network whole images, and those of over 2,048 pixels in
+        tiles of 1,024.
     checkpoint
         The epoch that predicts: last; or best, of the highest score on the fold that is then
         predicted, so that out-of-fold scores are too high.

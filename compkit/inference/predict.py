@@ -15,6 +15,10 @@ from compkit.inference.tta import View, parse_view
 from compkit.models.network import Network, padded
 from compkit.resample import resized, within
 
+#: Pixels of a side beyond which an image is predicted in tiles of half as much: a decoder takes
+#: some 300 bytes a pixel, 5 GB for an image of 4096².
+_VERY_LARGE = 2048
+
 
 class Predictor:
     """Images to probability maps, averaged over TTA views.
@@ -31,7 +35,8 @@ class Predictor:
         The side that the network was trained at; maps are of that size, the longer side of images
         that are not square. None takes the images'.
     tile : int or None
-        Side of the tiles that the network is shown of a larger image; None shows it whole.
+        Side of the tiles that the network is shown of a larger image; None shows it whole, unless
+        it is very large.
     """
 
     def __init__(
@@ -69,9 +74,9 @@ class Predictor:
         return self.head.reorient(view.through(self._blended, x), view.matrix).clamp(0, 1)
 
     def _blended(self, x: Tensor) -> Tensor:
-        if self.tile is None:
-            return self._maps(x)
-        return tiled(self._maps, x, self.tile, self.head.known)
+        large = max(x.shape[-2:]) > _VERY_LARGE
+        side = self.tile or (_VERY_LARGE // 2 if large else _VERY_LARGE)
+        return tiled(self._maps, x, side, self.head.known)
 
     def _maps(self, x: Tensor) -> Tensor:
         x, (height, width) = padded(self.network.stride, x)
