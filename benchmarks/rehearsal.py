@@ -1,6 +1,6 @@
 """A competition of the real size, from its data to a scored submission: time, memory and disk.
 
-    python benchmarks/rehearsal.py --keep DIR [--images 400 1600 500] [--steps 4]
+    python benchmarks/rehearsal.py --keep DIR [--images 400 1600 500] [--steps 24]
 
 Three encoders × two folds of few steps on a phantom of 512², by the commands that a competitor
 gives. Memory is that of all processes of a command together, each page of memory that several share
@@ -39,7 +39,7 @@ def main() -> None:
         help="labelled, unlabelled and test images",
     )  # fmt: skip
     parser.add_argument("--size", type=int, default=512, help="side of the images, pixels")
-    parser.add_argument("--steps", type=int, default=4, help="of each network")
+    parser.add_argument("--steps", type=int, default=24, help="of each network")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--head", default="boundary")
     parser.add_argument("--keep", type=Path, help="work here, and leave everything there")

@@ -18,13 +18,16 @@ from compkit.metrics.named import beside, image_scores
 from compkit.metrics.rand import METRICS
 from compkit.parallel import in_order
 from compkit.parameters import Param, Params, defaults_of
-from compkit.progress import task
+from compkit.progress import say, task
 
 #: From an image's number and one setting to a label map, integer (H, W).
 Decode = Callable[[int, dict[str, Any]], np.ndarray]
 
 #: From one setting to one value an image, float64 (N,).
 Score = Callable[[dict[str, Any]], np.ndarray]
+
+#: So many images are tuned on at most: what more of them tell does not pay for the time they take.
+_MOST = 200
 
 #: Passes over the parameters; the third hardly ever moves one.
 _ROUNDS = 3
@@ -38,7 +41,7 @@ _TIE_BREAK = 0.05
 
 
 class Evaluation:
-    """Scores of all images under one setting, each computed once.
+    """Scores of images under one setting, each computed once.
 
     Parameters
     ----------
@@ -63,23 +66,26 @@ class Evaluation:
         metrics: Sequence[str] = METRICS,
     ) -> None:
         self._decode, self._truths, self._cheap = decode, truths, cheap or {}
-        self._known: dict[tuple[Any, ...], np.ndarray] = {}
-        self._pixels, self._metrics = pixels, metrics
+        self._known: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._pixels, self._metrics = pixels / max(1, len(truths)), metrics
 
-    def __call__(self, params: Params) -> np.ndarray:
-        """Return the metrics of every image, shape (N, len(metrics))."""
-        key = tuple(params.values())
-        if key not in self._known:
-            values = itertools.product(*(param.values for param in self._cheap.values()))
-            settings = [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
-            work = (
-                (self._decode, index, truth, settings, self._metrics)
-                for index, truth in enumerate(self._truths)
-            )
-            images = np.array(list(in_order(_scores, work, self._pixels)))
-            for setting, rows in zip(settings, images.swapaxes(0, 1), strict=True):
-                self._known[tuple(setting.values())] = rows
-        return self._known[key]
+    def __call__(self, params: Params, images: np.ndarray | None = None) -> np.ndarray:
+        """Return the metrics of every image, shape (N, len(metrics)), where `images`, bool (N,).
+
+        The others are NaN, or known from before.
+        """
+        values = itertools.product(*(param.values for param in self._cheap.values()))
+        settings = [dict(params) | dict(zip(self._cheap, each, strict=True)) for each in values]
+        shape = (len(self._truths), len(settings), len(self._metrics))
+        begun = np.zeros(len(self._truths), bool), np.full(shape, np.nan)
+        dear = tuple(value for name, value in params.items() if name not in self._cheap)
+        there, rows = self._known.setdefault(dear, begun)
+        lacking = np.flatnonzero(~there if images is None else images & ~there).tolist()
+        work = ((self._decode, i, self._truths[i], settings, self._metrics) for i in lacking)
+        found = in_order(_scores, work, round(self._pixels * len(lacking)))
+        for index, scores in zip(lacking, found, strict=True):
+            rows[index], there[index] = scores, True
+        return rows[:, settings.index(dict(params))]
 
 
 def _scores(
@@ -162,22 +168,23 @@ def written(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def cross_fit(
     space: Mapping[str, Param],
-    evaluate: Callable[[Params], np.ndarray],
+    evaluate: Callable[[Params, np.ndarray], np.ndarray],
     folds: np.ndarray,
     ranking: str,
     label: str,
     starts: Sequence[Params] = ({},),
     groups: np.ndarray | None = None,
     told: Sequence[str] = (),
+    most: int = _MOST,
 ) -> CrossFit:
-    """Tune parameters on all images, and score every fold with those tuned on the others.
+    """Tune parameters, and score every fold with those tuned on the others.
 
     Parameters
     ----------
     space : mapping of str to Param
     evaluate : callable
-        From one setting to the metrics of every image, shape (N, M): those `beside` what ranks and
-        what is told.
+        From one setting and images, bool (N,), to their metrics, shape (N, M): those `beside` what
+        ranks and what is told.
     folds : ndarray of int64, shape (N,)
         The fold of every image, from 0.
     ranking : str
@@ -190,29 +197,35 @@ def cross_fit(
         The group of every image, as of `compkit.metrics.bootstrap.interval`.
     told : sequence of str
         Metrics that are measured, too, and tuned by in nothing.
+    most : int
+        How many images are tuned on at most, evenly of each fold; all are scored.
     """
     metrics, used = beside(ranking, *told), len(beside(ranking))
     column = metrics.index(ranking)
     honest = np.zeros((len(folds), len(metrics)))
     numbers = sorted(set(folds.tolist()))
     steps = _ROUNDS * len(space) * len(starts)
-    by_fold = {}
+    by_fold, everywhere, seen = {}, folds >= 0, _evenly(folds, most)
+    if most < len(folds):
+        say(f"{label}: on {most} of {len(folds)} images, evenly of each fold; all are scored")
     with task(label, steps * (len(numbers) + 1)) as progress:
 
         def tuned_on(chosen: np.ndarray) -> dict[str, Any]:
-            def score(params: Params) -> np.ndarray:
-                return objective(evaluate(params)[chosen, :used], column)
+            of_these = chosen & seen
 
-            of = None if groups is None else groups[chosen]
+            def score(params: Params) -> np.ndarray:
+                return objective(evaluate(params, seen)[of_these, :used], column)
+
+            of = None if groups is None else groups[of_these]
             return descend(space, score, starts, progress.advance, of)
 
         for fold in numbers:
             inside = folds == fold
             by_fold[str(fold)] = tuned_on(~inside)
-            honest[inside] = evaluate(by_fold[str(fold)])[inside]
-        params = tuned_on(folds >= 0)
+            honest[inside] = evaluate(by_fold[str(fold)], inside)[inside]
+        params = tuned_on(everywhere)
     defaults = defaults_of(space)
-    default = evaluate(defaults)
+    default = evaluate(defaults, everywhere)
     tuned = bool(
         mean(objective(honest[:, :used], column) - objective(default[:, :used], column)) > 0
     )
@@ -225,6 +238,14 @@ def cross_fit(
         default=default,
         groups=groups,
     )
+
+
+def _evenly(folds: np.ndarray, most: int) -> np.ndarray:
+    """Return at most `most` images, bool (N,), evenly of each fold."""
+    by_fold, seen = np.argsort(folds, kind="stable"), np.zeros(len(folds), bool)
+    places = np.linspace(0, len(folds) - 1, min(most, len(folds))).round().astype(int)
+    seen[by_fold[places]] = True
+    return seen
 
 
 def objective(rows: np.ndarray, column: int) -> np.ndarray:

@@ -33,7 +33,7 @@ def tables():
 
 
 def fitted(table: np.ndarray, starts=({},), folds=FOLDS, groups=None):
-    def evaluate(params):
+    def evaluate(params, _):
         return table[SETTINGS.index(dict(params))]
 
     return cross_fit(SPACE, evaluate, folds, METRICS[0], "", starts, groups)
@@ -54,7 +54,7 @@ def test_what_is_chosen_is_of_the_space_and_kept_only_if_it_helps(table):
 
 @given(tables(), tables())
 def test_what_is_only_told_changes_nothing_that_is_tuned(table, other):
-    def evaluate(params):
+    def evaluate(params, _):
         index = SETTINGS.index(dict(params))
         return np.concatenate([table[index], other[index, :, :1]], axis=1)
 
@@ -146,3 +146,38 @@ def test_cheap_parameters_are_decoded_together_and_score_the_same():
         np.testing.assert_array_equal(together(params), wanted[repr(params)])
     assert len(seen) == len(set(seen)) * 2  # once a value of c, no more
     assert seen[:3] == [(0, 0, "x"), (0, 1, "x"), (0, 2, "x")]
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])
+@pytest.mark.parametrize("most", [5, 7, 1000])
+def test_a_part_of_many_images_is_tuned_on_and_all_are_scored(count, most):
+    rng = np.random.default_rng(count)
+    folds = rng.permutation(np.repeat(np.arange(5), count))
+    table = rng.random((len(SETTINGS), len(folds), len(METRICS)))
+    asked = []
+
+    def evaluate(params, images):
+        asked.append(images)
+        return np.where(images[:, None], table[SETTINGS.index(dict(params))], np.nan)
+
+    fit = cross_fit(SPACE, evaluate, folds, METRICS[0], "", most=most)
+    assert np.isfinite(fit.kept).all() and len(fit.kept) == len(folds)
+    tuned_on = asked[0]
+    assert tuned_on.sum() == min(most, 5 * count)
+    assert np.ptp(np.bincount(folds[tuned_on], minlength=5)) <= 1
+    for images in asked:
+        inside = len(set(folds[images])) == 1  # what a fold scores by parameters of the others
+        assert inside or images.all() or (images == tuned_on).all()
+
+
+def test_only_images_that_are_asked_for_are_decoded():
+    truths, seen = [np.eye(4, dtype=int)] * 3, []
+
+    def decode(index, params):
+        seen.append(index)
+        return truths[index]
+
+    evaluate, some = Evaluation(decode, truths, 0), np.array([True, False, True])
+    assert np.isnan(evaluate(SETTINGS[0], some)[1]).all()
+    assert evaluate(SETTINGS[0])[:, 0].tolist() == [1, 1, 1]
+    assert seen == [0, 2, 1]

@@ -24,7 +24,6 @@ from compkit.metrics.bootstrap import interval, mean
 from compkit.metrics.named import beside
 from compkit.parameters import Param
 from compkit.pixels import as_grey
-from compkit.progress import say
 
 #: What is tried. The default comes first, and is the organisers'. What decides most is tuned first.
 SPACE: Mapping[str, Param] = {
@@ -125,7 +124,7 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
         If fewer than two images are labelled.
     """
     store.require_labels()
-    count, different = len(store.labelled), len(set(store.digests(store.labelled)))
+    different = len(set(store.digests(store.labelled)))
     if different < 2:
         raise CompkitError(
             "a single image is labelled, or copies of one, so none is left to judge what is tuned "
@@ -134,29 +133,19 @@ def tune_watershed(store: Store) -> tuple[WatershedParams, dict[str, Any]]:
     ranking, told = store.competition.rules.ranking, store.competition.rules.metrics
     split = make_folds(store, min(_FOLDS, different))
     folds, groups = split.fold[store.labelled], split.group[store.labelled]
-    chosen = _chosen(folds, max(_FOLDS, PIXELS // store.size**2))
-    if len(chosen) < count:
-        say(f"tuning on {len(chosen)} of {count} labelled images, as many of each fold, for time")
-    rows = store.labelled[chosen]
+    rows = store.labelled
     truths, pixels = [store.truth_of(row) for row in rows.tolist()], len(rows) * store.size**2
     cheap = {"background_below": SPACE["background_below"]}
     evaluate = Evaluation(
         partial(_decoded, store, rows), truths, PASSES * pixels, cheap, beside(ranking, *told)
     )
+    most = max(_FOLDS, PIXELS // store.size**2)
     fit = cross_fit(
-        SPACE, evaluate, folds[chosen], ranking, "tuning the watershed",
-        groups=groups[chosen], told=told,
-    )  # fmt: skip
+        SPACE, evaluate, folds, ranking, "tuning the watershed", groups=groups, told=told, most=most
+    )
     _show(fit, ranking, store.competition.rules.told(), split.doubts())
     names = [store.train[row] for row in rows]
     return WatershedParams(**fit.params), written(fit.record(ranking, names))
-
-
-def _chosen(folds: np.ndarray, most: int) -> np.ndarray:
-    """Return at most `most` places in `folds`, ascending, evenly of each fold."""
-    by_fold = np.argsort(folds, kind="stable")
-    count = min(most, len(folds))
-    return np.sort(by_fold[np.linspace(0, len(folds) - 1, count).round().astype(int)])
 
 
 def _decoded(store: Store, rows: np.ndarray, index: int, params: dict[str, Any]) -> np.ndarray:

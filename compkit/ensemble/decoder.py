@@ -40,7 +40,7 @@ class Decoder:
     ranking : str
         The metric that they are tuned for.
     params : dict
-        For the test: tuned on all out-of-fold maps, or the head's defaults (see `tuned`).
+        For the test: tuned on out-of-fold maps of all folds, or the head's defaults (see `tuned`).
     tuned : bool
         Whether tuning helps on folds that it did not see; if not, the defaults are kept.
     fold_params : dict of str to dict
