@@ -26,9 +26,6 @@ Decode = Callable[[int, dict[str, Any]], np.ndarray]
 #: From one setting to one value an image, float64 (N,).
 Score = Callable[[dict[str, Any]], np.ndarray]
 
-#: So many images are tuned on at most: what more of them tell does not pay for the time they take.
-_MOST = 200
-
 #: Passes over the parameters; the third hardly ever moves one.
 _ROUNDS = 3
 #: A value replaces another only for at least this much of score, so that ties keep the default.
@@ -175,7 +172,7 @@ def cross_fit(
     starts: Sequence[Params] = ({},),
     groups: np.ndarray | None = None,
     told: Sequence[str] = (),
-    most: int = _MOST,
+    most: int | None = None,
 ) -> CrossFit:
     """Tune parameters, and score every fold with those tuned on the others.
 
@@ -198,7 +195,7 @@ def cross_fit(
     told : sequence of str
         Metrics that are measured, too, and tuned by in nothing.
     most : int
-        How many images are tuned on at most, evenly of each fold; all are scored.
+        How many images are tuned on at most, evenly of each fold; all are scored. None takes all.
     """
     metrics, used = beside(ranking, *told), len(beside(ranking))
     column = metrics.index(ranking)
@@ -206,7 +203,7 @@ def cross_fit(
     numbers = sorted(set(folds.tolist()))
     steps = _ROUNDS * len(space) * len(starts)
     by_fold, everywhere, seen = {}, folds >= 0, _evenly(folds, most)
-    if most < len(folds):
+    if most is not None and most < len(folds):
         say(f"{label}: on {most} of {len(folds)} images, evenly of each fold; all are scored")
     with task(label, steps * (len(numbers) + 1)) as progress:
 
@@ -240,10 +237,10 @@ def cross_fit(
     )
 
 
-def _evenly(folds: np.ndarray, most: int) -> np.ndarray:
+def _evenly(folds: np.ndarray, most: int | None) -> np.ndarray:
     """Return at most `most` images, bool (N,), evenly of each fold."""
     by_fold, seen = np.argsort(folds, kind="stable"), np.zeros(len(folds), bool)
-    places = np.linspace(0, len(folds) - 1, min(most, len(folds))).round().astype(int)
+    places = np.linspace(0, len(folds) - 1, min(most or len(folds), len(folds))).round().astype(int)
     seen[by_fold[places]] = True
     return seen
 

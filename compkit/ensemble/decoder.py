@@ -26,6 +26,9 @@ from compkit.schema import read_record, write_record
 #: An image that is filled, or not: the other parameters settle differently for each.
 STARTS: tuple[Params, ...] = ({}, {"fill": True})
 
+#: What is tuned on at most, for the sake of time: so many images, and as many pixels of small ones.
+_IMAGES, _PIXELS = 100, 100 * 512**2
+
 _REMEDY = "delete it and run compkit train again, or for an ensemble compkit ensemble"
 
 
@@ -202,6 +205,7 @@ def tune_decoder(mixture: Mixture, ranking: str | None = None) -> Decoder:
         STARTS,
         run.folds.group[mixture.indices],
         told,
+        max(_IMAGES, _PIXELS // mixture.side**2),
     )
     return Decoder(
         head=head.name,
