@@ -537,6 +537,22 @@ def test_a_competition_file_may_lie_elsewhere(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_test_may_lie_alone(written, layout, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(written[layout], folder)
+    whole = open_store(str(folder))
+    if layout in ("folder", "coco"):  # which nothing but the labels tells apart
+        assert main(["data", "init", "--data", str(folder)]) == 0
+    tests = {"raidium": "X_test", "dsb2018": "stage1_test", "isbi2012": "test-volume.tif"}
+    kept = {tests.get(layout, "test"), "competition.yaml"}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    alone = open_store(str(folder))
+    assert (alone.train, alone.test_content) == ((), whole.test_content)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_that_is_known_is_written_out(written, layout, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(written[layout], folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -228,9 +228,12 @@ class DescribedSource(Source):
         return tuple(order)
 
     def _files(self) -> list[Path]:
-        labels, folder = self.layout.labels or LabelsAt(), self.folder
+        layout, folder = self.layout, self.folder
+        if not self.train:  # a test alone
+            layout = replace(layout, labels=None, groups=None)
+        labels = layout.labels or LabelsAt()
         named = [labels.coco, labels.pixels, labels.unlabelled]
-        named += [at.file for at in (labels.run_lengths, self.layout.groups) if at is not None]
+        named += [at.file for at in (labels.run_lengths, layout.groups) if at is not None]
         found = {path for places in self._places.values() for path, _ in places.values()}
         sample = self.layout.submission.sample
         named += [sample] if sample is not None and (folder / sample).exists() else []
