@@ -282,6 +282,8 @@ def test_encoders_may_have_decoders_of_their_own():
 def test_what_a_network_costs_is_counted_a_pixel():
     narrow, wide = (cost_of(f"plain_unet{n}", ModelConfig()) for n in (16, 32))
     assert 3.9 < wide / narrow < 4  # twice the channels in and out, but for the first and the last
+    for decoder in ("deeplabv3plus", "pan"):  # which take statistics of one value an image
+        assert cost_of("resnet18", ModelConfig(decoder=decoder)) > 0
     transformer = ModelConfig(decoder="dpt")
     assert cost_of("vit_tiny_patch16_224", transformer) < cost_of(
         "vit_small_patch16_224", transformer

@@ -285,6 +285,11 @@ def test_bad_input_is_one_sentence(workplace, capsys, changed, expected):
     assert "Traceback" not in error
 
 
+def test_a_crop_beyond_the_images_is_refused(workplace, capsys):
+    assert tune(input__crop="64") == 2
+    assert "input.crop is 64, but the images are 32 pixels wide" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_another_space_data_or_base_is_refused(workplace, capsys):
     assert tune(trials="1") == 0

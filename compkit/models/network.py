@@ -104,7 +104,7 @@ class Network(nn.Module):
 def cost_of(encoder: str, config: ModelConfig) -> float:
     """Return the floating-point operations a pixel of a forward pass, which is not computed."""
     with torch.device("meta"):
-        network = Network(encoder, 1, config, pretrained=False)
+        network = Network(encoder, 1, config, pretrained=False).eval()  # as of one image
         side = 128 + -128 % network.stride
         with FlopCounterMode(display=False) as counted:
             network(torch.empty(1, 1, side, side))

@@ -50,7 +50,7 @@ def train(
     check_all(config)
     if is_on_ray():
         room(config.machine)
-    _check_others(config, data)
+    check_images(config, data)
     if not (runs_root() / name / "run.json").is_file():
         _check_weights(config, fold or 0)
     run = start_run(name, config, data, encoder=encoder, fold=fold)
@@ -108,7 +108,7 @@ def _check_weights(config: RunConfig, fold: int) -> None:
             warm_start(network, start)
 
 
-def _check_others(config: RunConfig, data: str) -> None:
+def check_images(config: RunConfig, data: str) -> None:
     """Prove that all images which it learns from fit together, so that no run is made else."""
     store = open_store(data)
     sets = [[store.images[i] for i in store.labelled]]

@@ -31,6 +31,7 @@ from compkit.run import Run
 from compkit.schema import digest
 from compkit.tasks import each
 from compkit.training.fit import fit_fold
+from compkit.training.job import check_images
 from compkit.tuning.space import Space, configured
 
 #: The pruners that compare trials at an epoch.
@@ -105,6 +106,7 @@ class Runs:
             If another process trains it and this one is not to wait.
         """
         name = _name_of(config)
+        check_images(config, self.data)
         with locked(self.directory / name / "trial", "training these settings", wait):
             run = start_run(name, config, self.data, self.directory)
             try:
