@@ -250,6 +250,16 @@ def test_from_images_of_several_sizes_to_a_submission(tmp_path, monkeypatch, cap
     with zipfile.ZipFile("x.zip") as opened:
         told = cv2.imdecode(np.frombuffer(opened.read("x.png"), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(numbered(model.predict(image)), numbered(told))
+    alone = tmp_path / "alone"
+    shutil.copytree(f"{data}/test", alone / "test")
+    (alone / "competition.yaml").write_text("name: t\nimages: {test: 'test/{name}.*'}\n")
+    submit = ["submit", "--run", "a", "--data", str(alone), "--out"]
+    assert main([*submit, "alone.zip"]) == 0  # in the form of what was trained on
+    assert Path("alone.zip").read_bytes() == Path("x.zip").read_bytes()
+    tifffile.imwrite(alone / "test/x.tif", np.zeros((9, 8), np.uint16))
+    capsys.readouterr()
+    assert main([*submit, "deep.zip"]) == 2
+    assert "the test image x holds uint16, but networks have learnt" in capsys.readouterr().err
 
 
 OWN = """
@@ -364,7 +374,7 @@ def test_run_lengths_are_labels_or_a_sample_by_the_images_that_they_are_of(tmp_p
     place(folder, *(f"train_imgs/a{i}.png" for i in range(2)), "test_imgs/t0.png")
     (folder / "train.csv").write_text("ImageId,EncodedPixels\na0,1 2\na1,\n")
     (folder / "sample_submission.csv").write_text("ImageId,EncodedPixels\nt0,1 1\n")
-    (folder / "a_big_field.csv").write_text(f"ImageId,EncodedPixels\n{'9' * 200_000},1 1\n")
+    (folder / "a_big_field.csv").write_text(f"ImageId,EncodedPixels\nb,{'9' * 200_000}\n")
     assert main(["data", "init", "--data", str(folder)]) == 0
     layout = read_layout(folder / "competition.yaml")
     assert layout.labels.run_lengths.file == "train.csv"

@@ -1,4 +1,4 @@
-"""A finished submission on disk: the CSV, its manifest, its row in the ledger."""
+"""A finished submission on disk: the file, its manifest, its row in the ledger."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from compkit.files import replacing
 from compkit.folds import ALL
 from compkit.folds.table import doubts_about
 from compkit.intervals import resampling, shown
+from compkit.pixels import fitted
 from compkit.progress import say
-from compkit.submission.forms import form_at
+from compkit.submission.forms import Form, form_at
 from compkit.submission.publish import (
     at_most,
     claim,
@@ -38,7 +39,7 @@ def submit(
     CompkitError
         If a run is unfinished, runs do not fit together, or `out` is not ours to write to.
     """
-    claim(out, form := form_at(data or data_of(names[0])), overwrite)
+    claim(out, form := _form(names, data), overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     store, sources = mixture.store, mixture.members
     limit, shapes = store.competition.rules.max_label, dict(store.shapes("test"))
@@ -48,7 +49,11 @@ def submit(
             f"and {out} is for them")  # fmt: skip
     networks = [(source.run.config, source.checkpoints(source.networks)) for source in sources]
     model = Model("+".join(names), networks, decoder.params)
-    found = model.regions(store.test_images, len(store.test))
+    images = (  # a test alone may be grey where training has colours
+        fitted(image, model.pixels.channels, model.pixels.bits, f"the test image {name}")
+        for name, image in zip(store.test, store.test_images, strict=True)
+    )
+    found = model.regions(images, len(store.test))
     labels = at_most(limit, (regions for _, regions in found))
     doubts = doubts_about(source.run.folds for source in sources)
     about = {
@@ -75,6 +80,13 @@ def submit(
         say(f"this score is in doubt: {doubt}")
 
 
+def _form(names: Sequence[str], data: str | None) -> Form:
+    """Return the form of the data that the first run was trained on; of `data` if these moved."""
+    trained = data_of(names[0])
+    there = data is None or Path(trained).exists() or trained.startswith("phantom")
+    return form_at(trained if there else data)
+
+
 def write_out_of_fold(
     names: Sequence[str],
     out: Path,
@@ -87,7 +99,7 @@ def write_out_of_fold(
     In the submission's format, so `compkit score` takes it. Arguments and errors are those of
     `submit`.
     """
-    claim_labels(out, form := form_at(data or data_of(names[0])), overwrite)
+    claim_labels(out, form := _form(names, data), overwrite)
     mixture, decoder = open_mixture(names, data, encoder)
     limit = mixture.store.competition.rules.max_label
     labels = at_most(limit, (found for _, found in out_of_fold_regions(mixture, decoder)))
