@@ -193,6 +193,10 @@ _TIFF = (".tif", ".tiff")
 _SHOWN = ("MINISBLACK", "RGB", "YCBCR")
 
 
+#: Compressions that change pixels: JPEG, of both kinds, JPEG 2000 and WebP.
+_LOSSY = (6, 7, 33003, 33004, 33005, 34712, 50001)
+
+
 def _pixels(path: Path, page: int | None, indices: bool = False) -> np.ndarray:
     """Return what a file holds, (H, W) or (H, W, C) with C at most 4; of a palette the indices."""
     suffix = path.suffix.lower()
@@ -203,9 +207,14 @@ def _pixels(path: Path, page: int | None, indices: bool = False) -> np.ndarray:
         elif suffix in _TIFF:
             with tifffile.TiffFile(path) as file:
                 frame = _page(file.pages, page, path)
-                kind = frame.keyframe.photometric.name
+                kind = str(getattr(frame.keyframe.photometric, "name", "an unknown kind"))
                 if kind not in _SHOWN and not (indices and kind == "PALETTE"):
                     raise CompkitError(f"{path} is a TIFF of {kind}: save it as grey or RGB")
+                if indices and frame.keyframe.compression in _LOSSY:
+                    raise CompkitError(
+                        f"{path} is compressed as a JPEG is, in which ids have changed: save it "
+                        "anew without"
+                    )
                 pixels = frame.asarray()
                 if frame.axes == "SYX":  # one colour after the other
                     pixels = np.moveaxis(pixels, 0, -1)

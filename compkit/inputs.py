@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import stat
@@ -12,6 +13,9 @@ from typing import Any
 import yaml
 
 from compkit.errors import CompkitError, brief
+
+# Run lengths of a large region are longer than cells may be by default.
+csv.field_size_limit(2**31 - 1)
 
 #: Levels of lists and mappings that any file of ours stays far below.
 _DEEPEST = 50

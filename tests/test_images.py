@@ -157,3 +157,12 @@ def test_damaged_files_are_told(tmp_path, suffix):
     np.save(tmp_path / "o.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(CompkitError, match="cannot be read"):
         read_image(tmp_path / "o.npy")
+
+
+def test_a_tiff_of_an_unknown_kind_is_told(tmp_path):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), "u1"), photometric="minisblack")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(99)
+    with pytest.raises(CompkitError, match="is a TIFF of an unknown kind: save it as grey or RGB"):
+        read_image(path)

@@ -74,7 +74,7 @@ def test_every_kind_of_segmentation(tmp_path, kind, capsys):
 def test_crowds_are_taken_for_regions_and_told(tmp_path, capsys):
     path = written(tmp_path, [rle(1), rle(2)])
     found = json.loads(path.read_text())
-    found["annotations"][1]["iscrowd"] = 1
+    found["annotations"][0]["iscrowd"], found["annotations"][1]["iscrowd"] = None, True
     path.write_text(json.dumps(found))
     np.testing.assert_array_equal(read_coco(path, {"a": LABELS.shape})["a"].labels, LABELS)
     assert "1 annotation(s) are of crowds" in capsys.readouterr().err

@@ -138,3 +138,10 @@ def test_runs_that_are_counted_the_other_way_are_noticed(tmp_path, down):
     assert not seems_turned({}, how)
     square = {"a": paint((4, 4), [np.arange(4)])}
     assert not seems_turned(square, how)
+
+
+def test_commas_in_a_quoted_header_cut_nothing_short(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('"Image, Id",EncodedPixels\na,1 2\n')
+    found = read_runs(path, RunLengths(image="Image, Id"), {"a": (4, 3)})
+    assert found["a"].labels.sum() == 2

@@ -245,7 +245,7 @@ def _labels_of(
     for group in sorted([*fitting, *stack], key=lambda one: bool(_TEST.search(one.pattern))):
         several = group.files > len(group.names)
         form = "masks" if several else "images"
-        two = _has_two_values(next(matching(data, group.pattern)))
+        two = _has_two_values(_first(data, group.pattern))
         if several and not two:
             pattern = group.pattern.replace("*", ANNOTATOR)
             return {"images": pattern}, f"labels: label images of several annotators, {pattern}"
@@ -268,6 +268,12 @@ def _labels_of(
     return None
 
 
+def _first(data: Path, pattern: str) -> Path:
+    """Return the first image of a pattern that has some."""
+    found = sorted(path for path in matching(data, pattern) if not path.name.startswith("."))
+    return next(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
 def _run_lengths_of(data: Path, images: Group | None) -> dict[str, str] | None:
     """Return the CSV of run lengths of some images, and its columns; None if there is none."""
     for path, header, rows in _tables(data):
@@ -275,7 +281,8 @@ def _run_lengths_of(data: Path, images: Group | None) -> dict[str, str] | None:
         image = next((column for column in header if column != runs), None)
         if runs and image and images is not None:
             place = header.index(image)
-            if images.names & {row[place] for row in rows if len(row) > place}:
+            told = {row[place] for row in rows if len(row) > place}
+            if images.names & (told | {Path(name).stem for name in told}):
                 return {"file": path.name, "image": image, "runs": runs}
     return None
 

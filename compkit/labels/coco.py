@@ -34,7 +34,7 @@ class _Image:
 class _Annotation:
     image_id: int
     segmentation: list[list[float]] | dict[str, Any] = field(default_factory=list)
-    iscrowd: int = 0
+    iscrowd: int | bool | None = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
     known = {one.id for one in found.images}
     if strange := len(known) - len(names):
         say(f"{path}: {strange} of its {len(known)} images are not there, and are left out")
-    if crowds := sum(one.iscrowd != 0 for one in found.annotations):
+    if crowds := sum(bool(one.iscrowd) for one in found.annotations):
         say(f"{path}: {crowds} annotation(s) are of crowds (iscrowd): each is taken for one region")
     for number, one in enumerate(found.annotations):
         where = f"{path}, annotation {number}"
@@ -90,7 +90,7 @@ def read_coco(path: Path, shapes: Shapes) -> dict[str, Painted]:
 def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> dict[int, str]:
     """Return the names of the images that `shapes` has, by their ids, each of which is of one."""
     names: dict[int, str] = {}
-    ids = set[int]()
+    ids, taken = set[int](), set[str]()
     for one in images:
         if one.id in ids:
             raise CompkitError(f"{path} has two images {one.id}: give each an id of its own")
@@ -107,8 +107,9 @@ def _named(path: Path, images: Sequence[_Image], shapes: Shapes) -> dict[int, st
                 f"{path} says that {brief(one.file_name)} is {told[1]}×{told[0]}, but it is "
                 f"{width}×{height}: correct the file, or the image"
             )
-        if name in names.values():
+        if name in taken:
             raise CompkitError(f"{path} lists the image {brief(name)} twice: list it once")
+        taken.add(name)
         names[one.id] = name
     return names
 

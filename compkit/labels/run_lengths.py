@@ -156,7 +156,9 @@ def read_columns(path: Path, what: str, *columns: str) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):  # of what pandas takes for names of rows
         raise CompkitError(f"{path} has rows of more cells than its header: give every row as many")
     header, last = text.partition("\n")[0], text.rstrip().rpartition("\n")[2]
-    if last.count(",") < header.count(",") and '"' not in last:  # pandas takes it for empty cells
+    if (
+        last.count(",") < header.count(",") and '"' not in header + last
+    ):  # pandas takes it for empty cells
         raise CompkitError(f"{path}: the last row has fewer cells than the header: it is cut short")
     return table
 
