@@ -44,7 +44,7 @@ class Evaluation:
     ----------
     decode : callable
         Must survive being sent to another process.
-    truths : sequence of N integer ndarray, shape (H, W)
+    truths : sequence of N integer ndarray, shape (H, W), or (A, H, W) of several annotators
     pixels : int
         How many pixels are worked on, which says whether several processes pay.
     cheap : mapping of str to Param, optional

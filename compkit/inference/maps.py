@@ -21,10 +21,9 @@ class Origin:
     Attributes
     ----------
     checkpoint : str
-        Digest of the network's weights (`compkit.models.checkpoint.weights_digest`); of a mean,
-        those of all its networks, joined by +.
+        Digest of the network's weights (`compkit.models.checkpoint.weights_digest`).
     data : str
-        Digest of the images' data (`compkit.data.store.Store.content` or ``test_content``).
+        Digest of the images' data (`compkit.data.store.Store.content`).
     views : tuple of str
     tile : int or None
     """

@@ -51,12 +51,9 @@ def write_maps_of(run: Run, encoder: str, fold: int) -> Maps:
     """Do as `maps_of` for the process that holds the lock of the network's directory."""
     if (maps := _current(run, encoder, fold, tell=False)) is not None:
         return maps
-    directory, config, made = (
-        run.part(encoder, fold) / "oof",
-        run.config,
-        _origin(run, encoder, fold),
-    )
-    networks = Networks((proven(run, encoder, fold),), config.inference, config.machine)
+    part, config, made = run.part(encoder, fold), run.config, _origin(run, encoder, fold)
+    directory, path = part / "oof", checkpoint_of(part, config)  # which `_origin` proved
+    networks = Networks((path,), config.inference, config.machine)
     indices = run.folds.valid_indices(fold).tolist()
     stacks = batches((run.store.images[i] for i in indices), config.inference.batch)
     maps_by_image = (one for (maps,) in predicted([networks], stacks) for one in maps)
