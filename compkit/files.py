@@ -237,8 +237,11 @@ def _begun(path: Path) -> tuple[Path, FileLock]:
         lock = FileLock(folder / _LOCK, fallback_to_soft=False)
         try:
             lock.acquire(blocking=False)
-        except (FileNotFoundError, Timeout):
-            continue  # swept before it was held
+            if not (folder / _LOCK).exists():
+                lock.release()
+                continue  # swept before it was held
+        except (FileNotFoundError, FileExistsError, Timeout):
+            continue
         except OSError:
             if not (folder / _LOCK).exists():
                 folder.rmdir()
@@ -252,8 +255,10 @@ def _remove_abandoned(folder: Path) -> None:
     with suppress(OSError):  # another process may sweep at once, and only folders are ours
         if (folder / _LOCK).exists():
             with FileLock(folder / _LOCK, blocking=False, fallback_to_soft=False):
-                pass  # nobody holds it; on Windows it must be closed before it is removed
-            _remove(folder)
+                # Held, or its maker might take the lock just before all is removed.
+                with suppress(PermissionError):
+                    _remove(folder)
+            _remove(folder)  # of Windows, which removes nothing that is open
         else:
             folder.rmdir()  # its maker, if it is still there, begins another
 

@@ -300,7 +300,10 @@ WRONG = {
     "negative": (field(2, "fold", "-1"), "row 6: fold is '-1', not a whole number"),
     "float": (field(2, "fold", "1.5"), "row 6: fold is '1.5', not a whole number"),
     "long number": (field(2, "fold", "1" * 5000), "row 6: fold is '1+…1+', not a whole number"),
-    "long cell": (field(2, "group", "x" * 200_000), "row 6 is no row of a CSV .field larger"),
+    "long cell": (
+        field(2, "group", "x" * 200_000),
+        "row 6: the name of a group has 200000 characters",
+    ),
     "long name": (field(2, "group", "x" * 5000), "row 6: the name of a group has 5000 characters"),
     "no group": (field(2, "group", ""), "row 6: 2.png has no group"),
     "open quote": (field(2, "group", '"a'), "is no row of a CSV"),

@@ -168,7 +168,7 @@ LACKING = {
         "4.png," + "B" * 300,
         "row 6: the name of a group has 300 characters",
     ),
-    "long cell": ("4.png,PB", "4.png," + "B" * 200_000, "row 6 is no row of a CSV"),
+    "long cell": ("4.png,PB", "4.png," + "B" * 200_000, "row 6: the name of a group has 200000"),
 }
 
 
