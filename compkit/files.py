@@ -254,10 +254,10 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove a temporary folder unless a process holds it, or may hold it."""
     with suppress(OSError):  # another process may sweep at once, and only folders are ours
         if (folder / _LOCK).exists():
-            with FileLock(folder / _LOCK, blocking=False, fallback_to_soft=False):
-                # Held, or its maker might take the lock just before all is removed.
-                with suppress(PermissionError):
-                    _remove(folder)
+            lock = FileLock(folder / _LOCK, blocking=False, fallback_to_soft=False)
+            # Removed while held, or its maker might take the lock just before.
+            with lock, suppress(PermissionError):
+                _remove(folder)
             _remove(folder)  # of Windows, which removes nothing that is open
         else:
             folder.rmdir()  # its maker, if it is still there, begins another

@@ -480,8 +480,9 @@ def test_folders_made_side_by_side_at_once_take_nothing_from_each_other(tmp_path
     code = (
         "import sys; from pathlib import Path; from compkit.files import replacing_directory\n"
         "for i in range(100):\n"
-        "    with replacing_directory(Path(sys.argv[1], f'{sys.argv[2]}-{i}'), only_new=True) as f:\n"
-        "        (f / 'x').touch()\n"
+        "    path = Path(sys.argv[1], f'{sys.argv[2]}-{i}')\n"
+        "    with replacing_directory(path, only_new=True) as folder:\n"
+        "        (folder / 'x').touch()\n"
     )
     made = [subprocess.Popen([sys.executable, "-c", code, tmp_path, str(k)]) for k in range(4)]
     assert [process.wait() for process in made] == [0] * 4
