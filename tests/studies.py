@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,12 @@ def study_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     others = [name for name in yaml.safe_load(SHIPPED.read_text()) if f"{name}:" not in SPACE]
     Path("space.yaml").write_text(SPACE + "".join(f"{name}: null\n" for name in others))
     return place
+
+
+#: Of a test that tells little beside a like one, and takes long.
+only_if_all = pytest.mark.skipif(
+    "COMPKIT_ALL_TESTS" not in os.environ, reason="COMPKIT_ALL_TESTS=1 runs it"
+)
 
 
 def arguments(study: str = "s", **changed: str) -> list[str]:

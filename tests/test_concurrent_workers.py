@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from studies import (
     DATABASE,
     loaded,
+    only_if_all,
     states,
     study_place,
     worker,
@@ -30,12 +31,11 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.slow(minutes=2)
 @pytest.mark.parametrize(
     "storage",
-    [DATABASE, pytest.param("runs/s/study.log", marks=pytest.mark.skipif(
-        "COMPKIT_ALL_TESTS" not in os.environ, reason="COMPKIT_ALL_TESTS=1 runs it"))],
-)  # fmt: skip
+    [DATABASE, pytest.param("runs/s/study.log", marks=only_if_all)],
+)
 def test_a_killed_workers_trial_goes_on(workplace, storage):
     changed = {"trials": "1", "storage": storage, "pruner": "halving",
-               "training__steps": "24", "training__steps_per_epoch": "2"}  # fmt: skip
+               "training__steps": "16", "training__steps_per_epoch": "2"}  # fmt: skip
     begun = Path("absent")
 
     def epochs() -> int:
@@ -56,9 +56,10 @@ def test_a_killed_workers_trial_goes_on(workplace, storage):
     found = loaded(storage=storage).get_trials()
     assert [trial.state for trial in found] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE]
     assert len({trial.user_attrs["run"] for trial in found}) == 1
-    assert list(found[-1].intermediate_values) == list(range(1, 2 * 12 + 1))
+    assert list(found[-1].intermediate_values) == list(range(1, 2 * 8 + 1))
 
 
+@only_if_all
 @pytest.mark.slow
 def test_workers_share_a_journal_file(workplace):
     storage = str(workplace / "study.log")

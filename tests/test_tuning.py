@@ -17,6 +17,7 @@ from studies import (
     DATA,
     DATABASE,
     loaded,
+    only_if_all,
     states,
     study_place,
     tune,
@@ -197,7 +198,9 @@ def test_a_grid_has_no_holes_and_nothing_else(workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pruner", ["halving", "hyperband", "wilcoxon"])
+@pytest.mark.parametrize(
+    "pruner", ["halving", pytest.param("hyperband", marks=only_if_all), "wilcoxon"]
+)
 def test_a_pruned_trials_run_goes_no_further(workplace, monkeypatch, pruner):
     """Scores are replaced by the learning rate, which is hopeless in all trials but the first."""
     hopeless = Path("space.yaml").read_text().replace("1e-4, 1e-2", "1e-9, 2e-9")
